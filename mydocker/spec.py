@@ -1,0 +1,97 @@
+"""What to run and in what surroundings. The names follow the OCI runtime spec's config where it has one."""
+
+from __future__ import annotations
+
+from mydocker.value import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal
+
+DEFAULT_PATH = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+#: Docker's default set (moby, oci/caps/defaults.go) without CAP_MKNOD: Docker can grant it because its
+#: devices cgroup refuses what a device node opens, and here a run may have no cgroup.
+DEFAULT_CAPABILITIES = (
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FSETID",
+    "CAP_FOWNER",
+    "CAP_NET_RAW",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SETFCAP",
+    "CAP_SETPCAP",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_SYS_CHROOT",
+    "CAP_KILL",
+    "CAP_AUDIT_WRITE",
+)
+
+
+class Volume(Value):
+    """A bind mount (recursive) of the host's ``source`` on ``destination`` in the container."""
+
+    source: str
+    destination: str
+    readonly: bool = False
+
+
+class Tmpfs(Value):
+    """A tmpfs on ``destination``. ``size`` is its bound in bytes, None for the kernel's (half of the RAM)."""
+
+    destination: str
+    size: int | None = None
+    mode: int = 0o1777
+    readonly: bool = False
+    exec: bool = False
+
+
+class Spec(Value):
+    """One container.
+
+    ``args``          the command and its arguments, exactly; the first is looked up in the container's PATH.
+    ``env``           the whole environment, ``KEY=VALUE`` each; None: the default for this kind of root.
+    ``extra_env``     what is added to it; a later one wins over an earlier one.
+    ``cwd``           the working directory in the container; created if missing when it has its own rootfs.
+    ``user``          ``UID[:GID]`` or names as the container's /etc/passwd and /etc/group know them; empty: root.
+    ``rootfs``        directory on the host that becomes ``/``; None: the host's own root in a private mount namespace.
+    ``readonly``      the root cannot be written.
+    ``overlay``       the root is copy-on-write; every change is dropped at the end.
+    ``network``       ``none``: a network namespace with loopback only, which is up. ``host``: the host's.
+    ``terminal``      give the command a pseudo-terminal of its own.
+    ``init``          run a reaper as PID 1 and the command as its child.
+    ``timeout``       seconds after which the container is killed, counted from the exec of the command.
+    ``stop_timeout``  seconds between TERM and KILL when the runtime is told to stop.
+    ``name``          the container's id; None: a random one.
+    ``pidfile``       where to write the PID of the container's first process, as the host sees it, while it runs.
+    ``cgroup_parent`` cgroup, from the mount point of each hierarchy, below which the container's is made.
+    ``capabilities``  names, as in capabilities(7): the bounding, permitted and effective set.
+    ``privileged``    all capabilities, nothing masked, no_new_privs off.
+    """
+
+    args: tuple[bytes, ...]
+    env: tuple[bytes, ...] | None = None
+    extra_env: tuple[bytes, ...] = ()
+    cwd: str | None = None
+    user: str = ""
+    hostname: str | None = None
+    rootfs: str | None = None
+    readonly: bool = False
+    overlay: bool = False
+    mounts: tuple[Volume | Tmpfs, ...] = ()
+    network: Literal["none", "host"] = "none"
+    terminal: bool = False
+    init: bool = False
+    timeout: float | None = None
+    stop_timeout: float = 10.0
+    name: str | None = None
+    pidfile: str | None = None
+    cgroup_parent: str | None = None
+    capabilities: tuple[str, ...] = DEFAULT_CAPABILITIES
+    privileged: bool = False
+
+    @property
+    def own_root(self) -> bool:
+        """Whether ``/`` is pivoted to a root of the container's own, with a /dev of its own."""
+        return self.rootfs is not None or self.overlay or self.readonly
