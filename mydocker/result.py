@@ -41,7 +41,7 @@ class Result(Value):
     ``oom_kills``
         how many processes of the container the kernel killed for memory.
     ``wall_seconds``
-        from the start of the run (before the container is made) to the end of the command.
+        from the handing over of the command to its end; making and removing the container is not in it.
     ``cpu_user``, ``cpu_system``
         CPU seconds of all processes of the container.
     ``memory_peak``

@@ -61,7 +61,7 @@ class Spec(Value):
     ``network``       ``none``: a network namespace with loopback only, which is up. ``host``: the host's.
     ``terminal``      give the command a pseudo-terminal of its own.
     ``init``          run a reaper as PID 1 and the command as its child.
-    ``timeout``       seconds after which the container is killed, counted from the exec of the command.
+    ``timeout``       seconds after which the container is killed, counted from the handing over of the command.
     ``stop_timeout``  seconds between TERM and KILL when the runtime is told to stop.
     ``name``          the container's id; None: a random one.
     ``pidfile``       where to write the PID of the container's first process, as the host sees it, while it runs.

@@ -1,0 +1,143 @@
+"""The pipe protocol between the runtime and the child that waits to become the command.
+
+Down the first pipe goes the command, as one frame::
+
+    b"MYDK" version:u8 length:u64   then ``length`` bytes:
+    argc:u32  (size:u32 bytes)*argc   envc:u32  (size:u32 bytes)*envc
+
+Numbers are little-endian. The frame is also the word "go". A child that reads the end of the pipe before the
+frame's end, or anything else than a frame, does not execute anything: a truncated command never runs.
+
+Up the second pipe, whose end in the child is close-on-exec, come reports: ``R`` (ready: the mounts are made,
+the child waits), then either the end of the pipe (the command runs) or ``E`` (failed: stage, errno, text).
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+
+from mydocker.errors import HandoffError
+from mydocker.value import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_MAGIC = b"MYDK\x01"
+_HEADER = struct.Struct("<5sQ")
+_COUNT = struct.Struct("<I")
+_REPORT = struct.Struct("<cI")
+_CHUNK = 1 << 16  # the capacity of a pipe (pipe(7)): more at once would not arrive at once
+
+#: More than the kernel takes for argv and environment together: 3/4 of _STK_LIM, 6 MiB (fs/exec.c), with
+#: what the sizes in the frame add to the shortest strings.
+MAX_PAYLOAD = 64 << 20
+
+
+def encode(argv: Sequence[bytes], env: Sequence[bytes]) -> bytes:
+    """The frame. ValueError if a string holds a NUL byte, which no argument of execve(2) can."""
+    parts = []
+    for strings in (argv, env):
+        parts.append(_COUNT.pack(len(strings)))
+        for string in strings:
+            if b"\0" in string:
+                raise ValueError("an argument holds a NUL byte, which the kernel cannot pass")
+            parts.append(_COUNT.pack(len(string)))
+            parts.append(string)
+    payload = b"".join(parts)
+    return _HEADER.pack(_MAGIC, len(payload)) + payload
+
+
+def decode(payload: bytes) -> tuple[list[bytes], list[bytes]]:
+    """The payload of a frame: (argv, env). HandoffError if it is not exactly one."""
+    lists: tuple[list[bytes], list[bytes]] = ([], [])
+    at = 0
+    try:
+        for strings in lists:
+            (count,) = _COUNT.unpack_from(payload, at)
+            at += _COUNT.size
+            for _ in range(count):
+                (size,) = _COUNT.unpack_from(payload, at)
+                at += _COUNT.size
+                if at + size > len(payload):
+                    raise HandoffError("the command came truncated")
+                strings.append(payload[at : at + size])
+                at += size
+    except struct.error:
+        raise HandoffError("the command came truncated") from None
+    if at != len(payload):
+        raise HandoffError("the command came with bytes that are not part of it")
+    return lists
+
+
+def _read_exactly(fd: int, size: int) -> bytes:
+    """``size`` bytes of a pipe; HandoffError at its end."""
+    parts = []
+    while size:
+        part = os.read(fd, min(size, _CHUNK))
+        if not part:
+            raise HandoffError("the runtime ended before it had handed the whole command over")
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
+
+
+def receive(fd: int) -> tuple[list[bytes], list[bytes]]:
+    """Wait for the frame and read it: (argv, env). HandoffError if it is not complete and valid."""
+    magic, length = _HEADER.unpack(_read_exactly(fd, _HEADER.size))
+    if magic != _MAGIC or length > MAX_PAYLOAD:
+        raise HandoffError("what came through the pipe is not a command")
+    return decode(_read_exactly(fd, length))
+
+
+def send(fd: int, frame: bytes) -> None:
+    """Write the whole frame. The reader takes it in pieces, so one larger than the pipe passes as well.
+
+    BrokenPipeError if the child is gone; SIGPIPE must be blocked or ignored.
+    """
+    view = memoryview(frame)
+    while view:
+        view = view[os.write(fd, view[: 1 << 20]) :]
+
+
+class Failure(Value):
+    """What the child reports when it cannot go on: at which stage, on what, and the kernel's errno (or 0)."""
+
+    stage: str
+    errno: int
+    text: str
+
+
+def report_ready(fd: int, terminal: int = -1) -> None:
+    """Child: everything is set up. ``terminal``: the descriptor, here, of the pseudo-terminal's master, or -1."""
+    body = struct.pack("<i", terminal)
+    os.write(fd, _REPORT.pack(b"R", len(body)) + body)
+
+
+def report_failure(fd: int, failure: Failure) -> None:
+    """Child: cannot go on. One write, below PIPE_BUF, so that it arrives as a whole."""
+    text = failure.text.encode(errors="surrogateescape")[:2048]
+    body = struct.pack("<iH", failure.errno, len(failure.stage)) + failure.stage.encode() + text
+    os.write(fd, _REPORT.pack(b"E", len(body)) + body)
+
+
+def read_report(fd: int) -> int | Failure | None:
+    """Runtime: the next report. The terminal's descriptor (or -1) when ready, a Failure, None at the end of the pipe.
+
+    An end in the middle of a report (the child was killed) is the end too: the caller sees that the child is dead.
+    """
+    first = os.read(fd, 1)
+    if not first:
+        return None
+    try:
+        kind, size = _REPORT.unpack(first + _read_exactly(fd, _REPORT.size - 1))
+        body = _read_exactly(fd, size)
+    except HandoffError:
+        return None
+    if kind == b"R":
+        (terminal,) = struct.unpack("<i", body)
+        return int(terminal)
+    number, length = struct.unpack_from("<iH", body)
+    at = 6 + length
+    return Failure(stage=body[6:at].decode(), errno=number, text=body[at:].decode(errors="surrogateescape"))

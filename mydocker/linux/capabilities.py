@@ -1,0 +1,67 @@
+"""Capabilities by name (capabilities(7), include/uapi/linux/capability.h)."""
+
+from __future__ import annotations
+
+import struct
+from ctypes import create_string_buffer
+
+from mydocker.linux.libc import c_char_p, function
+from mydocker.linux.process import PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, PR_CAPBSET_DROP, prctl
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+#: By number, from 0.
+NAMES = (
+    "CAP_CHOWN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_FSETID CAP_KILL CAP_SETGID CAP_SETUID "
+    "CAP_SETPCAP CAP_LINUX_IMMUTABLE CAP_NET_BIND_SERVICE CAP_NET_BROADCAST CAP_NET_ADMIN CAP_NET_RAW "
+    "CAP_IPC_LOCK CAP_IPC_OWNER CAP_SYS_MODULE CAP_SYS_RAWIO CAP_SYS_CHROOT CAP_SYS_PTRACE CAP_SYS_PACCT "
+    "CAP_SYS_ADMIN CAP_SYS_BOOT CAP_SYS_NICE CAP_SYS_RESOURCE CAP_SYS_TIME CAP_SYS_TTY_CONFIG CAP_MKNOD "
+    "CAP_LEASE CAP_AUDIT_WRITE CAP_AUDIT_CONTROL CAP_SETFCAP CAP_MAC_OVERRIDE CAP_MAC_ADMIN CAP_SYSLOG "
+    "CAP_WAKE_ALARM CAP_BLOCK_SUSPEND CAP_AUDIT_READ CAP_PERFMON CAP_BPF CAP_CHECKPOINT_RESTORE"
+).split()
+
+_HEADER_V3 = struct.pack("=Ii", 0x20080522, 0)  # _LINUX_CAPABILITY_VERSION_3, this process
+
+_capget = function("capget", c_char_p, c_char_p)
+_capset = function("capset", c_char_p, c_char_p)
+
+
+def mask(names: Iterable[str]) -> int:
+    """The bit mask of capabilities by name; ValueError (from ``list.index``) for a name that is none."""
+    bits = 0
+    for name in names:
+        bits |= 1 << NAMES.index(name)
+    return bits
+
+
+def permitted() -> int:
+    """The mask of this process's permitted set."""
+    data = create_string_buffer(24)
+    _capget(_HEADER_V3, data)
+    low, high = struct.unpack_from("=4xI8xI", data)
+    return int(low | high << 32)
+
+
+def drop_bounding(keep: int) -> None:
+    """Take everything but ``keep`` out of the bounding set, and everything out of the ambient set."""
+    number = 0
+    while True:
+        try:
+            if not keep >> number & 1:
+                prctl(PR_CAPBSET_DROP, number)
+            elif number >= len(NAMES):
+                break
+        except OSError:
+            if number <= NAMES.index("CAP_SYSLOG"):
+                raise
+            break  # EINVAL: past the last capability of this kernel
+        number += 1
+    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
+
+
+def set_exact(bits: int) -> None:
+    """Make ``bits`` the permitted and the effective set, and the inheritable set empty (CVE-2022-24769)."""
+    low, high = bits & 0xFFFFFFFF, bits >> 32
+    _capset(_HEADER_V3, struct.pack("=6I", low, low, 0, high, high, 0))

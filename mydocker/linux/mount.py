@@ -1,0 +1,111 @@
+"""The mount API that works on descriptors (fsopen(2) and its kin, Linux 5.2 to 5.12), and pivot_root.
+
+A file system is made detached, gets its attributes while nobody can see it, and is then attached to a
+descriptor of its target: no path is resolved twice, so none can be exchanged in between.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+
+from mydocker.linux.libc import architecture_number, c_char_p, c_int, c_size_t, c_uint, function, system_call
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+AT_FDCWD = -100
+_AT_EMPTY_PATH = 0x1000
+_AT_RECURSIVE = 0x8000
+_AT_SYMLINK_NOFOLLOW = 0x100
+
+MOUNT_ATTR_RDONLY = 0x1
+MOUNT_ATTR_NOSUID = 0x2
+MOUNT_ATTR_NODEV = 0x4
+MOUNT_ATTR_NOEXEC = 0x8
+MOUNT_ATTR_RELATIME = 0x0
+
+MS_PRIVATE = 1 << 18
+
+_FSOPEN_CLOEXEC = 1
+_FSMOUNT_CLOEXEC = 1
+_FSCONFIG_SET_FLAG = 0
+_FSCONFIG_SET_STRING = 1
+_FSCONFIG_CMD_CREATE = 6
+_OPEN_TREE_CLONE = 1
+_OPEN_TREE_CLOEXEC = os.O_CLOEXEC
+_MOVE_MOUNT_F_EMPTY_PATH = 0x4
+_MOVE_MOUNT_T_EMPTY_PATH = 0x40
+_MNT_DETACH = 2
+
+_open_tree = system_call(428, c_int, c_char_p, c_uint)
+_move_mount = system_call(429, c_int, c_char_p, c_int, c_char_p, c_uint)
+_fsopen = system_call(430, c_char_p, c_uint)
+_fsconfig = system_call(431, c_int, c_uint, c_char_p, c_char_p, c_int)
+_fsmount = system_call(432, c_int, c_uint, c_uint)
+_mount_setattr = system_call(442, c_int, c_char_p, c_uint, c_char_p, c_size_t)
+_pivot_root = system_call(architecture_number(155, 41), c_char_p, c_char_p)
+_umount2 = function("umount2", c_char_p, c_int)
+
+
+def new_filesystem(fstype: bytes, options: Iterable[tuple[bytes, bytes | None]] = (), attributes: int = 0) -> int:
+    """A new mount of ``fstype``, detached: its descriptor. An option with the value None is a flag.
+
+    The OSError of a refused file system carries the kernel's own words, where it said any.
+    """
+    context = _fsopen(fstype, _FSOPEN_CLOEXEC)
+    try:
+        for key, value in options:
+            _fsconfig(context, _FSCONFIG_SET_FLAG if value is None else _FSCONFIG_SET_STRING, key, value, 0)
+        _fsconfig(context, _FSCONFIG_CMD_CREATE, None, None, 0)
+        return _fsmount(context, _FSMOUNT_CLOEXEC, attributes)
+    except OSError as e:
+        words = _context_message(context)
+        raise OSError(e.errno, f"{e.strerror} ({words})" if words else e.strerror) from None
+    finally:
+        os.close(context)
+
+
+def _context_message(context: int) -> str:
+    """What the kernel has to say about a failed fsconfig: lines ``e message`` read from the context."""
+    words = []
+    try:
+        while True:
+            words.append(os.read(context, 4096).decode(errors="replace").partition(" ")[2].strip())
+    except OSError:
+        return "; ".join(words)
+
+
+def clone_tree(directory: int, path: bytes = b"", *, recursive: bool = True) -> int:
+    """A detached bind mount of what is at ``path`` below ``directory`` (of the descriptor itself if empty)."""
+    flags = _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC | _AT_SYMLINK_NOFOLLOW
+    return _open_tree(directory, path, flags | (0 if path else _AT_EMPTY_PATH) | (_AT_RECURSIVE if recursive else 0))
+
+
+def attach(mount: int, target: int) -> None:
+    """Attach a detached mount to the file or directory behind the descriptor ``target``."""
+    _move_mount(mount, b"", target, b"", _MOVE_MOUNT_F_EMPTY_PATH | _MOVE_MOUNT_T_EMPTY_PATH)
+
+
+def set_attributes(mount: int, *, set_: int = 0, clear: int = 0, propagation: int = 0, recursive: bool = False) -> None:
+    """mount_setattr(2) on the mount behind a descriptor."""
+    attr = struct.pack("=4Q", set_, clear, propagation, 0)
+    _mount_setattr(mount, b"", _AT_EMPTY_PATH | (_AT_RECURSIVE if recursive else 0), attr, len(attr))
+
+
+def make_all_private() -> None:
+    """No mount event leaves this mount namespace or comes into it (mount_namespaces(7))."""
+    attr = struct.pack("=4Q", 0, 0, MS_PRIVATE, 0)
+    _mount_setattr(AT_FDCWD, b"/", _AT_RECURSIVE, attr, len(attr))
+
+
+def pivot_to(new_root: int) -> None:
+    """Make the mount behind the descriptor ``/`` and drop the old root.
+
+    ``pivot_root(".", ".")`` stacks the old root on the new one, from where it is detached (pivot_root(2)).
+    """
+    os.fchdir(new_root)
+    _pivot_root(b".", b".")
+    _umount2(b".", _MNT_DETACH)
+    os.chdir("/")

@@ -1,0 +1,83 @@
+"""The one module that resolves paths inside a root that is not trusted.
+
+Every component is resolved by openat2(2) with RESOLVE_IN_ROOT: absolute links and ``..`` stay below the
+root, and magic links (those of /proc) are refused. What comes back is a descriptor, which is then used; the
+path is not looked up again.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+
+from mydocker.linux.libc import c_char_p, c_int, c_size_t, system_call
+
+_RESOLVE_NO_MAGICLINKS = 0x02
+_RESOLVE_IN_ROOT = 0x10
+
+_openat2 = system_call(437, c_int, c_char_p, c_char_p, c_size_t)
+
+
+def open_in_root(root: int, path: bytes, flags: int = os.O_PATH) -> int:
+    """Open ``path`` as a process whose root is the directory ``root`` would; close-on-exec."""
+    how = struct.pack("=3Q", flags | os.O_CLOEXEC, 0, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
+    while True:
+        try:
+            return _openat2(root, path, how, len(how))
+        except BlockingIOError:
+            continue  # EAGAIN: something was renamed meanwhile, and the kernel cannot vouch for ".." (openat2(2))
+        except OSError as e:
+            raise OSError(e.errno, e.strerror, os.fsdecode(path)) from None
+
+
+def make_directory_in_root(root: int, path: bytes, mode: int = 0o755) -> int:
+    """Open the directory ``path``, making it and its parents where they are missing."""
+    try:
+        return open_in_root(root, path, os.O_PATH | os.O_DIRECTORY)
+    except FileNotFoundError:
+        pass
+    parent_path, name = os.path.split(path.rstrip(b"/"))
+    if not name or name in (b".", b".."):
+        raise FileNotFoundError(2, "No such file or directory", os.fsdecode(path))
+    parent = make_directory_in_root(root, parent_path or b"/", mode)
+    try:
+        os.mkdir(name, mode, dir_fd=parent)
+    except FileExistsError:
+        pass  # made meanwhile, or a dangling link, which the next open refuses
+    finally:
+        os.close(parent)
+    return open_in_root(root, path, os.O_PATH | os.O_DIRECTORY)
+
+
+def make_file_in_root(root: int, path: bytes, mode: int = 0o644) -> int:
+    """Open the file ``path`` with O_PATH, making an empty one and its parents where they are missing."""
+    try:
+        return open_in_root(root, path)
+    except FileNotFoundError:
+        pass
+    parent_path, name = os.path.split(path.rstrip(b"/"))
+    parent = make_directory_in_root(root, parent_path or b"/")
+    try:
+        os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=parent))
+    except FileExistsError:
+        pass
+    finally:
+        os.close(parent)
+    return open_in_root(root, path)
+
+
+def read_in_root(root: int, path: bytes, limit: int = 1 << 20) -> bytes:
+    """The first ``limit`` bytes of a regular file; empty if there is none. A fifo or a device is not opened."""
+    try:
+        probe = open_in_root(root, path)
+    except (FileNotFoundError, NotADirectoryError):
+        return b""
+    try:
+        if not stat.S_ISREG(os.fstat(probe).st_mode):
+            return b""
+        fd = os.open(f"/proc/self/fd/{probe}", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(probe)
+    with open(fd, "rb") as f:
+        return f.read(limit)

@@ -1,0 +1,132 @@
+"""Clone, pidfds, prctl, descriptors: what concerns one process."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+
+from mydocker.linux.libc import (
+    architecture_number,
+    c_char_p,
+    c_int,
+    c_long,
+    c_size_t,
+    c_uint,
+    c_ulong,
+    function,
+    system_call,
+)
+
+CLONE_PARENT = 0x00008000
+CLONE_NEWNS = 0x00020000
+CLONE_NEWCGROUP = 0x02000000
+CLONE_NEWUTS = 0x04000000
+CLONE_NEWIPC = 0x08000000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+CLONE_PIDFD = 0x00001000
+
+SIGCHLD = 17
+
+PR_SET_PDEATHSIG = 1
+PR_SET_DUMPABLE = 4
+PR_CAPBSET_DROP = 24
+PR_SET_NO_NEW_PRIVS = 38
+PR_CAP_AMBIENT = 47
+PR_CAP_AMBIENT_CLEAR_ALL = 4
+
+_KEYCTL_JOIN_SESSION_KEYRING = 1
+
+_clone3 = system_call(435, c_char_p, c_size_t)
+_close_range = system_call(436, c_uint, c_uint, c_uint)
+_pidfd_getfd = system_call(438, c_int, c_int, c_uint)
+_keyctl = system_call(architecture_number(250, 219), c_int, c_long)
+_prctl = function("prctl", c_int, c_ulong, c_ulong, c_ulong, c_ulong)
+_unshare = function("unshare", c_int)
+_sethostname = function("sethostname", c_char_p, c_size_t)
+_fork = function("fork")
+
+
+def clone(flags: int) -> tuple[int, int]:
+    """clone3(2): (PID, pidfd) of the child in the parent, (0, -1) in the child. As fork, nothing is shared.
+
+    Only for a process with one thread: libc's own locks are not made ready for it, as fork does.
+    """
+    pidfd = c_int(-1)
+    exit_signal = 0 if flags & CLONE_PARENT else SIGCHLD  # with CLONE_PARENT it is the caller's (clone(2))
+    # struct clone_args: flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid,
+    # set_tid_size, cgroup
+    args = struct.pack("=11Q", flags | CLONE_PIDFD, ctypes.addressof(pidfd), 0, 0, exit_signal, 0, 0, 0, 0, 0, 0)
+    pid = _clone3(args, len(args))
+    return (pid, pidfd.value) if pid else (0, -1)
+
+
+def fork() -> int:
+    """fork(2) with the interpreter and libc made ready for it, from a process with threads.
+
+    ``os.fork`` does the same and warns about threads from Python 3.12 on; the child here only clones and exits.
+    """
+    api = ctypes.pythonapi
+    api.PyOS_BeforeFork()
+    try:
+        pid = _fork()
+    except OSError:
+        api.PyOS_AfterFork_Parent()
+        raise
+    if pid:
+        api.PyOS_AfterFork_Parent()
+    else:
+        api.PyOS_AfterFork_Child()
+    return pid
+
+
+def single_threaded() -> bool:
+    """Whether this process has one thread only, threads that Python does not know of included."""
+    return len(os.listdir("/proc/self/task")) == 1
+
+
+def unshare(flags: int) -> None:
+    _unshare(flags)
+
+
+def sethostname(name: bytes) -> None:
+    _sethostname(name, len(name))
+
+
+def prctl(option: int, arg2: int = 0, arg3: int = 0, arg4: int = 0, arg5: int = 0) -> int:
+    return _prctl(option, arg2, arg3, arg4, arg5)
+
+
+def join_new_session_keyring() -> None:
+    """Leave the caller's session keyring for an empty one (keyrings(7))."""
+    _keyctl(_KEYCTL_JOIN_SESSION_KEYRING, 0)
+
+
+def pidfd_getfd(pidfd: int, fd: int) -> int:
+    """A duplicate of descriptor ``fd`` of the process behind ``pidfd``, close-on-exec (pidfd_getfd(2))."""
+    return _pidfd_getfd(pidfd, fd, 0)
+
+
+def close_all_except(keep: set[int] | frozenset[int]) -> None:
+    """Close every descriptor from 3 up that is not in ``keep`` (close_range(2))."""
+    first = 3
+    for fd in sorted(fd for fd in keep if fd >= 3):
+        if fd > first:
+            _close_range(first, fd - 1, 0)
+        first = fd + 1
+    _close_range(first, 0xFFFFFFFF, 0)
+
+
+def start_time(pid: int) -> int:
+    """When the process started, in clock ticks since boot: with the PID it names one process for good.
+
+    Field 22 of /proc/PID/stat (proc(5)). ProcessLookupError if there is none.
+    """
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as f:
+            stat = f.read()
+    except FileNotFoundError:
+        raise ProcessLookupError(f"no process {pid}") from None
+    return int(stat[stat.rindex(b")") + 2 :].split()[19])
