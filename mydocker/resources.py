@@ -172,7 +172,7 @@ def parse_duration(text: str) -> float:
                 raise wrong
             seconds += float(number) * _DURATION_UNITS[unit]
     if not 0 < seconds < 1e9:
-        raise ValueError(f'"{text}" is not a duration that can be waited for: it must be more than 0 and below 30 years')
+        raise ValueError(f'"{text}" is not a duration to wait for: it must be more than 0 and below 30 years')
     return seconds
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from mydocker.errors import UsageError
 from mydocker.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Literal
 
 DEFAULT_PATH = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -27,6 +29,32 @@ DEFAULT_CAPABILITIES = (
     "CAP_KILL",
     "CAP_AUDIT_WRITE",
 )
+
+
+def resolve_capabilities(add: Sequence[str], drop: Sequence[str]) -> tuple[str, ...]:
+    """The default set with some added and some dropped, as ``--cap-add`` and ``--cap-drop`` of ``docker run``.
+
+    Names with or without ``CAP_``, in any case; ``ALL`` is all of them. Drops win over adds, but for single names
+    added to a ``--cap-drop ALL``. UsageError for a name that is none.
+    """
+    if not add and not drop:
+        return DEFAULT_CAPABILITIES
+    from mydocker.linux.capabilities import NAMES
+
+    def full(names: Sequence[str], flag: str) -> set[str]:
+        found = set()
+        for name in names:
+            upper = name.upper()
+            upper = upper if upper.startswith("CAP_") or upper == "ALL" else f"CAP_{upper}"
+            if upper not in NAMES and upper != "ALL":
+                raise UsageError(f'{flag}: "{name}" is not a capability: see capabilities(7), as in NET_ADMIN')
+            found.add(upper)
+        return found
+
+    added, dropped = full(add, "--cap-add"), full(drop, "--cap-drop")
+    start = set(NAMES) if "ALL" in added else set() if "ALL" in dropped else set(DEFAULT_CAPABILITIES)
+    kept = (start | added) - dropped - {"ALL"}
+    return tuple(name for name in NAMES if name in kept)
 
 
 class Volume(Value):

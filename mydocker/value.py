@@ -30,7 +30,7 @@ class Value:
     if not TYPE_CHECKING:
 
         def __init_subclass__(cls) -> None:
-            own = tuple(name for name in cls.__dict__.get("__annotations__", ()) if not name.startswith("_"))
+            own = tuple(name for name in cls.__annotations__ if not name.startswith("_"))
             cls._fields = cls._fields + tuple(name for name in own if name not in cls._fields)
             cls._defaults = {**cls._defaults, **{name: cls.__dict__[name] for name in own if name in cls.__dict__}}
 

@@ -56,6 +56,7 @@ def new_filesystem(fstype: bytes, options: Iterable[tuple[bytes, bytes | None]] 
     """
     context = _fsopen(fstype, _FSOPEN_CLOEXEC)
     try:
+        _fsconfig(context, _FSCONFIG_SET_STRING, b"source", fstype, 0)  # shown in mountinfo; "none" if not set
         for key, value in options:
             _fsconfig(context, _FSCONFIG_SET_FLAG if value is None else _FSCONFIG_SET_STRING, key, value, 0)
         _fsconfig(context, _FSCONFIG_CMD_CREATE, None, None, 0)
@@ -77,9 +78,12 @@ def _context_message(context: int) -> str:
         return "; ".join(words)
 
 
-def clone_tree(directory: int, path: bytes = b"", *, recursive: bool = True) -> int:
-    """A detached bind mount of what is at ``path`` below ``directory`` (of the descriptor itself if empty)."""
-    flags = _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC | _AT_SYMLINK_NOFOLLOW
+def clone_tree(directory: int, path: bytes = b"", *, recursive: bool = True, follow: bool = False) -> int:
+    """A detached bind mount of what is at ``path`` below ``directory`` (of the descriptor itself if empty).
+
+    ``follow``: a symbolic link at the end of ``path`` is followed; for the user's own paths on the host only.
+    """
+    flags = _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC | (0 if follow else _AT_SYMLINK_NOFOLLOW)
     return _open_tree(directory, path, flags | (0 if path else _AT_EMPTY_PATH) | (_AT_RECURSIVE if recursive else 0))
 
 

@@ -14,14 +14,19 @@ import struct
 from mydocker.linux.libc import c_char_p, c_int, c_size_t, system_call
 
 _RESOLVE_NO_MAGICLINKS = 0x02
+_RESOLVE_NO_SYMLINKS = 0x04
 _RESOLVE_IN_ROOT = 0x10
 
 _openat2 = system_call(437, c_int, c_char_p, c_char_p, c_size_t)
 
 
-def open_in_root(root: int, path: bytes, flags: int = os.O_PATH) -> int:
-    """Open ``path`` as a process whose root is the directory ``root`` would; close-on-exec."""
-    how = struct.pack("=3Q", flags | os.O_CLOEXEC, 0, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
+def open_in_root(root: int, path: bytes, flags: int = os.O_PATH, *, links: bool = True) -> int:
+    """Open ``path`` as a process whose root is the directory ``root`` would; close-on-exec.
+
+    With ``links=False`` a symbolic link on the way is an error (ELOOP).
+    """
+    resolve = _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS | (0 if links else _RESOLVE_NO_SYMLINKS)
+    how = struct.pack("=3Q", flags | os.O_CLOEXEC, 0, resolve)
     while True:
         try:
             return _openat2(root, path, how, len(how))

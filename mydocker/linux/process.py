@@ -14,6 +14,7 @@ from mydocker.linux.libc import (
     c_size_t,
     c_uint,
     c_ulong,
+    c_void_p,
     function,
     system_call,
 )
@@ -32,6 +33,7 @@ SIGCHLD = 17
 
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
+_PR_SET_NAME = 15
 PR_CAPBSET_DROP = 24
 PR_SET_NO_NEW_PRIVS = 38
 PR_CAP_AMBIENT = 47
@@ -42,6 +44,7 @@ _KEYCTL_JOIN_SESSION_KEYRING = 1
 _clone3 = system_call(435, c_char_p, c_size_t)
 _close_range = system_call(436, c_uint, c_uint, c_uint)
 _pidfd_getfd = system_call(438, c_int, c_int, c_uint)
+_pidfd_send_signal = system_call(424, c_int, c_int, c_void_p, c_uint)
 _keyctl = system_call(architecture_number(250, 219), c_int, c_long)
 _prctl = function("prctl", c_int, c_ulong, c_ulong, c_ulong, c_ulong)
 _unshare = function("unshare", c_int)
@@ -99,6 +102,12 @@ def prctl(option: int, arg2: int = 0, arg3: int = 0, arg4: int = 0, arg5: int = 
     return _prctl(option, arg2, arg3, arg4, arg5)
 
 
+def set_name(name: bytes) -> None:
+    """The name that ``ps`` shows for this thread, 15 bytes at most (prctl(2))."""
+    buffer = ctypes.create_string_buffer(name)
+    _prctl(_PR_SET_NAME, ctypes.addressof(buffer), 0, 0, 0)
+
+
 def join_new_session_keyring() -> None:
     """Leave the caller's session keyring for an empty one (keyrings(7))."""
     _keyctl(_KEYCTL_JOIN_SESSION_KEYRING, 0)
@@ -130,3 +139,8 @@ def start_time(pid: int) -> int:
     except FileNotFoundError:
         raise ProcessLookupError(f"no process {pid}") from None
     return int(stat[stat.rindex(b")") + 2 :].split()[19])
+
+
+def pidfd_send_signal(pidfd: int, number: int) -> None:
+    """Signal the process behind a pidfd, and never another that got its PID. ProcessLookupError if it is gone."""
+    _pidfd_send_signal(pidfd, number, None, 0)

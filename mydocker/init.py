@@ -1,0 +1,280 @@
+"""What the child does between clone and exec.
+
+It has been cloned into its namespaces with a copy of the runtime's memory: everything that it needs is loaded,
+and it imports nothing. It looks up no user or host name, and opens nothing in the root by name except through
+``linux/paths.py``. First comes all that costs memory; then it reports "ready" and waits, and the runtime puts it
+under its limits; what follows touches little, since it is charged to the container.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import gc
+import os
+import select
+import struct
+
+from mydocker import handoff, mounts
+from mydocker.errors import HandoffError
+from mydocker.handoff import Failure
+from mydocker.linux import capabilities, mount, network, process, pty, signals
+from mydocker.spec import DEFAULT_PATH
+from mydocker.value import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from mydocker.cgroups.layout import Hierarchy
+    from mydocker.spec import Spec
+    from mydocker.user import User
+
+
+class Plan(Value):
+    """What the child is to do, worked out before the clone.
+
+    ``staging``       directory on the host over which the root is assembled, in the child's mount namespace only.
+    ``hierarchies``   the cgroup hierarchies to show below /sys/fs/cgroup.
+    ``capabilities``  mask of the bounding, permitted and effective set.
+    ``stdio``         descriptors that become 0, 1 and 2; not used where the command gets a terminal.
+    ``commands``      read end of the pipe that brings the frame.
+    ``reports``       write end of the pipe for reports.
+    ``runtime``       pidfd of the runtime, readable when it has died.
+    ``status``        write end of the pipe for the command's wait status, used with ``init``; or -1.
+    """
+
+    spec: Spec
+    staging: str
+    hierarchies: tuple[Hierarchy, ...]
+    user: User
+    capabilities: int
+    cwd: str
+    stdio: tuple[int, int, int]
+    commands: int
+    reports: int
+    runtime: int
+    status: int = -1
+
+
+def run(plan: Plan) -> NoReturn:
+    """Become the command, or report why not and end with 125. Called in the child; never returns."""
+    step = mounts.Step()
+    try:
+        gc.disable()
+        _die_with_runtime(plan)
+        argv, env = _prepare_and_wait(plan, step)
+        if plan.spec.init:
+            _become_reaper(plan, step, argv, env)
+        _execute(plan, step, argv, env)
+    except HandoffError:
+        pass  # the runtime is gone: nobody reads a report
+    except OSError as e:
+        about = f": {e.filename}" if e.filename else ""
+        _report(plan, "setup", e.errno or 0, f"cannot {step.doing}: {e.strerror}{about}")
+    except BaseException as e:  # whatever it is, the child must not run on as a second runtime
+        _report(plan, "setup", 0, f"cannot {step.doing}: {type(e).__name__}: {e}")
+    finally:
+        os._exit(125)
+
+
+def _report(plan: Plan, stage: str, number: int, text: str) -> None:
+    try:
+        handoff.report_failure(plan.reports, Failure(stage=stage, errno=number, text=text))
+    except OSError:
+        pass
+
+
+def _die_with_runtime(plan: Plan) -> None:
+    """Be killed when the runtime dies, and make sure that it has not died before this was set (prctl(2))."""
+    process.prctl(process.PR_SET_PDEATHSIG, signals.SIGKILL)
+    poll = select.poll()
+    poll.register(plan.runtime, select.POLLIN)
+    if poll.poll(0):
+        os._exit(125)
+
+
+def _prepare_and_wait(plan: Plan, step: mounts.Step) -> tuple[list[bytes], list[bytes]]:
+    spec = plan.spec
+    step.doing = "set up the process"
+    signals.default_all()
+    keep = {plan.commands, plan.reports, plan.runtime, plan.status, *plan.stdio}
+    process.close_all_except(keep)
+    os.setsid()
+    os.umask(0)
+    step.doing = "leave the session keyring"
+    _leave_keyring()
+    if spec.hostname is not None:
+        step.doing = "set the host name"
+        process.sethostname(spec.hostname.encode(errors="surrogateescape"))
+    if spec.network == "none":
+        step.doing = "bring the loopback device up"
+        network.loopback_up()
+    root, devpts = mounts.build(spec, plan.staging, step)
+    terminal = -1
+    if spec.terminal:
+        step.doing = "open a pseudo-terminal"
+        if devpts < 0:
+            raise OSError(errno.ENOENT, "this root has no /dev/pts")
+        terminal = _take_terminal(plan, root, devpts)
+    else:
+        _take_stdio(plan.stdio)
+    step.doing = "make the place of the cgroup mounts"
+    view = mounts.CgroupView(root, plan.hierarchies, writable=spec.privileged)
+    if spec.own_root:
+        step.doing = "make it the root"
+        mount.pivot_to(root)
+    os.umask(0o022)
+    handoff.report_ready(plan.reports, terminal)
+    argv, env = handoff.receive(plan.commands)
+    if terminal >= 0:
+        os.close(terminal)  # the runtime has its own by now
+    step.doing = "make a cgroup namespace"
+    process.unshare(process.CLONE_NEWCGROUP)
+    view.fill()
+    return argv, env
+
+
+def _leave_keyring() -> None:
+    try:
+        process.join_new_session_keyring()
+    except OSError as e:
+        if e.errno not in (errno.ENOSYS, errno.EPERM):  # no keyrings in this kernel, or refused by an outer seccomp
+            raise
+
+
+def _take_terminal(plan: Plan, root: int, devpts: int) -> int:
+    """Make a new pseudo-terminal the controlling one and 0, 1 and 2; the descriptor of its master."""
+    master, slave, number = pty.open_pair(devpts)
+    if not plan.spec.init:  # else it is the command's to take, in its own session
+        pty.make_controlling(slave)
+    os.fchown(slave, plan.user.uid, -1)
+    for fd in (0, 1, 2):
+        os.dup2(slave, fd)
+    if slave > 2:
+        os.close(slave)
+    if plan.spec.own_root:
+        mounts.bind_console(root, devpts, number)
+    return master
+
+
+def _take_stdio(stdio: tuple[int, int, int]) -> None:
+    """Put the three descriptors in place. Copies first: one may stand where another is to go."""
+    copies = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3) for fd in stdio]
+    for target, fd in enumerate(copies):
+        os.dup2(fd, target)
+        os.close(fd)
+
+
+def _execute(plan: Plan, step: mounts.Step, argv: list[bytes], env: list[bytes]) -> NoReturn:
+    spec = plan.spec
+    step.doing = "drop privileges"
+    _drop_privileges(plan)
+    step.doing = f"enter the working directory {plan.cwd}"
+    _enter(plan.cwd)
+    step.doing = "start the command"
+    process.close_all_except({plan.reports, plan.runtime})
+    _die_with_runtime(plan)  # a change of ids has cleared it (prctl(2), PR_SET_PDEATHSIG)
+    if not spec.privileged:
+        process.prctl(process.PR_SET_NO_NEW_PRIVS, 1)
+    signals.unblock_all()
+    number, text = _exec(argv, env)
+    _report(plan, "exec", number, text)
+    os._exit(125)
+
+
+def _drop_privileges(plan: Plan) -> None:
+    capabilities.drop_bounding(plan.capabilities)
+    user = plan.user
+    os.setgroups(user.groups)
+    os.setresgid(user.gid, user.gid, user.gid)
+    os.setresuid(user.uid, user.uid, user.uid)  # not root any more: the kernel empties the sets (capabilities(7))
+    capabilities.set_exact(plan.capabilities if user.uid == 0 else 0)
+
+
+def _enter(cwd: str) -> None:
+    """chdir, and check that the kernel can still name the place from the root (CVE-2024-21626)."""
+    os.chdir(cwd)
+    if not os.getcwdb().startswith(b"/"):
+        raise OSError(errno.ENOENT, "it is outside the container's root")
+
+
+def _exec(argv: list[bytes], env: list[bytes]) -> tuple[int, str]:
+    """Execute, looking a plain name up in PATH as execvp(3) does; what went wrong: (errno, path that it was about).
+
+    EISDIR stands for EACCES on a directory, ELIBACC for ENOENT on a file that is there.
+    """
+    environment = {}
+    for entry in env:
+        key, equals, value = entry.partition(b"=")
+        if key and equals:
+            environment[key] = value
+    name = argv[0]
+    if b"/" in name:
+        candidates = [name]
+    else:
+        path = environment.get(b"PATH", DEFAULT_PATH)
+        candidates = [(directory or b".") + b"/" + name for directory in path.split(b":")] if name else []
+    failed = (errno.ENOENT, name)
+    for candidate in candidates:
+        try:
+            os.execve(candidate, argv, environment)
+        except OSError as e:
+            number = e.errno or errno.EIO
+            if number in (errno.ENOENT, errno.ENOTDIR):
+                if os.path.exists(candidate):  # then it is the interpreter or the loader that is missing
+                    return errno.ELIBACC, os.fsdecode(candidate)
+            elif number == errno.EACCES:
+                failed = (errno.EISDIR if os.path.isdir(candidate) else errno.EACCES, candidate)
+            else:
+                return number, os.fsdecode(candidate)
+    return failed[0], os.fsdecode(failed[1])
+
+
+def _become_reaper(plan: Plan, step: mounts.Step, argv: list[bytes], env: list[bytes]) -> None:
+    """Fork: the child returns to become the command, this process stays PID 1 and reaps.
+
+    It forwards the signals that it gets, waits for every process of the container, and ends when the command
+    has. The command's wait status goes to the runtime by a pipe, since PID 1 cannot die by most signals.
+    """
+    step.doing = "start the reaper"
+    command = os.fork()
+    if command == 0:
+        os.setsid()
+        if plan.spec.terminal:
+            pty.make_controlling(0)
+        return
+    # The container may look at PID 1: it holds nothing, may do nothing more than the command itself, and its
+    # /proc/1/exe, the host's interpreter, cannot be opened (CVE-2019-5736).
+    _drop_privileges(plan)
+    process.prctl(process.PR_SET_NO_NEW_PRIVS, 1)
+    process.prctl(process.PR_SET_DUMPABLE, 0)
+    process.set_name(b"mydocker-init")
+    process.close_all_except({plan.status, plan.runtime})
+    _die_with_runtime(plan)
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)
+    os._exit(_reap(plan.status, command))
+
+
+def _reap(status_pipe: int, command: int) -> int:
+    watched = [n for n in range(1, 65) if n not in (signals.SIGKILL, signals.SIGSTOP, 32, 33)]
+    while True:
+        number = signals.wait_for(watched)
+        if number != signals.SIGCHLD:
+            try:
+                os.kill(command, number)
+            except ProcessLookupError:
+                pass
+            continue
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                break
+            if pid == 0:
+                break
+            if pid == command:
+                os.write(status_pipe, struct.pack("<i", status))
+                return 0

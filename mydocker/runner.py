@@ -1,0 +1,546 @@
+"""The life of one container, told in order. The chapters are those of the design's "journey of one run".
+
+    validate → claim a name → prepare the cgroups → clone → apply the limits → hand the command over
+    → wait → report → remove
+
+Each thing that exists for the container is owned by the function that made it, which removes it whatever happens.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import struct
+import time
+
+from mydocker import handoff, init, logs, state
+from mydocker.cgroups.layout import Layout
+from mydocker.errors import (
+    CommandNotExecutable,
+    CommandNotFound,
+    HandoffError,
+    MydockerError,
+    SetupError,
+    UsageError,
+)
+from mydocker.linux import capabilities, process, signals
+from mydocker.linux.paths import read_in_root
+from mydocker.resources import ResourceConfig
+from mydocker.result import Result, Usage
+from mydocker.spec import DEFAULT_PATH, Volume
+from mydocker.user import User, resolve
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from mydocker.cgroups.group import ContainerCgroup
+    from mydocker.forwarding import Forwarder
+    from mydocker.plugins import Plugin, Registry
+    from mydocker.result import Reason
+    from mydocker.spec import Spec
+    from mydocker.streams import Streams
+
+_NAMESPACES = process.CLONE_NEWNS | process.CLONE_NEWUTS | process.CLONE_NEWIPC | process.CLONE_NEWPID
+
+
+def run(
+    spec: Spec,
+    config: ResourceConfig,
+    registry: Registry | None,
+    streams: Streams,
+    forwarder: Forwarder | None = None,
+) -> Result:
+    """Run the command of ``spec`` under the limits of ``config`` and wait for its end.
+
+    ``registry`` may be None if ``config`` is empty. ``forwarder``: passes the runtime's signals on; without one,
+    as in a library, signals are the caller's. Raises a `MydockerError` if the command did not run.
+    """
+    try:
+        return _run(spec, config, registry, streams, forwarder)
+    finally:
+        streams.close()
+
+
+def run_foreground(spec: Spec, config: ResourceConfig, registry: Registry | None, *, stdin: bool) -> Result:
+    """`run` as a command line does it: attached to descriptors 0, 1 and 2, the process's signals passed on.
+
+    ``stdin``: whether descriptor 0 goes to the command; else it reads an empty input. With ``spec.terminal`` the
+    descriptor 0 is a terminal, which is relayed.
+    """
+    from mydocker import streams
+    from mydocker.forwarding import Forwarder
+
+    signals.default(signals.SIGCHLD)  # a parent that ignores it would make the kernel forget the exit status
+    forwarder = Forwarder(spec.stop_timeout)
+    null = -1
+    try:
+        if spec.terminal:
+            return run(spec, config, registry, streams.TerminalStreams(interactive=stdin), forwarder)
+        if not stdin:
+            null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        return run(spec, config, registry, streams.Streams(0 if stdin else null, 1, 2), forwarder)
+    finally:
+        forwarder.close()
+        if null >= 0:
+            os.close(null)
+
+
+def _run(
+    spec: Spec, config: ResourceConfig, registry: Registry | None, streams: Streams, forwarder: Forwarder | None
+) -> Result:
+    logs.info("all command is %s", b" ".join(spec.args).decode(errors="replace"))
+    plugins = registry.owners(config) if registry is not None and config else ()
+    layout = Layout.read()
+    _validate(spec, config, registry, plugins, layout)
+    user = _look_up_user(spec)
+    root = state.default_root()
+    state.recover(root)
+    claim = state.claim(spec.name, root)
+    try:
+        record = state.Record(
+            id=claim.id,
+            runtime=os.getpid(),
+            cgroup=f"{spec.cgroup_parent or 'mydocker'}/{claim.id}" if plugins else "",
+            pidfile=os.path.abspath(spec.pidfile) if spec.pidfile else "",
+            created=time.time(),
+            command=os.fsdecode(b" ".join(spec.args)[:1000]),
+        )
+        claim.write(record)
+        container = _Container(spec, config, registry, plugins, claim, record, streams, forwarder)
+        return container.run(layout, user)
+    finally:
+        claim.release()
+
+
+def _validate(
+    spec: Spec, config: ResourceConfig, registry: Registry | None, plugins: Sequence[Plugin], layout: Layout
+) -> None:
+    """Everything that can be known to be wrong before anything exists."""
+    if os.geteuid() != 0:
+        raise SetupError("mydocker needs root to make namespaces and cgroups: run it with sudo", errno.EPERM)
+    if not spec.args:
+        raise UsageError("there is no command to run")
+    if any(b"\0" in string for string in (*spec.args, *(spec.env or ()), *spec.extra_env)):
+        raise UsageError("an argument or a variable holds a NUL byte, which the kernel cannot pass to a command")
+    if spec.rootfs is not None and not os.path.isdir(spec.rootfs):
+        problem = "is not a directory" if os.path.exists(spec.rootfs) else "does not exist"
+        raise UsageError(f"--rootfs: {spec.rootfs} {problem}: give the directory that is to be the container's /")
+    for entry in spec.mounts:
+        if not entry.destination.startswith("/"):
+            raise UsageError(f'"{entry.destination}" is not a place in the container: write a path that begins with /')
+        if isinstance(entry, Volume) and not os.path.exists(entry.source):
+            raise UsageError(f"--volume: {entry.source} does not exist on this host")
+        if not spec.own_root and not os.path.exists(entry.destination):
+            raise UsageError(
+                f"{entry.destination} does not exist, and mydocker makes nothing in the host's own root: "
+                "make it, or add --overlay"
+            )
+    for plugin in plugins:
+        assert registry is not None
+        registry.call(plugin, "mydocker_validate", config=config, layout=layout)
+
+
+def _look_up_user(spec: Spec) -> User:
+    if not spec.user and spec.rootfs is None:
+        return User()
+    try:
+        root = os.open(spec.rootfs or "/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as e:
+        raise UsageError(f"--rootfs: cannot open {spec.rootfs}: {e.strerror}") from e
+    try:
+        return resolve(spec.user, read_in_root(root, b"etc/passwd"), read_in_root(root, b"etc/group"))
+    except OSError as e:
+        raise SetupError(f"cannot read the container's /etc/passwd: {e.strerror}", e.errno or 0) from e
+    finally:
+        os.close(root)
+
+
+def _environment(spec: Spec, user: User, hostname: str | None) -> tuple[bytes, ...]:
+    """The command's environment: the host's with the host's root, Docker's small one with an own."""
+    variables: dict[bytes, bytes] = {}
+    if spec.env is not None:
+        base = spec.env
+    elif spec.rootfs is None:
+        base = tuple(key + b"=" + value for key, value in os.environb.items())
+        if spec.user:
+            base += (b"HOME=" + user.home,)
+    else:
+        base = (b"PATH=" + DEFAULT_PATH, b"HOME=" + user.home)
+        if hostname is not None:
+            base += (b"HOSTNAME=" + hostname.encode(errors="surrogateescape"),)
+        if spec.terminal:
+            base += (b"TERM=" + os.environb.get(b"TERM", b"xterm"),)
+    for entry in (*base, *spec.extra_env):
+        key, _, value = entry.partition(b"=")
+        variables[key] = value
+    return tuple(key + b"=" + value for key, value in variables.items())
+
+
+class _Child:
+    """The cloned process and our ends of its pipes."""
+
+    def __init__(self, pid: int, pidfd: int, commands: int, reports: int, status: int) -> None:
+        self.pid = pid
+        self.pidfd = pidfd
+        self.commands = commands
+        self.reports = reports
+        self.status = status
+        self.ended: tuple[int, Any] | None = None
+
+    def close_commands(self) -> None:
+        if self.commands >= 0:
+            os.close(self.commands)
+            self.commands = -1
+
+    def kill(self) -> None:
+        try:
+            process.pidfd_send_signal(self.pidfd, signals.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+    def reap(self) -> tuple[int, Any]:
+        """(wait status, resource usage), once it has ended: with PID 1, every process of the container has."""
+        if self.ended is None:
+            try:
+                _, status, usage = os.wait4(self.pid, 0)
+            except ChildProcessError:
+                raise SetupError(
+                    "the command's exit status is lost: this process ignores SIGCHLD, so the kernel keeps none"
+                ) from None
+            self.ended = (status, usage)
+        return self.ended
+
+    def close(self) -> None:
+        """Nothing of the child outlives this, whatever state it is in."""
+        self.close_commands()
+        try:
+            if self.ended is None:
+                self.kill()
+                self.reap()
+        finally:
+            for fd in (self.pidfd, self.reports, self.status):
+                if fd >= 0:
+                    os.close(fd)
+
+
+class _Container:
+    """One run, from its claimed name on."""
+
+    def __init__(
+        self,
+        spec: Spec,
+        config: ResourceConfig,
+        registry: Registry | None,
+        plugins: Sequence[Plugin],
+        claim: state.Claim,
+        record: state.Record,
+        streams: Streams,
+        forwarder: Forwarder | None,
+    ) -> None:
+        self._spec = spec
+        self._config = config
+        self._registry = registry
+        self._plugins = plugins
+        self._claim = claim
+        self._record = record
+        self._streams = streams
+        self._forwarder = forwarder
+
+    def run(self, layout: Layout, user: User) -> Result:
+        if not self._plugins:
+            return self._run_child(layout, user, None)
+        from mydocker.cgroups.group import ContainerCgroup
+
+        cgroup = ContainerCgroup(layout, self._record.cgroup)
+        prepared: list[Plugin] = []
+        try:
+            for plugin in self._plugins:
+                prepared.append(plugin)
+                self._call(plugin, "mydocker_prepare", cgroup, config=self._config)
+            return self._run_child(layout, user, cgroup)
+        finally:
+            self._undo(prepared, cgroup)
+
+    def _call(self, plugin: Plugin, hook: str, cgroup: ContainerCgroup, **arguments: Any) -> Any:
+        assert self._registry is not None
+        return self._registry.call(plugin, hook, cgroup=cgroup.for_plugin(plugin.name), **arguments)
+
+    def _undo(self, prepared: list[Plugin], cgroup: ContainerCgroup) -> None:
+        failed: MydockerError | None = None
+        for plugin in reversed(prepared):
+            try:
+                self._call(plugin, "mydocker_remove", cgroup)
+            except MydockerError as e:
+                failed = failed or e
+        cgroup.remove()
+        if failed is not None:
+            raise failed
+
+    def _run_child(self, layout: Layout, user: User, cgroup: ContainerCgroup | None) -> Result:
+        spec = self._spec
+        hostname = spec.hostname or (self._claim.id[:64] if spec.rootfs is not None else None)
+        try:
+            frame = handoff.encode(spec.args, _environment(spec, user, hostname))
+        except ValueError as e:
+            raise UsageError(str(e)) from None
+        child = self._clone(layout, user, hostname)
+        try:
+            terminal = self._await_ready(child)
+            self._note_pid(child)
+            for plugin in self._plugins:
+                assert cgroup is not None
+                self._call(plugin, "mydocker_apply", cgroup, config=self._config, pid=child.pid)
+            poll = select.poll()
+            self._streams.started(process.pidfd_getfd(child.pidfd, terminal) if terminal >= 0 else -1, poll)
+            started = time.monotonic()
+            self._hand_over(child, frame)
+            timed_out = self._wait(child, poll, started)
+            status, usage = child.reap()
+            wall = time.monotonic() - started
+            self._streams.finish()
+            return self._result(child, status, usage, wall, cgroup, timed_out=timed_out)
+        finally:
+            child.close()
+            if self._record.pidfile:
+                state.remove_pidfile(self._record.pidfile, child.pid)
+
+    def _clone(self, layout: Layout, user: User, hostname: str | None) -> _Child:
+        spec = self._spec
+        commands_read, commands_write = os.pipe()
+        reports_read, reports_write = os.pipe()
+        status_read, status_write = os.pipe() if spec.init else (-1, -1)
+        runtime = os.pidfd_open(os.getpid())
+        wanted = capabilities.permitted()
+        if not spec.privileged:
+            wanted &= capabilities.mask(spec.capabilities)
+        plan = init.Plan(
+            spec=spec.replace(hostname=hostname),
+            staging=self._claim.path,
+            hierarchies=layout.hierarchies,
+            user=user,
+            capabilities=wanted,
+            cwd=spec.cwd or ("/" if spec.rootfs is not None else os.getcwd()),
+            stdio=self._streams.for_child(),
+            commands=commands_read,
+            reports=reports_write,
+            runtime=runtime,
+            status=status_write,
+        )
+        namespaces = _NAMESPACES | (process.CLONE_NEWNET if spec.network == "none" else 0)
+        try:
+            pid, pidfd = _clone_child(plan, namespaces)
+        except OSError as e:
+            for fd in (commands_write, reports_read, status_read):
+                if fd >= 0:
+                    os.close(fd)
+            raise SetupError(f"cannot make the container's namespaces: {e.strerror}", e.errno or 0) from e
+        finally:
+            for fd in (commands_read, reports_write, status_write, runtime):
+                if fd >= 0:
+                    os.close(fd)
+        return _Child(pid, pidfd, commands_write, reports_read, status_read)
+
+    def _await_ready(self, child: _Child) -> int:
+        """Until the child has made its mounts and waits: the descriptor, there, of its terminal's master, or -1."""
+        poll = select.poll()
+        poll.register(child.reports, select.POLLIN)
+        if self._forwarder is not None:
+            poll.register(self._forwarder.fd, select.POLLIN)
+        while True:
+            ready = dict(poll.poll())
+            if child.reports in ready:
+                break
+            assert self._forwarder is not None
+            number = self._forwarder.pending_stop()
+            if number is not None:
+                raise _stopped(number)
+        report = handoff.read_report(child.reports)
+        if isinstance(report, handoff.Failure):
+            raise SetupError(report.text, report.errno)
+        if report is None:
+            raise HandoffError("the container's first process was killed while it was set up")
+        return report
+
+    def _note_pid(self, child: _Child) -> None:
+        self._record = self._record.replace(pid=child.pid, start_time=process.start_time(child.pid))
+        self._claim.write(self._record)
+        if self._record.pidfile:
+            state.write_pidfile(self._record.pidfile, child.pid)
+
+    def _hand_over(self, child: _Child, frame: bytes) -> None:
+        """Send the command and wait until it runs. Once the limits are in force, and not before."""
+        mask = signals.block((signals.SIGPIPE,))
+        try:
+            handoff.send(child.commands, frame)
+        except BrokenPipeError:
+            signals.discard(signals.SIGPIPE)  # the child is gone; its report, if any, says why
+        finally:
+            signals.restore(mask)
+        child.close_commands()
+        report = handoff.read_report(child.reports)
+        if isinstance(report, handoff.Failure):
+            raise _not_started(report, self._spec)
+        if logs.enabled("info"):
+            _log_path(child.pid)
+
+    def _wait(self, child: _Child, poll: select.poll, started: float) -> bool:
+        """Serve streams and signals until the container has ended; whether its deadline did it."""
+        forwarder = self._forwarder
+        poll.register(child.pidfd, select.POLLIN)
+        if forwarder is not None:
+            poll.register(forwarder.fd, select.POLLIN)
+        deadline = None if self._spec.timeout is None else started + self._spec.timeout
+        timed_out = False
+        while True:
+            limits = [at for at in (deadline, forwarder.kill_at if forwarder else None) if at is not None]
+            remaining = min(limits) - time.monotonic() if limits else None
+            if remaining is not None and remaining <= 0:
+                timed_out = deadline is not None and time.monotonic() >= deadline
+                child.kill()
+                deadline = None
+                if forwarder is not None:
+                    forwarder.kill_at = None
+                continue
+            for fd, _ in poll.poll(None if remaining is None else remaining * 1000 + 1):
+                if fd == child.pidfd:
+                    return timed_out
+                if forwarder is not None and fd == forwarder.fd:
+                    forwarder.forward(child.pid, child.pidfd, self._streams, reaper=self._spec.init)
+                else:
+                    self._streams.serve(fd, poll)
+
+    def _result(
+        self, child: _Child, status: int, used: Any, wall: float, cgroup: ContainerCgroup | None, *, timed_out: bool
+    ) -> Result:
+        if self._spec.init:
+            status = _reported_status(child.status, status)
+        code = os.waitstatus_to_exitcode(status)
+        signal: int | None = None
+        if code < 0:
+            signal = (self._forwarder.ended_by if self._forwarder else None) or -code
+            code = 128 + signal
+        usage = self._usage(used, cgroup)
+        reason: Reason = "exited" if signal is None else "signaled"
+        if timed_out and signal == signals.SIGKILL:
+            reason = "timeout"
+        elif usage.oom_kills and code == 128 + signals.SIGKILL:
+            reason = "oom"
+        return Result(
+            args=tuple(os.fsdecode(arg) for arg in self._spec.args),
+            id=self._claim.id,
+            exit_code=code,
+            signal=signal,
+            reason=reason,
+            wall_seconds=wall,
+            limits=self._config.asdict(),
+            usage=usage,
+        )
+
+    def _usage(self, used: Any, cgroup: ContainerCgroup | None) -> Usage:
+        figures: dict[str, Any] = {}
+        peaks, kills = [], 0
+        for plugin in self._plugins:
+            assert cgroup is not None
+            try:
+                found = dict(self._call(plugin, "mydocker_usage", cgroup, config=self._config) or {})
+            except (MydockerError, TypeError, ValueError) as e:
+                logs.warning("%s", e)
+                found = {"error": str(e)}
+            figures[plugin.name] = found
+            if isinstance(found.get("peak_bytes"), int):
+                peaks.append(found["peak_bytes"])
+            kills += found.get("oom_kills") or 0
+        return Usage(
+            cpu_user=used.ru_utime,
+            cpu_system=used.ru_stime,
+            memory_peak=max(peaks) if peaks else None,
+            oom_kills=kills,
+            plugins=figures,
+        )
+
+
+def _clone_child(plan: init.Plan, namespaces: int) -> tuple[int, int]:
+    """Clone the child, which runs `init.run`; (PID, pidfd) in the runtime.
+
+    A bare clone copies libc's locks as they are, and another thread may hold one. So a process with threads forks
+    the ordinary way first, and the copy, which has one thread, clones the child with this process as its parent.
+    """
+    mask = signals.block()
+    try:
+        if process.single_threaded():
+            pid, pidfd = process.clone(namespaces)
+            if pid == 0:
+                init.run(plan)
+            return pid, pidfd
+        answers, answer = os.pipe()
+        helper = process.fork()
+        if helper == 0:
+            _clone_as_helper(plan, namespaces, answer)
+        os.close(answer)
+        data = os.read(answers, 4)
+        os.close(answers)
+        os.waitpid(helper, 0)
+        pid = struct.unpack("<i", data)[0] if data else -errno.EAGAIN
+        if pid < 0:
+            raise OSError(-pid, os.strerror(-pid))
+        return pid, os.pidfd_open(pid)
+    finally:
+        signals.restore(mask)
+
+
+def _clone_as_helper(plan: init.Plan, namespaces: int, answer: int) -> None:
+    try:
+        try:
+            pid, _ = process.clone(namespaces | process.CLONE_PARENT)
+        except OSError as e:
+            pid = -(e.errno or errno.EIO)
+        if pid == 0:
+            init.run(plan)
+        os.write(answer, struct.pack("<i", pid))
+    finally:
+        os._exit(0)
+
+
+def _reported_status(pipe: int, own: int) -> int:
+    """The command's wait status as the reaper reported it; the reaper's own if it was killed before."""
+    data = os.read(pipe, 4)
+    return int(struct.unpack("<i", data)[0]) if len(data) == 4 else own
+
+
+def _stopped(number: int) -> MydockerError:
+    error = SetupError(f"stopped by signal {number} before the command was started")
+    error.exit_code = 128 + number
+    return error
+
+
+def _not_started(failure: handoff.Failure, spec: Spec) -> MydockerError:
+    """The error for a command that could not be executed, in the words a shell has for it."""
+    if failure.stage != "exec":
+        return SetupError(failure.text, failure.errno)
+    name, path = os.fsdecode(spec.args[0])[:200], failure.text
+    if failure.errno in (errno.ENOENT, errno.ENOTDIR):
+        if "/" in name:
+            return CommandNotFound(f"{name}: no such file or directory in the container")
+        return CommandNotFound(f"{name}: command not found in the container's PATH")
+    if failure.errno == errno.ELIBACC:
+        return CommandNotFound(f"{path}: it is there, but the interpreter or the loader that it names is not")
+    reasons = {
+        errno.EISDIR: "is a directory",
+        errno.EACCES: "permission denied: it is not executable for this user, or its file system is mounted noexec",
+        errno.E2BIG: "argument list too long: one argument is over 128 KiB, or all with the environment over the "
+        "kernel's limit of a quarter of the stack limit",
+        errno.ENOEXEC: "exec format error: it is neither a program for this machine nor a script that begins with #!",
+    }
+    return CommandNotExecutable(f"{path}: {reasons.get(failure.errno, os.strerror(failure.errno))}")
+
+
+def _log_path(pid: int) -> None:
+    try:
+        logs.info("find path %s", os.readlink(f"/proc/{pid}/exe"))
+    except OSError:
+        pass  # it has ended already
+
+
