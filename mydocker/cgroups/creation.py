@@ -1,0 +1,164 @@
+"""Making a container's cgroup in one hierarchy, while other runs make and remove theirs beside it."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from mydocker.cgroups import files
+from mydocker.errors import CgroupError, UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from mydocker.cgroups.layout import Hierarchy
+
+#: The cgroup to which the processes at the top of a container, or of a delegated subtree, move.
+HOST_LEAF = "mydocker-host"
+
+# mkdir(2) below a cgroup that is being removed, or was.
+_VANISHED = (errno.ENOENT, errno.ENODEV)
+
+
+def checked_path(path: str) -> str:
+    """``path`` as names with ``/`` between; a `UsageError` if it is not a cgroup below the base."""
+    names = [name for name in path.split("/") if name not in ("", ".")]
+    if not names or ".." in names or any(len(os.fsencode(name)) > 255 for name in names):
+        raise UsageError(f'"{path}" cannot be a cgroup: write names with / between, without ..')
+    # A newline would forge lines of /proc/PID/cgroup; the kernel refuses it too (cgroup_mkdir).
+    if "\n" in path or "\0" in path:
+        raise UsageError(f"{path!r} cannot be a cgroup: its name may not have a line break or a NUL")
+    return "/".join(names)
+
+
+def directories(hierarchy: Hierarchy, path: str) -> list[str]:
+    """The directories from the base's child down to the cgroup ``path``."""
+    found = [hierarchy.base]
+    for name in path.split("/"):
+        found.append(f"{found[-1]}/{name}")
+    return found[1:]
+
+
+def make(hierarchy: Hierarchy, path: str) -> list[str]:
+    """Make the cgroup ``path`` with the parents it lacks. Returns the directories that were made, the last first.
+
+    `CgroupError` if it exists, or the kernel refuses. Another run removes the parent as soon as it finds it
+    empty; once our directory is in it, it stays.
+    """
+    *parents, directory = directories(hierarchy, path)
+    made: list[str] = []
+    for _ in range(1000):
+        try:
+            os.mkdir(directory)
+        except FileExistsError:
+            raise CgroupError(
+                f"the cgroup {directory} exists already: a container of that name runs, or left it behind",
+                errno.EEXIST,
+            ) from None
+        except OSError as e:
+            if e.errno not in _VANISHED:
+                raise _mkdir_refused(directory, e) from e
+            made = _make_parents(parents) or made
+            continue
+        return [directory, *made]
+    raise CgroupError(f"cannot make the cgroup {directory}: its parent keeps vanishing", errno.ENOENT)
+
+
+def _make_parents(parents: list[str]) -> list[str]:
+    made: list[str] = []
+    for parent in parents:
+        try:
+            os.mkdir(parent)
+        except FileExistsError:
+            continue
+        except OSError as e:
+            if e.errno not in _VANISHED or parent is parents[0]:
+                raise _mkdir_refused(parent, e) from e
+            return made  # removed meanwhile: the caller starts again
+        made.insert(0, parent)
+    return made
+
+
+def _mkdir_refused(directory: str, error: OSError) -> CgroupError:
+    hints = {
+        errno.EAGAIN: "cgroup.max.descendants or cgroup.max.depth of a cgroup above allow no more",
+        errno.ENOSPC: "the kernel has no room for more cgroups of this kind",
+        errno.ENOENT: "the hierarchy's base is gone",
+    }
+    return files.refused("make the cgroup", directory, error, hints.get(error.errno or 0, ""))
+
+
+def enable(hierarchy: Hierarchy, path: str, controller: str) -> None:
+    """v2: enable ``controller`` from the base down to the parent of the cgroup ``path``, which exists.
+
+    It exists first, so that no other run can remove a parent in between.
+    """
+    word = f"+{controller}"
+    for directory in [hierarchy.base, *directories(hierarchy, path)[:-1]]:
+        control = f"{directory}/cgroup.subtree_control"
+        if controller in files.read(control).split():
+            continue
+        try:
+            files.write(control, word)
+        except CgroupError as e:
+            if e.errno != errno.EBUSY:
+                raise
+            _make_room(hierarchy, directory, e)
+            files.write(control, word)
+
+
+def _make_room(hierarchy: Hierarchy, directory: str, refusal: CgroupError) -> None:
+    """Empty ``directory``, whose own processes are in the way of its controllers, where that is ours to do.
+
+    "No internal process" (cgroup-v2.rst): a cgroup that gives controllers to its children holds no process itself.
+    The top of a container's cgroup namespace and the top of a delegated subtree are ours to arrange; in any other
+    cgroup somebody put the processes where they are.
+    """
+    if directory != hierarchy.base:
+        raise CgroupError(
+            f"the cgroup {directory} holds processes itself, so the kernel does not let it pass limits on to the "
+            "cgroups below it: choose another --cgroup-parent",
+            errno.EBUSY,
+        ) from refusal
+    leaf = f"{directory}/{HOST_LEAF}"
+    try:
+        os.mkdir(leaf)
+    except FileExistsError:
+        pass
+    except OSError as e:
+        raise _mkdir_refused(leaf, e) from e
+    # More than once: a process may have forked between the reading and the move.
+    for _ in range(100):
+        pids = files.read(f"{directory}/cgroup.procs").split()
+        if not pids:
+            return
+        if "0" in pids:  # how a process of another PID namespace shows
+            raise CgroupError(
+                f"the cgroup {directory} holds processes that cannot be seen from this PID namespace, so they cannot "
+                "be moved out of the way: run mydocker in a cgroup of its own",
+                errno.EBUSY,
+            ) from refusal
+        for pid in pids:
+            _move(pid, f"{leaf}/cgroup.procs")
+
+
+def _move(pid: str, procs: str) -> None:
+    try:
+        files.write(procs, pid)
+    except CgroupError as e:
+        if e.errno != errno.ESRCH:  # it has ended: as good as moved
+            raise
+
+
+def inherit_cpuset(hierarchy: Hierarchy, path: str) -> None:
+    """v1: give the cgroup ``path`` and its parents the CPUs and memory nodes of the nearest ancestor that has some.
+
+    A new v1 cpuset has none, and refuses every process with ENOSPC until it has (cpusets.rst, 1.5). Two runs that
+    do this at once write the same.
+    """
+    for name in ("cpuset.cpus", "cpuset.mems"):
+        above = files.read(f"{hierarchy.base}/{name}")
+        for directory in directories(hierarchy, path):
+            here = files.read(f"{directory}/{name}")
+            if not here:
+                files.write(f"{directory}/{name}", above)
+            above = here or above

@@ -1,0 +1,63 @@
+"""Reading and writing one kernel file of a cgroup, with errors that say what was refused and why."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from mydocker.errors import CgroupError
+
+# What each refusal means for a cgroup file: Documentation/admin-guide/cgroup-v2.rst, cgroup-v1/*.rst, cgroups(7).
+_HINTS = {
+    errno.ENOENT: "this kernel does not have that file for this cgroup",
+    errno.EROFS: "cgroups are mounted read-only here; in a container, the outer one has to be privileged",
+    errno.EACCES: "this user may not write here: a delegated cgroup is needed, "
+    "as from systemd-run --user --scope -p Delegate=yes",
+    errno.EPERM: "this user, or the cgroup namespace's boundary, does not allow it",
+    errno.EINVAL: "the kernel does not take that value, or a cgroup above this one does not allow it",
+    errno.ERANGE: "the value is out of the range that the kernel takes",
+    errno.EBUSY: "the cgroup is in use in a way that does not allow it",
+    errno.EOPNOTSUPP: "the kernel does not support it for this kind of cgroup",
+    errno.ENOSPC: "the cgroup, or one above it, has nothing of it to give",
+    errno.ESRCH: "the process has ended",
+    errno.ENODEV: "the cgroup was removed",
+}
+
+
+def refused(action: str, path: str, error: OSError, hint: str = "") -> CgroupError:
+    """The error for a system call on ``path`` that the kernel refused. ``action`` is as in ``cannot <action>``."""
+    number = error.errno or 0
+    hint = hint or _HINTS.get(number, "")
+    reason = f"{os.strerror(number)} ({hint})" if hint else os.strerror(number)
+    return CgroupError(f"cannot {action} {path}: {reason}", number)
+
+
+def read(path: str) -> str:
+    """The whole text of a cgroup file, stripped. `CgroupError` if the kernel refuses."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            chunks = []
+            while chunk := os.read(fd, 1 << 16):
+                chunks.append(chunk)
+        finally:
+            os.close(fd)
+    except OSError as e:
+        raise refused("read", path, e) from e
+    return os.fsdecode(b"".join(chunks)).strip()
+
+
+def write(path: str, value: str) -> None:
+    """Write ``value`` to a cgroup file. `CgroupError` if the kernel refuses.
+
+    One write(2): a cgroup file takes each write as a whole value. The file is never created: on a file system
+    that is no cgroup's, a missing file would otherwise look like a limit in force.
+    """
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, os.fsencode(value))
+        finally:
+            os.close(fd)
+    except OSError as e:
+        raise refused(f'write "{value}" to', path, e) from e

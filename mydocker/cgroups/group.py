@@ -1,0 +1,198 @@
+"""One container's cgroups: one directory in each hierarchy that its limits need, made when a limit first asks."""
+
+from __future__ import annotations
+
+import os
+
+from mydocker.cgroups import creation, removal
+from mydocker.errors import CgroupError, ConflictError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from mydocker.cgroups.controllers import Controller
+    from mydocker.cgroups.layout import Hierarchy, Layout
+
+#: The cgroup in which the containers' are made, unless ``--cgroup-parent`` names another.
+DEFAULT_PARENT = "mydocker"
+
+
+class _Made:
+    """What exists of one container's cgroup, shared by the views that its plugins have."""
+
+    __slots__ = ("attached", "directories", "enabled", "parents", "writers")
+
+    def __init__(self) -> None:
+        #: mount point of the hierarchy -> (hierarchy, the container's directory in it)
+        self.directories: dict[str, tuple[Hierarchy, str]] = {}
+        #: parents that this container found missing and made, the deepest first
+        self.parents: list[str] = []
+        self.enabled: set[str] = set()
+        self.attached: set[tuple[str, int]] = set()
+        #: kernel file -> the plugin that wrote it
+        self.writers: dict[str, str] = {}
+
+
+class PluginDirectory:
+    """The container's directory in one hierarchy as one plugin sees it: keeps note of who writes which file."""
+
+    __slots__ = ("_plugin", "_writers", "full_path")
+
+    def __init__(self, full_path: str, plugin: str, writers: dict[str, str]) -> None:
+        self.full_path = full_path
+        self._plugin = plugin
+        self._writers = writers
+
+    def writing(self, path: str) -> None:
+        """Note that the plugin writes ``path``; a `ConflictError` if another one did."""
+        if not self._plugin:
+            return
+        owner = self._writers.setdefault(path, self._plugin)
+        if owner != self._plugin:
+            raise ConflictError(
+                f"the plugins {owner} and {self._plugin} both write {path}: one container cannot have both limits"
+            )
+
+
+class ContainerCgroup:
+    """The cgroup ``path`` (``mydocker/<id>``), from the base of each hierarchy that is asked for.
+
+    Nothing exists until `controller` is called. Whoever makes one owes it `remove`.
+    """
+
+    def __init__(self, layout: Layout, path: str) -> None:
+        """`UsageError` if ``path`` is not a cgroup below the base (``..``, a line break, no name at all)."""
+        self.layout = layout
+        self.path = creation.checked_path(path)
+        self._plugin = ""
+        self._made = _Made()
+        self._controllers: dict[str, Controller] = {}
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.path} in {', '.join(self.dirs) or 'no hierarchy yet'}>"
+
+    def for_plugin(self, name: str) -> ContainerCgroup:
+        """The same cgroup, with writes noted as those of the plugin ``name``.
+
+        Writing a kernel file that another plugin wrote for this container raises `ConflictError`.
+        """
+        view = ContainerCgroup(self.layout, self.path)
+        view._plugin = name
+        view._made = self._made
+        return view
+
+    def controller(self, name: str) -> Controller:
+        """The typed files of the controller ``name`` for this container, of the cgroup version it is on.
+
+        The first call makes the container's directory in the controller's hierarchy. `CgroupError` if the host does
+        not offer the controller, the directory exists already, or the kernel refuses.
+        """
+        found = self._controllers.get(name)
+        if found is None:
+            from mydocker.cgroups.controllers import controller_at
+
+            hierarchy = self.layout.require(name)
+            directory = PluginDirectory(self._directory(hierarchy), self._plugin, self._made.writers)
+            self._prepare(hierarchy, name)
+            found = self._controllers[name] = controller_at(name, hierarchy.version, directory)
+        return found
+
+    def _directory(self, hierarchy: Hierarchy) -> str:
+        made = self._made
+        if hierarchy.mountpoint not in made.directories:
+            directory, *parents = creation.make(hierarchy, self.path)
+            made.directories[hierarchy.mountpoint] = (hierarchy, directory)
+            made.parents += parents
+        return made.directories[hierarchy.mountpoint][1]
+
+    def _prepare(self, hierarchy: Hierarchy, name: str) -> None:
+        """What the kernel's structure demands before the controller's files are there and take a process."""
+        if name in self._made.enabled:
+            return
+        if hierarchy.version == 2:
+            if name in hierarchy.controllers:
+                creation.enable(hierarchy, self.path, name)
+        elif "cpuset" in hierarchy.controllers:
+            creation.inherit_cpuset(hierarchy, self.path)
+        self._made.enabled.add(name)
+
+    def attach(self, controller: str, pid: int) -> None:
+        """Move the process ``pid`` into this cgroup in the hierarchy of ``controller``; its children follow.
+
+        Done once for each hierarchy and process: two limits in one hierarchy may both ask for it.
+        """
+        from mydocker.cgroups import files
+
+        hierarchy = self.layout.require(controller)
+        self.controller(controller)
+        key = (hierarchy.mountpoint, pid)
+        if key not in self._made.attached:
+            files.write(f"{self._made.directories[hierarchy.mountpoint][1]}/cgroup.procs", str(pid))
+            self._made.attached.add(key)
+
+    @property
+    def exists(self) -> bool:
+        """Whether anything was made."""
+        return bool(self._made.directories)
+
+    @property
+    def dirs(self) -> tuple[str, ...]:
+        """The directories that were made for this container, one in each hierarchy that was asked for."""
+        return tuple(directory for _, directory in self._made.directories.values())
+
+    def pids(self) -> list[int]:
+        """The processes in the cgroup and those nested in it, as seen from this PID namespace, in no order."""
+        return list({pid for directory in self.dirs for pid in removal.pids(directory)})
+
+    def kill(self) -> None:
+        """Kill every process in the cgroup and wait until all have ended. `CgroupError` if some do not."""
+        for hierarchy, directory in self._freezer_first():
+            removal.kill(directory, hierarchy.version)
+        for hierarchy, directory in self._freezer_first():
+            removal.kill_and_wait(directory, hierarchy.version)
+
+    def _freezer_first(self) -> list[tuple[Hierarchy, str]]:
+        """What was made, where the kernel can stop processes first: what is frozen does not fork while it is killed."""
+        return sorted(self._made.directories.values(), key=lambda made: "freezer" not in made[0].controllers)
+
+    def remove(self) -> None:
+        """Kill what is left in the cgroup, remove it with all that is nested in it, then its parents if empty.
+
+        Fine to call again, or if nothing was made. `CgroupError` if something stays; the rest is removed all the same.
+        """
+        problem: CgroupError | None = None
+        for hierarchy, directory in self._freezer_first():
+            try:
+                removal.remove(directory, hierarchy.version)
+            except CgroupError as e:
+                problem = problem or e
+            else:
+                del self._made.directories[hierarchy.mountpoint]
+                self._remove_parents(hierarchy)
+        if problem is not None:
+            raise problem
+
+    def _remove_parents(self, hierarchy: Hierarchy) -> None:
+        """Those that this container made; and the common one, whoever of the containers in it made it."""
+        parents = [parent for parent in self._made.parents if parent.startswith(f"{hierarchy.base}/")]
+        if self.path.startswith(f"{DEFAULT_PARENT}/"):
+            parents.append(f"{hierarchy.base}/{DEFAULT_PARENT}")
+        for parent in parents:
+            if not removal.remove_if_empty(parent):
+                break
+
+    def _adopt(self) -> None:
+        """Take what exists under this container's name for its own."""
+        for hierarchy in self.layout.hierarchies:
+            directory = f"{hierarchy.base}/{self.path}"
+            if os.path.isdir(directory):
+                self._made.directories[hierarchy.mountpoint] = (hierarchy, directory)
+
+
+def remove_stale(layout: Layout, path: str) -> None:
+    """Remove the cgroup ``path`` wherever it exists, with what runs in it: what a killed runtime left behind.
+
+    One system call for each hierarchy where there is nothing. Raises as `ContainerCgroup.remove` does.
+    """
+    group = ContainerCgroup(layout, path)
+    group._adopt()
+    group.remove()

@@ -1,0 +1,253 @@
+"""Ending what runs in a cgroup, and removing the cgroup with all that is nested in it."""
+
+from __future__ import annotations
+
+# The C module: `signal` wraps it in enums, whose import costs 4 ms.
+import _signal  # type: ignore[import-not-found]
+import errno
+import os
+import time
+
+from mydocker.cgroups import files
+from mydocker.errors import CgroupError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_SIGKILL = 9
+
+#: Seconds that the kernel gets to end killed processes. One in uninterruptible sleep (a hung disk) outlasts it.
+PATIENCE = 5.0
+
+_GONE = (errno.ENOENT, errno.ENODEV)
+
+
+def walk(directory: str) -> Iterator[str]:
+    """``directory`` and every cgroup nested in it, parents first. None if it is gone."""
+    waiting = [directory]
+    while waiting:
+        directory = waiting.pop()
+        try:
+            # A cgroup directory counts its subdirectories in its links: mostly there is nothing to list.
+            if os.stat(directory).st_nlink > 2:
+                with os.scandir(directory) as entries:
+                    waiting += [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+        except OSError as e:
+            # ENAMETOOLONG: nested so deep by the container that it has no name; remove() gets there all the same.
+            if e.errno in (*_GONE, errno.ENAMETOOLONG):
+                continue
+            raise files.refused("list the cgroup", directory, e) from e
+        yield directory
+
+
+def pids(directory: str) -> list[int]:
+    """The processes in the cgroup and below it, as this PID namespace sees them. Empty if it is gone."""
+    found: list[int] = []
+    for cgroup in walk(directory):
+        try:
+            found += [int(pid) for pid in files.read(f"{cgroup}/cgroup.procs").split()]
+        except CgroupError as e:
+            if e.errno not in _GONE:
+                raise
+    return found
+
+
+def kill(directory: str, version: int) -> None:
+    """Send SIGKILL to every process in the cgroup and below it. They end a little later."""
+    if version == 2 and _kill_at_once(directory):
+        return
+    frozen = version == 1 and _freeze(directory)
+    try:
+        for cgroup in walk(directory):
+            fd = _open(cgroup)
+            if fd is not None:
+                try:
+                    _kill_listed(fd)
+                finally:
+                    os.close(fd)
+    finally:
+        if frozen:
+            _write_if_there(f"{directory}/freezer.state", "THAWED")
+
+
+def _freeze(directory: str) -> bool:
+    """Stop all that runs in the cgroup, where it has a v1 freezer. What is frozen ends when it is thawed.
+
+    The kernel freezes in its own time (freezer-subsystem.rst). What is not frozen when the killing starts is met by
+    the caller's next round.
+    """
+    state = f"{directory}/freezer.state"
+    if not _write_if_there(state, "FROZEN"):
+        return False
+    deadline = time.monotonic() + 0.1
+    while files.read(state) == "FREEZING" and time.monotonic() < deadline:
+        time.sleep(0.001)
+    return True
+
+
+def _write_if_there(path: str, value: str) -> bool:
+    try:
+        files.write(path, value)
+    except CgroupError as e:
+        if e.errno not in _GONE:
+            raise
+        return False
+    return True
+
+
+def _kill_at_once(directory: str) -> bool:
+    """Through cgroup.kill (Linux 5.14), which no fork can outrun."""
+    try:
+        files.write(f"{directory}/cgroup.kill", "1")
+    except CgroupError as e:
+        return e.errno == errno.ENODEV
+    return True
+
+
+def _kill_listed(cgroup: int) -> None:
+    """Kill the processes listed in the cgroup that the descriptor ``cgroup`` is of.
+
+    By pidfd, and only those that are still listed after it was opened: a PID read from a file may belong to a
+    process outside by now.
+    """
+    descriptors: list[tuple[int, int]] = []
+    try:
+        for pid in _listed(cgroup):
+            try:
+                descriptors.append((pid, os.pidfd_open(pid)))
+            except OSError:
+                continue  # ended, or of a PID namespace that we do not see
+        still = set(_listed(cgroup)) if descriptors else ()
+        for pid, descriptor in descriptors:
+            if pid in still:
+                try:
+                    _signal.pidfd_send_signal(descriptor, _SIGKILL)
+                except ProcessLookupError:
+                    pass
+    finally:
+        for _, descriptor in descriptors:
+            os.close(descriptor)
+
+
+def _listed(cgroup: int) -> list[int]:
+    try:
+        fd = os.open("cgroup.procs", os.O_RDONLY | os.O_CLOEXEC, dir_fd=cgroup)
+        try:
+            chunks = []
+            while chunk := os.read(fd, 1 << 16):
+                chunks.append(chunk)
+        finally:
+            os.close(fd)
+    except OSError as e:
+        if e.errno in _GONE:
+            return []
+        raise
+    return [int(pid) for pid in b"".join(chunks).split() if pid != b"0"]
+
+
+def kill_and_wait(directory: str, version: int, patience: float = PATIENCE) -> None:
+    """Kill until the cgroup and all below it are empty. `CgroupError` if they are not in ``patience`` seconds."""
+    deadline = time.monotonic() + patience
+    pause = 0.0002
+    while left := pids(directory):
+        if time.monotonic() > deadline:
+            raise CgroupError(f"{_processes(left)} in the cgroup {directory} do not end when killed", errno.EBUSY)
+        kill(directory, version)
+        time.sleep(pause)
+        pause = min(pause * 2, 0.05)
+
+
+def remove(directory: str, version: int, patience: float = PATIENCE) -> None:
+    """Remove the cgroup, after killing what is in it and removing what is nested in it. Fine if it is gone.
+
+    `CgroupError` if something stays after ``patience`` seconds.
+    """
+    deadline = time.monotonic() + patience
+    pause = 0.0002
+    while not _rmdir(directory):
+        if time.monotonic() > deadline:
+            left = pids(directory)
+            what = f"{_processes(left)} in it do not end when killed" if left else "the kernel keeps it busy"
+            raise CgroupError(f"cannot remove the cgroup {directory}: {what}", errno.EBUSY)
+        kill(directory, version)
+        if not _remove_nested(directory):
+            time.sleep(pause)
+            pause = min(pause * 2, 0.05)
+
+
+def remove_if_empty(directory: str) -> bool:
+    """Remove the cgroup if it holds nothing. Whether it is gone."""
+    try:
+        return _rmdir(directory)
+    except CgroupError:
+        return False
+
+
+def _rmdir(directory: str, parent: int | None = None) -> bool:
+    """Whether the cgroup is gone; False if it holds processes or cgroups."""
+    try:
+        os.rmdir(directory, dir_fd=parent)
+    except OSError as e:
+        if e.errno in (errno.EBUSY, errno.ENOTEMPTY):
+            return False
+        if e.errno not in _GONE:
+            raise files.refused("remove the cgroup", directory, e) from e
+    return True
+
+
+def _remove_nested(directory: str) -> bool:
+    """One pass over the cgroups nested in ``directory``, the deepest first; kills on the way. Whether any was removed.
+
+    The container may have nested them deeper than a path or a recursion reaches, so this climbs down and up by one
+    descriptor at a time.
+    """
+    here = _open(directory)
+    if here is None:
+        return True
+    removed = stuck = False
+    depth = 0
+    try:
+        while True:
+            child = _first_child(here)
+            if child is not None and _rmdir(child, here):
+                removed, stuck = True, False
+            elif child is not None and stuck:
+                return removed  # what was killed in it has not ended yet: left to the next pass
+            elif child is None and depth == 0:
+                return removed
+            else:
+                if child is None:
+                    _kill_listed(here)
+                    stuck = True
+                there = _open(child or "..", here)
+                if there is None:
+                    return removed  # somebody else removes it too
+                os.close(here)
+                here, depth = there, depth + (1 if child else -1)
+    finally:
+        os.close(here)
+
+
+def _open(name: str, parent: int | None = None) -> int | None:
+    try:
+        return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    except OSError as e:
+        if e.errno in _GONE:
+            return None
+        raise files.refused("open the cgroup", name, e) from e
+
+
+def _first_child(cgroup: int) -> str | None:
+    if os.stat(cgroup).st_nlink <= 2:
+        return None
+    with os.scandir(cgroup) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                return entry.name
+    return None
+
+
+def _processes(left: list[int]) -> str:
+    some = ", ".join(str(pid) for pid in left[:5])
+    return f"the processes {some}{' and others' if len(left) > 5 else ''}"

@@ -1,0 +1,127 @@
+# mypy: disallow-subclassing-any=False
+"""The files of the cgroup v2 controllers (Documentation/admin-guide/cgroup-v2.rst)."""
+
+from __future__ import annotations
+
+from cgroupspy.interfaces import BaseFileInterface, CommaDashSetFile, FlagFile, IntegerFile, MultiLineIntegerFile
+
+from mydocker.cgroups.controllers import (
+    Controller,
+    FlatKeyedFile,
+    NestedKeyedFile,
+    QuotaPeriodFile,
+    ValueOrMaxFile,
+    WordsFile,
+)
+
+
+class Other(Controller):
+    """A v2 cgroup, seen by a controller of which no file is described here (rdma, misc)."""
+
+    version = 2
+
+    # These three files are v1's.
+    tasks = None
+    notify_on_release = None
+    clone_children = None
+
+
+class Core(Other):
+    """The files that every v2 cgroup has; the root lacks ``type``, ``events``, ``freeze`` and ``kill``."""
+
+    threads = MultiLineIntegerFile("cgroup.threads")
+    controllers = WordsFile("cgroup.controllers", readonly=True)
+    subtree_control = WordsFile("cgroup.subtree_control")
+    events = FlatKeyedFile("cgroup.events")
+    stat = FlatKeyedFile("cgroup.stat")
+    type = BaseFileInterface("cgroup.type")
+    freeze = FlagFile("cgroup.freeze")
+    kill = FlagFile("cgroup.kill", writeonly=True)
+    max_depth = ValueOrMaxFile("cgroup.max.depth")
+    max_descendants = ValueOrMaxFile("cgroup.max.descendants")
+
+
+class Memory(Other):
+    """memory. Bytes; None for no limit.
+
+    ``events`` counts this cgroup and all below it, ``events_local`` this very one.
+    """
+
+    current = IntegerFile("memory.current", readonly=True)
+    peak = IntegerFile("memory.peak", readonly=True)
+    max = ValueOrMaxFile("memory.max")
+    high = ValueOrMaxFile("memory.high")
+    low = ValueOrMaxFile("memory.low")
+    min = ValueOrMaxFile("memory.min")
+    swap_max = ValueOrMaxFile("memory.swap.max")
+    swap_current = IntegerFile("memory.swap.current", readonly=True)
+    events = FlatKeyedFile("memory.events")
+    events_local = FlatKeyedFile("memory.events.local")
+    swap_events = FlatKeyedFile("memory.swap.events")
+    oom_group = FlagFile("memory.oom.group")
+    stat = FlatKeyedFile("memory.stat")
+    pressure = NestedKeyedFile("memory.pressure")
+
+
+class Cpu(Other):
+    """cpu. ``max`` is (quota or None, period) in microseconds; ``weight`` 1 to 10000."""
+
+    weight = IntegerFile("cpu.weight")
+    max = QuotaPeriodFile("cpu.max")
+    max_burst = IntegerFile("cpu.max.burst")
+    idle = FlagFile("cpu.idle")
+    stat = FlatKeyedFile("cpu.stat")
+    pressure = NestedKeyedFile("cpu.pressure")
+
+
+class CpuSet(Other):
+    """cpuset. Sets of CPU and memory node numbers; the effective ones are what the kernel schedules on."""
+
+    cpus = CommaDashSetFile("cpuset.cpus")
+    mems = CommaDashSetFile("cpuset.mems")
+    effective_cpus = CommaDashSetFile("cpuset.cpus.effective", readonly=True)
+    effective_mems = CommaDashSetFile("cpuset.mems.effective", readonly=True)
+    partition = BaseFileInterface("cpuset.cpus.partition")
+
+
+class Pids(Other):
+    """pids. Numbers of tasks, threads included."""
+
+    max = ValueOrMaxFile("pids.max")
+    current = IntegerFile("pids.current", readonly=True)
+    peak = IntegerFile("pids.peak", readonly=True)
+    events = FlatKeyedFile("pids.events")
+
+
+class Io(Other):
+    """io. Keyed by device number, ``8:0``."""
+
+    max = NestedKeyedFile("io.max")
+    stat = NestedKeyedFile("io.stat", readonly=True)
+    weight = BaseFileInterface("io.weight")
+    bfq_weight = BaseFileInterface("io.bfq.weight")
+    pressure = NestedKeyedFile("io.pressure")
+
+
+class HugeTlb(Other):
+    """hugetlb. The files are named after the page sizes of the machine: ``limit("2MB")``."""
+
+    def limit(self, size: str) -> int | None:
+        """The limit in bytes on huge pages of ``size``, None for none."""
+        value = self.get_property(f"hugetlb.{size}.max")
+        return None if value == "max" else int(value)
+
+    def set_limit(self, size: str, value: int | None) -> None:
+        """Set the limit in bytes, a multiple of the page size, on huge pages of ``size``."""
+        self.set_property(f"hugetlb.{size}.max", "max" if value is None else value)
+
+
+CONTROLLERS: dict[str, type[Controller]] = {
+    "cgroup": Core,
+    "memory": Memory,
+    "cpu": Cpu,
+    "cpuset": CpuSet,
+    "pids": Pids,
+    "io": Io,
+    "hugetlb": HugeTlb,
+}
