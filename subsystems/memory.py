@@ -90,10 +90,11 @@ def mydocker_validate(config: ResourceConfig, layout: Layout) -> None:
     if swap is not None and swap != -1 and swap < memory:
         raise LimitError(
             "memory_swap",
-            f"{format_size(swap)} is less than --memory {format_size(memory)}: it is the limit of memory and swap together",
+            f"{format_size(swap)} is less than --memory {format_size(memory)}, which it includes",
         )
     if reservation is not None and memory is not None and reservation > memory:
-        raise LimitError("memory_reservation", f"{format_size(reservation)} is more than --memory {format_size(memory)}")
+        reason = f"{format_size(reservation)} is more than --memory {format_size(memory)}"
+        raise LimitError("memory_reservation", reason)
 
 
 @hookimpl

@@ -153,6 +153,10 @@ class Controller(BaseController):
                     found.pop(name, None)
         return found
 
+    def parent(self) -> Controller:
+        """The same controller of the cgroup above. For reading."""
+        return type(self)(Directory(self.path.rpartition("/")[0]))
+
     def below(self) -> Iterator[Controller]:
         """The same controller of every cgroup nested in this one, which the container itself may have made."""
         # A cgroup directory counts its subdirectories in its links, as file systems did of old: no need to list it.

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-# The C module: `signal` wraps it in enums, whose import costs 4 ms.
-import _signal  # type: ignore[import-not-found]
 import errno
 import os
 import time
 
 from mydocker.cgroups import files
 from mydocker.errors import CgroupError
+from mydocker.linux.process import pidfd_send_signal
+from mydocker.linux.signals import SIGKILL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-_SIGKILL = 9
 
 #: Seconds that the kernel gets to end killed processes. One in uninterruptible sleep (a hung disk) outlasts it.
 PATIENCE = 5.0
@@ -122,7 +120,7 @@ def _kill_listed(cgroup: int) -> None:
         for pid, descriptor in descriptors:
             if pid in still:
                 try:
-                    _signal.pidfd_send_signal(descriptor, _SIGKILL)
+                    pidfd_send_signal(descriptor, SIGKILL)
                 except ProcessLookupError:
                     pass
     finally:
