@@ -1,0 +1,5 @@
+"""``python -m mydocker`` is the command ``mydocker``."""
+
+from mydocker.cli import main
+
+main()

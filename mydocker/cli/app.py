@@ -1,0 +1,279 @@
+"""The command line as click has it: help, completion, the other subcommands, and words for every mistake.
+
+Its ``run`` is built from the same table as `mydocker.cli.fast` and yields the same `Parsed`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.shell_completion import CompletionItem, get_completion_class
+
+from mydocker.cli import COMPLETION_VARIABLE
+from mydocker.cli.fast import is_run
+from mydocker.cli.options import GENERAL, LOG_OPTIONS, LOGS, Parsed, limit_section, run_options
+from mydocker.cli.run import configure_logs, execute
+from mydocker.errors import UsageError
+from mydocker.plugins import load
+from mydocker.version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from mydocker.cli.options import Option
+    from mydocker.plugins import Registry
+
+_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+_EXAMPLES = """\
+\b
+Examples:
+  mydocker run ls -l
+  mydocker run -ti -mem 100m -cpushare 512 sh
+  mydocker run --rootfs ./alpine --read-only --tmpfs /tmp sh -c 'echo hello > /tmp/x'
+  mydocker run --timeout 10s --result result.json -m 256m --cpus 0.5 -v ./job:/job:ro python3 /job/main.py
+"""
+
+_EXIT_CODES = """\
+The exit code is the command's own; 128 + n if signal n killed it; 125 if mydocker itself failed; 126 if the command
+cannot be executed; 127 if there is no such command.
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Read the command line with click and do what it says; the exit code. `UsageError` for a mistake."""
+    try:
+        code = application().main(
+            list(arguments), prog_name="mydocker", complete_var=COMPLETION_VARIABLE, standalone_mode=False
+        )
+    except click.exceptions.Exit as leave:
+        return leave.exit_code
+    except click.Abort:
+        return 130
+    except click.ClickException as error:
+        raise UsageError(_sentence(error, "mydocker run" if is_run(arguments) else "mydocker")) from error
+    return code if isinstance(code, int) else 0
+
+
+def application(registry: Callable[[], Registry] = load) -> click.Group:
+    """The group ``mydocker``. ``registry`` is called when a subcommand needs the plugins."""
+
+    class Subcommands(click.Group):
+        """``run`` is made when it is asked for: only it needs every plugin to be in order."""
+
+        def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+            if cmd_name == "run":
+                return RunCommand(registry())
+            return super().get_command(ctx, cmd_name)
+
+        def list_commands(self, ctx: click.Context) -> list[str]:
+            return ["run", *super().list_commands(ctx)]
+
+        def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+            with formatter.section("Commands"):
+                rows = [("run", RunCommand.SUMMARY)]
+                rows += [(name, command.get_short_help_str(80)) for name, command in sorted(self.commands.items())]
+                formatter.write_dl(rows)
+
+    @click.pass_context
+    def group(ctx: click.Context, /, **values: Any) -> int | None:
+        ctx.obj = _given(values)
+        configure_logs(ctx.obj)
+        if ctx.invoked_subcommand is None:
+            click.echo(ctx.get_help())
+        return None
+
+    return Subcommands(
+        "mydocker",
+        callback=group,
+        invoke_without_command=True,
+        context_settings=_CONTEXT,
+        help="Run a command in namespaces of its own, under limits that are plugins.",
+        epilog="mydocker COMMAND --help tells more about each command.",
+        params=[
+            click.Option(
+                ["--version"],
+                is_flag=True,
+                is_eager=True,
+                expose_value=False,
+                callback=_print_version,
+                help="Print the version.",
+            ),
+            *(_parameter(option) for option in LOG_OPTIONS),
+        ],
+        commands=[_subsystems_command(registry), _completion_command()],
+    )
+
+
+def _print_version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    if value:
+        click.echo(f"mydocker {__version__}")
+        ctx.exit()
+
+
+class RunCommand(click.Command):
+    """``mydocker run``."""
+
+    SUMMARY = "Run a command in a new container."
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._options = run_options(registry)
+        self._limits = {field.name for field in registry.fields}
+        self._parameters = {option.name: _parameter(option) for option in self._options}
+        super().__init__(
+            "run",
+            callback=self._run,
+            context_settings={**_CONTEXT, "allow_interspersed_args": False},
+            params=[
+                *self._parameters.values(),
+                click.Argument(
+                    ["command"],
+                    nargs=-1,
+                    required=True,
+                    type=click.UNPROCESSED,
+                    shell_complete=_offer("file"),
+                    metavar="COMMAND [ARG...]",
+                ),
+            ],
+            help=f"{self.SUMMARY} Everything after COMMAND belongs to it.\n\n{_EXAMPLES}",
+            epilog=_EXIT_CODES,
+            options_metavar="[OPTIONS]",
+        )
+
+    def _run(self, **_values: Any) -> int:
+        return execute(self.parsed(click.get_current_context()), self._registry)
+
+    def parsed(self, ctx: click.Context) -> Parsed:
+        """What click has read, as `mydocker.cli.fast` would have."""
+        values = dict(ctx.params)
+        command = list(values.pop("command"))
+        given = _given(values)
+        spellings: dict[str, str] = ctx.meta["mydocker.spellings"]
+        return Parsed(
+            options={**(ctx.obj or {}), **{name: given[name] for name in given if name not in self._limits}},
+            limits={name: given[name] for name in given if name in self._limits},
+            flags={name: spellings[name] for name in given if name in self._limits},
+            command=command,
+        )
+
+    def make_parser(self, ctx: click.Context) -> Any:
+        """click's parser, which also notes how each option was spelled: errors name it as the user did.
+
+        The parser lists, in the order of the command line, the object that each flag was added with. So every
+        flag is added with an object of its own.
+        """
+        parser = super().make_parser(ctx)
+        flags = {}
+        for option in self._options:
+            for flag in option.flags:
+                spelling = click.Option([flag, option.name])
+                action = {"flag": "store_const", "value": "store", "multiple": "append"}[option.kind]
+                parser.add_option(spelling, [flag], option.name, action=action, const=True)
+                flags[spelling] = (option.name, flag)
+        read = parser.parse_args
+
+        def parse_args(args: list[str]) -> Any:
+            values, rest, order = read(args=args)
+            noted = dict(flags[found] for found in order if found in flags)
+            ctx.meta["mydocker.spellings"] = noted
+            return values, rest, [self._parameters[name] for name in noted]
+
+        parser.parse_args = parse_args  # type: ignore[method-assign]
+        return parser
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for option in self._options:
+            metavar = f" {option.metavar}" if option.metavar else ""
+            row = (", ".join(sorted(option.flags, key=_short_first)) + metavar, option.help)
+            sections.setdefault(option.section, []).append(row)
+        # What mydocker is for comes first; the table has the limits last because the plugins add them.
+        order = sorted(sections, key=lambda section: (section != GENERAL, not section.startswith(limit_section(""))))
+        help_option = self.get_help_option(ctx)
+        if help_option is not None:
+            sections[LOGS].append(("-h, --help", "Show this text."))
+        for section in order:
+            with formatter.section(section):
+                formatter.write_dl(sections[section], col_max=32)
+
+
+def _short_first(flag: str) -> tuple[bool, int]:
+    return flag.startswith("--"), len(flag)
+
+
+def _parameter(option: Option) -> click.Option:
+    kind: dict[str, Any] = {"is_flag": True} if option.kind == "flag" else {"metavar": option.metavar}
+    return click.Option(
+        [option.name, *option.flags],
+        type=click.BOOL if option.kind == "flag" else click.UNPROCESSED,
+        multiple=option.kind == "multiple",
+        help=option.help,
+        shell_complete=_offer(option.complete),
+        **kind,
+    )
+
+
+def _offer(complete: str) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
+    """Completion of a value: by the shell's own knowledge of files, or one of some words."""
+
+    def offer(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        if complete in ("file", "directory"):
+            return [CompletionItem(incomplete, type=complete.replace("directory", "dir"))]
+        return [CompletionItem(word) for word in complete.split() if word.startswith(incomplete)]
+
+    return offer
+
+
+def _given(values: dict[str, Any]) -> dict[str, Any]:
+    """Only what stands on the command line."""
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in values.items()
+        if value is not None and value is not False and value != ()
+    }
+
+
+def _subsystems_command(registry: Callable[[], Registry]) -> click.Command:
+    @click.command("subsystems", help="List the limits: where each comes from and whether it can work here.")
+    @click.option("--format", "output", type=click.Choice(["table", "json"]), default="table", help="How to print it.")
+    def subsystems(output: str) -> int:
+        from mydocker.cli.subsystems import describe, to_json, to_table
+
+        rows = describe(registry())
+        click.echo(to_json(rows) if output == "json" else to_table(rows))
+        return 0
+
+    return subsystems
+
+
+def _completion_command() -> click.Command:
+    @click.command("completion", help="Print the completion script for a shell.")
+    @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+    def completion(shell: str) -> int:
+        kind = get_completion_class(shell)
+        assert kind is not None
+        click.echo(kind(click.Command("mydocker"), {}, "mydocker", COMPLETION_VARIABLE).source())
+        return 0
+
+    completion.epilog = (
+        "\b\n"
+        'bash: add  eval "$(mydocker completion bash)"  to ~/.bashrc\n'
+        'zsh:  add  eval "$(mydocker completion zsh)"  to ~/.zshrc\n'
+        "fish: mydocker completion fish > ~/.config/fish/completions/mydocker.fish"
+    )
+    return completion
+
+
+def _sentence(error: click.ClickException, command: str) -> str:
+    """What click found wrong, and where the help is."""
+    ctx = getattr(error, "ctx", None)
+    command = ctx.command_path if ctx is not None and ctx.parent is not None else command
+    if isinstance(error, click.MissingParameter) and command == "mydocker run":
+        return "there is no command to run; write mydocker run [OPTIONS] COMMAND [ARG...]"
+    if isinstance(error, click.NoSuchOption):
+        meant = f"did you mean {' or '.join(error.possibilities)}? " if error.possibilities else ""
+        return f"there is no option {error.option_name}; {meant}See {command} --help"
+    text = " ".join(error.format_message().split()).rstrip(".")
+    return f"{text[:1].lower()}{text[1:]}; see {command} --help"

@@ -1,0 +1,119 @@
+"""Read ``mydocker run`` without click, whose import takes longer than a run.
+
+The rules are those of click's parser (``click.parser``), so that both readers understand every command line alike:
+a flag is first looked up as a whole, with or without ``=VALUE`` after it, which is how ``-mem`` can be one flag;
+only then is ``-ti`` read letter by letter. The first word that is no option starts the command, and all that
+follows belongs to it; ``--`` ends the options.
+
+Whatever is wrong or unusual is left to click, which has the words for it: `read` then returns None.
+"""
+
+from __future__ import annotations
+
+from mydocker.cli.options import LOG_OPTIONS, OPTIONS, Parsed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mydocker.cli.options import Option
+    from mydocker.plugins import Registry
+
+    #: flag to (name, kind, whether a plugin's)
+    Flags = Mapping[str, tuple[str, str, bool]]
+
+
+class _NotPlain(Exception):
+    """Something that click shall answer."""
+
+
+def is_run(arguments: Sequence[str]) -> bool:
+    """Whether this is a ``mydocker run``, well-formed or not; what comes after ``run`` is not looked at."""
+    try:
+        _, rest = _options(arguments, _flags(LOG_OPTIONS))
+    except _NotPlain:
+        return False
+    return bool(rest) and rest[0] == "run"
+
+
+def read(arguments: Sequence[str], registry: Registry) -> Parsed | None:
+    """The command line after ``mydocker``, or None if it is not a plain and valid ``run``."""
+    try:
+        before, rest = _options(arguments, _flags(LOG_OPTIONS))
+        if not rest or rest[0] != "run":
+            return None
+        flags = _flags(OPTIONS)
+        flags.update((flag, (field.name, "value", True)) for field in registry.fields for flag in field.flags)
+        given, command = _options(rest[1:], flags)
+    except _NotPlain:
+        return None
+    if not command:
+        return None
+    options: dict[str, object] = {name: value for name, (value, _, _) in before.items()}
+    options.update((name, value) for name, (value, _, limit) in given.items() if not limit)
+    limits = {name: (str(value), flag) for name, (value, flag, limit) in given.items() if limit}
+    return Parsed(
+        options=options,
+        limits={name: text for name, (text, _) in limits.items()},
+        flags={name: flag for name, (_, flag) in limits.items()},
+        command=command,
+    )
+
+
+def _flags(options: Sequence[Option]) -> dict[str, tuple[str, str, bool]]:
+    return {flag: (option.name, option.kind, False) for option in options for flag in option.flags}
+
+
+def _options(arguments: Sequence[str], flags: Flags) -> tuple[dict[str, tuple[object, str, bool]], list[str]]:
+    """The options at the front, name to (value, flag as typed, whether a plugin's), and the words after them."""
+    given: dict[str, tuple[object, str, bool]] = {}
+    position = 0
+    while position < len(arguments):
+        argument = arguments[position]
+        if argument == "--":
+            position += 1
+            break
+        if not argument.startswith("-") or argument == "-":
+            break
+        position += 1
+        for flag, attached in _split(argument, flags):
+            name, kind, limit = flags[flag]
+            value: object = True
+            if kind != "flag":
+                if attached is None:
+                    if position == len(arguments):
+                        raise _NotPlain
+                    attached = arguments[position]
+                    position += 1
+                value = attached
+            if kind == "multiple":
+                earlier = given[name][0] if name in given else []
+                value = [*earlier, value]  # type: ignore[misc]
+            given[name] = (value, flag, limit)
+    return given, list(arguments[position:])
+
+
+def _split(argument: str, flags: Flags) -> list[tuple[str, str | None]]:
+    """The flags in one argument, each with the value that is attached to it.
+
+    ``-ti`` is ``-t`` and ``-i``, ``-m100m`` is ``-m`` with a value, ``--name=x`` is ``--name`` with one.
+    """
+    flag, equals, value = argument.partition("=")
+    # A one-letter flag is never looked up as a whole: "-m=1" is "-m" with the value "=1".
+    if len(flag) > 2 and flag in flags:
+        if not equals:
+            return [(flag, None)]
+        if flags[flag][1] == "flag":
+            raise _NotPlain
+        return [(flag, value)]
+    if argument.startswith("--"):
+        raise _NotPlain
+    found: list[tuple[str, str | None]] = []
+    for index, letter in enumerate(argument[1:], 2):
+        flag = f"-{letter}"
+        if flag not in flags:
+            raise _NotPlain
+        if flags[flag][1] != "flag":
+            return [*found, (flag, argument[index:] or None)]
+        found.append((flag, None))
+    return found

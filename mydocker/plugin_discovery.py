@@ -1,0 +1,244 @@
+"""Find the plugins and check that they keep the contract: the slow path, with pluggy.
+
+Everything that `mydocker.hookspecs` calls an error is found here, for every plugin that is installed and not
+disabled, before a command line is read.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import inspect
+import os
+from typing import Any
+
+import pluggy
+
+from mydocker import hookspecs
+from mydocker.errors import ConflictError, MydockerError, PluginError
+from mydocker.plugins import DISABLE_VARIABLE, GROUP, described, error_text, resolve
+from mydocker.resources import ResourceField
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from mydocker.plugins import FieldRow, Table
+
+_WRAPPERS = ("wrapper", "hookwrapper")
+
+
+def discover() -> Table:
+    """Load every entry point of the group, check it, and put the answer into plain values."""
+    manager = pluggy.PluginManager("mydocker")
+    manager.add_hookspecs(hookspecs)
+    for name in os.environ.get(DISABLE_VARIABLE, "").split(","):
+        if name.strip():
+            manager.set_blocked(name.strip())
+    found = _unique(
+        [Candidate(point) for point in _entry_points() if not manager.is_blocked(point.name)]
+    )
+    # pluggy calls what was registered last first
+    for candidate in reversed(found):
+        candidate.register(manager)
+    for candidate in found:
+        candidate.declare()
+    _refuse_conflicts(found)
+    positions = {
+        (caller.name, implementation.plugin_name): position
+        for candidate in found
+        for caller in manager.get_hookcallers(candidate.plugin) or ()
+        for position, implementation in enumerate(reversed(caller.get_hookimpls()))
+    }
+    return tuple(
+        (
+            candidate.name,
+            candidate.dist,
+            candidate.version,
+            candidate.target,
+            tuple(candidate.rows),
+            {
+                hook: (attribute, parameters, positions[hook, candidate.name])
+                for hook, (attribute, parameters) in candidate.hooks.items()
+            },
+        )
+        for candidate in found
+    )
+
+
+def _entry_points() -> list[importlib.metadata.EntryPoint]:
+    return sorted(importlib.metadata.entry_points(group=GROUP), key=lambda point: point.name)
+
+
+class Candidate:
+    """One entry point on its way to become a plugin."""
+
+    def __init__(self, point: importlib.metadata.EntryPoint) -> None:
+        self.point = point
+        self.name = point.name
+        self.target = f"{point.module}:{point.attr}" if point.attr else point.module
+        self.dist = point.dist.name if point.dist else "unknown"
+        self.version = point.dist.version if point.dist else "?"
+        self.plugin: Any = None
+        self.hooks: dict[str, tuple[str, tuple[str, ...]]] = {}
+        self.fields: tuple[ResourceField, ...] = ()
+        self.rows: list[FieldRow] = []
+
+    def __str__(self) -> str:
+        return described(self.name, self.dist, self.version)
+
+    def broken(self, problem: str) -> PluginError:
+        return PluginError(f"{self} {problem}; {_way_out(self)}")
+
+    def register(self, manager: pluggy.PluginManager) -> None:
+        """Import the plugin and let pluggy check its hooks."""
+        try:
+            self.plugin = self.point.load()
+        except (Exception, SystemExit) as error:
+            raise self.broken(f"cannot be imported: {error_text(error)}") from error
+        try:
+            manager.register(self.plugin, self.name)
+            manager.check_pending()
+        except (ValueError, pluggy.PluginValidationError) as error:
+            raise self.broken(f"does not keep the contract of the hooks: {error_text(error)}") from error
+        self.hooks = self._hooks(manager)
+
+    def _hooks(self, manager: pluggy.PluginManager) -> dict[str, tuple[str, tuple[str, ...]]]:
+        hooks: dict[str, tuple[str, tuple[str, ...]]] = {}
+        implementations = {
+            caller.name: [i for i in caller.get_hookimpls() if i.plugin_name == self.name]
+            for caller in manager.get_hookcallers(self.plugin) or ()
+        }
+        for attribute in dir(self.plugin):
+            options = manager.parse_hookimpl_opts(self.plugin, attribute)
+            if options is None:
+                continue
+            hook = options.get("specname") or attribute
+            specification = getattr(hookspecs, hook, None)
+            if specification is None:
+                continue  # an optional hook of another version of mydocker: check_pending let it pass
+            if any(options.get(kind) for kind in _WRAPPERS):
+                raise self.broken(f"has a wrapper of {hook}: wrappers are refused")
+            if hook in hooks:
+                raise self.broken(f"implements {hook} twice, as {hooks[hook][0]} and as {attribute}")
+            self._refuse_deferred(hook, getattr(self.plugin, attribute))
+            known = inspect.signature(specification).parameters
+            taken = implementations[hook][0]
+            hooks[hook] = (attribute, tuple(name for name in (*taken.argnames, *taken.kwargnames) if name in known))
+        return hooks
+
+    def _refuse_deferred(self, hook: str, function: Any) -> None:
+        """A call of such a function does nothing by itself: the limit would not be in force."""
+        generator = inspect.isgeneratorfunction(function) and hook != "mydocker_fields"
+        if generator or inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+            raise self.broken(f"has a {hook} that is a generator or a coroutine; a hook is a plain function")
+
+    def declare(self) -> None:
+        """Ask the plugin for its fields and check each."""
+        if "mydocker_fields" not in self.hooks:
+            raise self.broken("has no mydocker_fields: it declares no limit and would never be called")
+        attribute, _ = self.hooks["mydocker_fields"]
+        try:
+            self.fields = tuple(getattr(self.plugin, attribute)())
+        except MydockerError as error:
+            raise self.broken(f"failed in mydocker_fields: {error}") from error
+        except (Exception, SystemExit) as error:
+            raise self.broken(f"failed in mydocker_fields: {error_text(error)}") from error
+        if not self.fields:
+            raise self.broken("declares no field and would never be called")
+        for field in self.fields:
+            self.rows.append(self._row(field))
+        for kind, all_of_kind in (
+            ("field", [field.name for field in self.fields]),
+            ("flag", [flag for field in self.fields for flag in field.flags]),
+        ):
+            twice = {name for name in all_of_kind if all_of_kind.count(name) > 1}
+            if twice:
+                raise self.broken(f"declares the {kind} {min(twice)} twice")
+
+    def _row(self, field: ResourceField) -> FieldRow:
+        if not isinstance(field, ResourceField):
+            raise self.broken(f"declares {field!r}, which is no mydocker.ResourceField")
+        if not (isinstance(field.name, str) and field.name.isidentifier()):
+            raise self.broken(f"declares the field {field.name!r}, which is no Python identifier")
+        texts = (field.metavar, field.help, field.oci)
+        if not (isinstance(field.flags, tuple) and field.flags and all(isinstance(text, str) for text in texts)):
+            raise self.broken(f"declares the field {field.name} without flags, or with texts that are none")
+        for flag in field.flags:
+            if not _is_flag(flag):
+                raise self.broken(f"declares {flag!r} for {field.name}, which is no flag: write -x, -name or --name")
+        return field.name, field.flags, self._reference(field), *texts
+
+    def _reference(self, field: ResourceField) -> str:
+        """How the cache names the parser."""
+        parse = field.parse
+        reference = f"{getattr(parse, '__module__', None)}:{getattr(parse, '__qualname__', None)}"
+        try:
+            same = resolve(reference) == parse
+        except Exception:
+            same = False
+        if not same:
+            raise self.broken(f"has a parser of {field.name} that is not a module-level function: {parse!r}")
+        return reference
+
+
+def _is_flag(flag: object) -> bool:
+    return (
+        isinstance(flag, str)
+        and len(flag) >= 2
+        and flag.startswith("-")
+        and flag.lstrip("-")[:1].isalnum()
+        and len(flag) - len(flag.lstrip("-")) <= 2
+        # "--x" is long, "-x" is short: of the letters after it only the first one is looked at
+        and not any(character.isspace() or character in "=\0" for character in flag)
+    )
+
+
+def _unique(found: list[Candidate]) -> list[Candidate]:
+    names: dict[str, Candidate] = {}
+    for candidate in found:
+        first = names.setdefault(candidate.name, candidate)
+        if first is not candidate:
+            raise ConflictError(f"{first} and {candidate} have the same name; uninstall one of them")
+    return found
+
+
+def _refuse_conflicts(found: list[Candidate]) -> None:
+    """No two may claim one field or one flag, and none what the core has."""
+    names: dict[str, Candidate] = {}
+    flags: dict[str, Candidate] = {}
+    core_names, core_flags = _core_names(), _core_flags()
+    for candidate in found:
+        for field in candidate.fields:
+            _claim("field", field.name, candidate, names, core_names)
+            for flag in field.flags:
+                _claim("flag", flag, candidate, flags, core_flags)
+
+
+def _claim(kind: str, name: str, candidate: Candidate, claimed: dict[str, Candidate], core: set[str]) -> None:
+    if name in core:
+        raise ConflictError(f"{candidate} declares the {kind} {name}, which mydocker itself has; {_way_out(candidate)}")
+    first = claimed.setdefault(name, candidate)
+    if first is not candidate:
+        raise ConflictError(f"{first} and {candidate} both declare the {kind} {name}; {_way_out(first, candidate)}")
+
+
+def _way_out(*candidates: Candidate) -> str:
+    names = " or ".join(f"{DISABLE_VARIABLE}={candidate.name}" for candidate in candidates)
+    return f"uninstall {'it' if len(candidates) == 1 else 'one'}, or set {names} to run without it"
+
+
+def _core_names() -> set[str]:
+    """The keywords of `mydocker.run`, which the fields join."""
+    from mydocker import api
+
+    parameters = inspect.signature(api.run).parameters.values()
+    return {parameter.name for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD}
+
+
+def _core_flags() -> set[str]:
+    """The flags of ``mydocker run``, and what it reads as several of them: ``-ti``."""
+    from itertools import permutations
+
+    from mydocker.cli.options import OPTIONS, RESERVED_FLAGS
+
+    switches = [flag[1] for option in OPTIONS if option.kind == "flag" for flag in option.flags if len(flag) == 2]
+    clusters = {"-" + "".join(letters) for n in range(2, len(switches) + 1) for letters in permutations(switches, n)}
+    return {flag for option in OPTIONS for flag in option.flags} | RESERVED_FLAGS | clusters

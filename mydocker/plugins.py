@@ -1,0 +1,215 @@
+"""The limit plugins of this environment: who declares which field, and how a hook of one is called.
+
+Which plugins there are, whether they keep the contract of `mydocker.hookspecs`, and in which order they run
+is decided by pluggy, in `mydocker.plugin_discovery`. That costs some 100 ms, several whole runs, so its answer
+is a table of plain values that `mydocker.plugin_cache` keeps until a package or a module changes. A
+`Registry` is made of that table, fresh or remembered, and imports the module of a plugin when it first calls it.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from mydocker.errors import LimitError, MydockerError, PluginError, UsageError
+from mydocker.resources import ResourceConfig, ResourceField
+from mydocker.value import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    #: name, flags, "module:qualname" of the parser, metavar, help, oci
+    FieldRow = tuple[str, tuple[str, ...], str, str, str, str]
+    #: hook to (attribute of the plugin object, parameters that it takes, position among the plugins)
+    HookRow = tuple[str, tuple[str, ...], int]
+    #: name, distribution, version, "module" or "module:attribute", fields, hooks
+    PluginRow = tuple[str, str, str, str, tuple[FieldRow, ...], dict[str, HookRow]]
+    #: the plugins in the order of their names
+    Table = tuple[PluginRow, ...]
+
+GROUP = "mydocker.subsystems"
+DISABLE_VARIABLE = "MYDOCKER_DISABLE_PLUGINS"
+
+
+def resolve(reference: str) -> Any:
+    """Import what ``module`` or ``module:attribute.attribute`` names. Raises what the import raises."""
+    module, _, attributes = reference.partition(":")
+    __import__(module)
+    found: Any = sys.modules[module]
+    for attribute in attributes.split(".") if attributes else ():
+        found = getattr(found, attribute)
+    return found
+
+
+class NamedFunction:
+    """A function known by its name, ``module:qualname``, and imported when it is first called."""
+
+    __slots__ = ("_function", "reference")
+
+    def __init__(self, reference: str) -> None:
+        self.reference = reference
+        self._function: Any = None
+
+    def __call__(self, *args: Any) -> Any:
+        if self._function is None:
+            self._function = resolve(self.reference)
+        return self._function(*args)
+
+    def __eq__(self, other: object) -> bool:
+        return self.reference == other.reference if isinstance(other, NamedFunction) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.reference)
+
+    def __repr__(self) -> str:
+        return f"<{self.reference}>"
+
+
+class Plugin(Value):
+    """One plugin: an entry point of the group ``mydocker.subsystems``.
+
+    ``name``             the entry point's.
+    ``dist, version``    the package that it came with.
+    ``target``           ``module`` or ``module:attribute``: the object that has the hooks.
+    ``fields``           what it declares.
+    ``hooks``            hook to the attribute that implements it and the parameters which that takes.
+    ``order``            hook to this plugin's position among those that implement it.
+    """
+
+    name: str
+    dist: str
+    version: str
+    target: str
+    fields: tuple[ResourceField, ...]
+    hooks: Mapping[str, tuple[str, tuple[str, ...]]]
+    order: Mapping[str, int]
+
+    def __str__(self) -> str:
+        return described(self.name, self.dist, self.version)
+
+
+def described(name: str, dist: str, version: str) -> str:
+    """How texts name a plugin: ``plugin memory (mydocker 0.1)``."""
+    return f"plugin {name} ({dist} {version})"
+
+
+class Registry:
+    """The plugins of this environment, in the order of their names."""
+
+    __slots__ = ("_fields", "_objects", "plugins")
+
+    def __init__(self, table: Table) -> None:
+        self.plugins: tuple[Plugin, ...] = tuple(
+            Plugin(
+                name=name,
+                dist=dist,
+                version=version,
+                target=target,
+                fields=tuple(
+                    ResourceField(
+                        name=field, flags=flags, parse=NamedFunction(parse), metavar=metavar, help=text, oci=oci
+                    )
+                    for field, flags, parse, metavar, text, oci in fields
+                ),
+                hooks={hook: (attribute, parameters) for hook, (attribute, parameters, _) in hooks.items()},
+                order={hook: position for hook, (_, _, position) in hooks.items()},
+            )
+            for name, dist, version, target, fields, hooks in table
+        )
+        self._fields = {field.name: (field, plugin) for plugin in self.plugins for field in plugin.fields}
+        self._objects: dict[str, Any] = {}
+
+    @property
+    def fields(self) -> tuple[ResourceField, ...]:
+        """All fields, by the name of their plugin and then as it declares them."""
+        return tuple(field for field, _ in self._fields.values())
+
+    def field(self, name: str) -> tuple[ResourceField, Plugin]:
+        """The field of that name and the plugin that declares it. `UsageError` if nobody does."""
+        try:
+            return self._fields[name]
+        except KeyError:
+            known = ", ".join(self._fields) or "none"
+            raise UsageError(f"there is no limit named {name}; the limits of the plugins here are: {known}") from None
+
+    def owners(self, config: ResourceConfig, hook: str = "") -> tuple[Plugin, ...]:
+        """The plugins that own a field which is set.
+
+        With ``hook``: those that implement it, in the order in which pluggy calls it. Without: all of them,
+        in the order of their names. `UsageError` for a field that nobody declares.
+        """
+        owners = {plugin.name: plugin for plugin in (self.field(name)[1] for name in config)}
+        if not hook:
+            return tuple(owners[name] for name in sorted(owners))
+        return tuple(sorted((p for p in owners.values() if hook in p.hooks), key=lambda p: p.order[hook]))
+
+    def call(self, plugin: Plugin, hook: str, **arguments: Any) -> Any:
+        """Call one hook of one plugin with those of the arguments that it takes.
+
+        None if the plugin does not implement the hook. A `MydockerError` of the plugin passes through, a
+        `LimitError` with the flag that the user typed; everything else that it raises becomes a
+        `PluginError` that names the plugin, its version and the hook.
+        """
+        if hook not in plugin.hooks:
+            return None
+        attribute, parameters = plugin.hooks[hook]
+        try:
+            function = getattr(self._object(plugin), attribute)
+            return function(**{name: arguments[name] for name in parameters})
+        except LimitError as error:
+            config = arguments.get("config")
+            if not error.flag and config is not None:
+                error.flag = config.flag(error.field)
+            raise
+        except MydockerError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise PluginError(f"{plugin} failed in {hook}: {error_text(error)}") from error
+
+    def _object(self, plugin: Plugin) -> Any:
+        if plugin.name not in self._objects:
+            self._objects[plugin.name] = resolve(plugin.target)
+        return self._objects[plugin.name]
+
+    def parse(self, values: Mapping[str, object], flags: Mapping[str, str] | None = None) -> ResourceConfig:
+        """The limits that are set, from field to text or to a Python value; None is "not set".
+
+        ``flags``: field to the flag that the user typed, for the errors. Raises `UsageError` for a field that
+        nobody declares, `LimitError` for a value that is wrong, `PluginError` if a parser fails otherwise.
+        """
+        flags = flags or {}
+        parsed: dict[str, Any] = {}
+        for name, value in values.items():
+            field, plugin = self.field(name)
+            if value is None:
+                continue
+            try:
+                parsed[name] = field.value_of(str(value), flags.get(name, ""))
+            except MydockerError:
+                raise
+            except Exception as error:
+                raise PluginError(f"{plugin} failed in the parser of {name}: {error_text(error)}") from error
+        return ResourceConfig(parsed, flags)
+
+
+def error_text(error: BaseException) -> str:
+    """``TypeError: the message``, on one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+
+
+def load() -> Registry:
+    """The plugins that are installed, from the cache if it is still true.
+
+    Raises `PluginError` or `ConflictError` if one of them is broken, whether the run uses it or not: nobody can
+    say which flags a plugin would have had that cannot be loaded. ``MYDOCKER_DISABLE_PLUGINS=name,name``
+    turns plugins off.
+    """
+    from mydocker import plugin_cache
+
+    table = plugin_cache.read()
+    if table is None:
+        from mydocker.plugin_discovery import discover
+
+        table = plugin_cache.remember(discover)
+    return Registry(table)
