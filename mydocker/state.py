@@ -95,7 +95,7 @@ def claim(name: str | None, root: str) -> Claim:
         try:
             os.mkdir(path, 0o700)
         except FileNotFoundError:
-            os.makedirs(root, 0o711, exist_ok=True)
+            _make_root(root)
             continue
         except FileExistsError:
             raise StateError(f'the name "{wanted}" is in use by a running container: choose another --name') from None
@@ -105,6 +105,15 @@ def claim(name: str | None, root: str) -> Claim:
         if lock is not None:
             return Claim(root, wanted, lock)
         # a recovery took the directory for a leftover in the moment before it was locked, and removed it
+
+
+def _make_root(root: str) -> None:
+    try:
+        os.makedirs(root, 0o711, exist_ok=True)
+    except OSError as e:
+        # EEXIST without a link: another container's end has just removed the root, which was empty
+        if e.errno != errno.EEXIST or os.path.islink(root):
+            raise StateError(f"cannot keep the containers' state in {root}: {e.strerror}") from e
 
 
 def _lock(path: str, flags: int, *, wait: bool) -> int | None:
@@ -169,6 +178,7 @@ def _remove_leftover(path: str) -> None:
         remove_stale(Layout.read(), str(record["cgroup"]))
     if record.get("pidfile"):
         remove_pidfile(str(record["pidfile"]), pid)
+        _unlink(_unfinished(str(record["pidfile"]), int(record.get("runtime") or 0)))
 
 
 def _read(path: str) -> Mapping[str, Any] | None:
@@ -202,15 +212,20 @@ def _kill(pid: int, start_time: int) -> None:
         os.close(pidfd)
 
 
+def _unfinished(pidfile: str, runtime: int) -> str:
+    return f"{pidfile}.{runtime}.new"
+
+
 def write_pidfile(path: str, pid: int) -> None:
     """Write ``pid`` so that a reader sees a whole number or no file. StateError if it cannot be written."""
-    new = f"{path}.{os.getpid()}.new"
+    new = _unfinished(path, os.getpid())
     try:
         fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         os.write(fd, b"%d\n" % pid)
         os.close(fd)
         os.rename(new, path)
     except OSError as e:
+        remove_pidfile(new, pid)
         raise StateError(f"--pidfile: cannot write {path}: {e.strerror}") from e
 
 
@@ -226,11 +241,15 @@ def remove_pidfile(path: str, pid: int) -> None:
 
 def _remove_directory(path: str) -> None:
     for name in ("state.json", "state.json.new", "lock"):
-        try:
-            os.unlink(f"{path}/{name}")
-        except FileNotFoundError:
-            pass
+        _unlink(f"{path}/{name}")
     _remove_empty(path)
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
 
 
 def _remove_empty(path: str) -> None:
