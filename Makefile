@@ -1,0 +1,69 @@
+# make run and make test are all that a new clone needs; make help lists the rest.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+# Namespaces, mounts and cgroups need root. As root, sudo leaves no root-owned bytecode in the tree.
+AS_ROOT := $(if $(filter-out 0,$(shell id -u)),$(if $(shell command -v sudo),sudo env PYTHONDONTWRITEBYTECODE=1))
+
+# Directories too: their time changes when a file is removed. Not bytecode, which a run may write.
+PACKAGE := setup.py setup.cfg pyproject.toml $(wildcard README.md) mydocker subsystems bin
+SOURCES := $(shell find $(PACKAGE) -name __pycache__ -prune -o -print)
+
+.PHONY: help run test test-vm bench lint types clean
+
+help:  ## List the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+RUN := $(BIN)/mydocker run -ti -mem 100m ls -l
+run: $(VENV)/.installed  ## Set up .venv, then run a command in a container with 100 MB of memory
+	@echo '$$ mydocker run -ti -mem 100m ls -l'
+# Without a terminal, as in CI, script(1) of util-linux lends one.
+	@if [ -t 0 ]; then $(AS_ROOT) $(RUN); else $(AS_ROOT) script -qec '$(RUN)' /dev/null; fi
+
+# pytest's own script and not python -m pytest: that would put the source tree before the installed package.
+test: $(VENV)/.installed-dev  ## Run the unit and integration tests on this host
+	@$(AS_ROOT) $(BIN)/pytest tests/unit tests/integration
+
+test-vm: $(VENV)/.installed-dev  ## Run the tests marked vm in virtual machines with cgroup v2, v1 and hybrid
+	@$(AS_ROOT) $(BIN)/python tests/vm/run_layouts.py
+
+bench: $(VENV)/.installed  ## Time a run beside runc, bubblewrap and unshare
+	@$(AS_ROOT) $(BIN)/python tests/bench/bench.py
+
+lint: $(VENV)/.installed-dev  ## Check the style with ruff
+	@$(BIN)/ruff check .
+
+types: $(VENV)/.installed-dev  ## Check the types with mypy
+	@$(BIN)/mypy
+
+clean:  ## Remove .venv and the tools' caches
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+# Debian keeps what venv needs in a package of its own, python3-venv.
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo 'mydocker needs Python 3.11 or newer: make PYTHON=/path/to/python3' >&2; exit 1; }
+	@if ! $(PYTHON) -c 'import ensurepip' 2>/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq python3-venv >/dev/null; fi
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
+		{ echo 'A virtual environment needs the package python3-venv: apt-get install python3-venv' >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# Built from a copy: setuptools leaves build/ in the tree and would install files that are no longer in the sources.
+# The stamp has the time of the copy, so that what is edited meanwhile is installed next time.
+define install
+@touch $@.new && copy=$$(mktemp -d) && trap 'rm -rf "$$copy"' EXIT && cp -R $(PACKAGE) "$$copy" && \
+	find "$$copy" -name __pycache__ -prune -exec rm -rf {} + && $(BIN)/pip install -q "$$copy$(1)" && mv $@.new $@
+endef
+
+$(VENV)/.installed: $(VENV)/.created $(SOURCES)
+	$(call install)
+
+$(VENV)/.installed-dev: $(VENV)/.created $(SOURCES)
+	$(call install,[dev])
+	@touch -r $@ $(VENV)/.installed

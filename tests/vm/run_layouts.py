@@ -1,0 +1,92 @@
+#!/usr/bin/env python3
+"""Run the tests that are marked ``vm`` in a virtual machine of each cgroup layout, one after the other.
+
+    run_layouts.py [--layout v2] [--timeout SECONDS] [-- PYTEST_ARGUMENT...]
+
+The pytest beside this Python runs in the guests, on the package that is installed there. A layout fails when a
+test fails, when no test ran, when the guest did not come up and when it takes longer than the timeout.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+from cgroup_vm import LAYOUTS, VM_FAILED
+
+HERE = Path(__file__).resolve().parent
+REPOSITORY = HERE.parent.parent
+TESTS = "tests/integration"
+PYTEST_STATUS = {
+    1: "tests failed",
+    2: "pytest was interrupted",
+    3: "pytest failed",
+    4: "pytest's command line is wrong",
+    5: "no test ran",
+    VM_FAILED: "the virtual machine failed",
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a layout went, in words that follow its name."""
+
+    passed: bool
+    text: str
+
+
+def main() -> int:
+    arguments = parse_arguments()
+    outcomes = {}
+    for layout in arguments.layout or LAYOUTS:
+        print(f"=== cgroup {layout} ===", flush=True)
+        started = time.monotonic()
+        outcomes[layout] = run_tests(layout, arguments.timeout, arguments.pytest)
+        print(f"=== cgroup {layout}: {outcomes[layout].text} in {time.monotonic() - started:.0f} s ===\n", flush=True)
+    for layout, outcome in outcomes.items():
+        print(f"{layout + ':':8}{outcome.text}")
+    return 0 if all(outcome.passed for outcome in outcomes.values()) else 1
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--layout", choices=LAYOUTS, action="append", help="only this one (may be repeated)")
+    parser.add_argument("--timeout", type=float, default=900, help="seconds for each layout (default: 900)")
+    parser.add_argument("pytest", nargs="*", default=[TESTS], help=f"for pytest (default: {TESTS})")
+    return parser.parse_args()
+
+
+def run_tests(layout: str, timeout: float, pytest_arguments: list[str]) -> Outcome:
+    """Run pytest in a guest of this layout, for at most ``timeout`` seconds."""
+    with tempfile.TemporaryDirectory() as shared:
+        report = Path(shared) / "report.xml"
+        vm = [sys.executable, str(HERE / "cgroup_vm.py"), "--cgroup", layout, "--rw", shared, "--"]
+        pytest = [str(Path(sys.executable).with_name("pytest")), "-m", "vm", "-p", "no:cacheprovider"]
+        process = subprocess.Popen([*vm, *pytest, f"--junit-xml={report}", *pytest_arguments], cwd=REPOSITORY)
+        try:
+            status = process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return Outcome(False, "not done")
+        finally:
+            process.terminate()
+            process.wait()
+        if status != 0:
+            return Outcome(False, PYTEST_STATUS.get(status, f"exit status {status}"))
+        return counted(report)
+
+
+def counted(report: Path) -> Outcome:
+    """The outcome of a pytest that returned 0, which it does also when every test was skipped."""
+    suites = list(ElementTree.parse(report).iter("testsuite"))
+    total, skipped = (sum(int(suite.get(name, 0)) for suite in suites) for name in ("tests", "skipped"))
+    return Outcome(total > skipped, f"{total - skipped} passed, {skipped} skipped")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
