@@ -122,10 +122,11 @@ def parse_size(text: str) -> int:
     unit = text.strip().lower().lstrip("0123456789.")
     number = text.strip().lower()[: len(text.strip()) - len(unit)]
     unit = unit.strip()
-    if len(unit) > 1 and unit != "b":
+    if not unit.startswith("b"):
         unit = unit.removesuffix("b").removesuffix("i")
     number = number.strip()
-    if unit not in _SIZE_UNITS or not _number(number):
+    # int() itself refuses thousands of digits, in words that are no reason to a person.
+    if unit not in _SIZE_UNITS or not _number(number) or len(number) > 1000:
         raise ValueError(f'"{text}" is not a size: write a number and a unit, b, k, m or g, as in 100m')
     whole, _, fraction = number.partition(".")
     factor = _SIZE_UNITS[unit]
