@@ -172,8 +172,8 @@ def _environment() -> tuple[str, ...]:
 
 
 def _search_path() -> list[str]:
-    """sys.path, with the working directory in the place of the empty entry."""
-    return [path or os.getcwd() for path in sys.path]
+    """sys.path, with relative entries, of which the empty one is the working directory, made absolute."""
+    return [path if path.startswith("/") else os.path.abspath(path) for path in sys.path]
 
 
 def _changed(path: str) -> int:

@@ -64,7 +64,7 @@ def discover() -> Table:
 
 
 def _entry_points() -> list[importlib.metadata.EntryPoint]:
-    return sorted(importlib.metadata.entry_points(group=GROUP), key=lambda point: point.name)
+    return sorted(importlib.metadata.entry_points(group=GROUP), key=lambda p: (p.name, p.dist.name if p.dist else ""))
 
 
 class Candidate:
