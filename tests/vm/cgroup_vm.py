@@ -33,7 +33,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from guest_image import QEMU, VIRTIOFSD, GuestImage, VmError, initramfs, prepare
+from debian import DebianError
+from guest_image import QEMU, VIRTIOFSD, GuestImage, initramfs, prepare
 
 LAYOUTS = ("v2", "v1", "hybrid")
 VM_FAILED = 125
@@ -43,6 +44,10 @@ GUEST_INIT = Path(__file__).resolve().with_name("guest-init")
 NOT_PASSED = ("TMPDIR", "XDG_RUNTIME_DIR")
 PR_SET_PDEATHSIG = 1  # prctl(2)
 LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+class VmError(Exception):
+    """The virtual machine did not come up."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,7 @@ def main() -> int:
     try:
         image = prepare(machine.cache)
         return boot(machine, image, command)
-    except VmError as e:
+    except (DebianError, VmError) as e:
         print(f"cgroup_vm: {e}", file=sys.stderr)
         return VM_FAILED
 

@@ -1,19 +1,19 @@
 """What the virtual machine boots: Debian's cloud kernel and an initramfs around busybox.
 
 The packages are unpacked into the cache and never installed: the host's own boot files and modules stay as
-they are. apt checks their signatures.
+they are.
 """
 
 from __future__ import annotations
 
 import fcntl
-import os
 import shlex
 import shutil
-import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+
+import debian
 
 KERNEL_PACKAGE = "linux-image-cloud-amd64"
 QEMU = "qemu-system-x86_64"
@@ -22,10 +22,6 @@ VIRTIOFSD = "/usr/lib/qemu/virtiofsd"  # where Debian 12's qemu-system-x86 has i
 # What the guest needs before it sees the host's files. Everything else loads from there when it is asked for.
 BOOT_MODULES = ("virtio_pci", "virtio_console", "virtiofs", "overlay")
 MOUNT_POINTS = ("bin", "dev", "lower", "new", "proc", "sys", "tmp", "upper")
-
-
-class VmError(Exception):
-    """The virtual machine could not be made or did not come up. The message is for the person who asked."""
 
 
 @dataclass(frozen=True)
@@ -56,61 +52,24 @@ def prepare(cache: Path) -> GuestImage:
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two first uses at once would unpack over each other
+        if shutil.which(QEMU) is None or not Path(VIRTIOFSD).exists():
+            debian.install("qemu-system-x86")
         image = GuestImage(cache / "root")
-        has_qemu = shutil.which(QEMU) is not None and Path(VIRTIOFSD).exists()
-        if not (has_qemu and image.root.exists()):
-            _apt("apt-get", "update", "-qq")
-        if not has_qemu:
-            _apt("apt-get", "install", "-qq", "--no-install-recommends", "qemu-system-x86")
         if not image.root.exists():
             _unpack(image.root)
         return image
 
 
-def unpack_packages(packages: list[str], destination: Path) -> None:
-    """Download Debian packages and unpack them, uninstalled, into the new directory ``destination``."""
-    with tempfile.TemporaryDirectory(dir=destination.parent) as scratch:
-        # apt drops its privileges for downloads and then cannot write into a directory that is root's alone.
-        _apt("apt-get", "download", "-qq", "-oAPT::Sandbox::User=root", *packages, cwd=scratch)
-        for package in sorted(Path(scratch).glob("*.deb")):
-            _apt("dpkg-deb", "--extract", str(package), str(destination))
-
-
 def _unpack(root: Path) -> None:
+    kernels = [name for name in debian.dependencies(KERNEL_PACKAGE) if name.startswith("linux-image-")]
+    if not kernels:
+        raise debian.DebianError(f"apt has no package {KERNEL_PACKAGE}: the virtual machine needs Debian on x86-64")
     with tempfile.TemporaryDirectory(dir=root.parent) as scratch:
-        unpacked = Path(scratch) / "root"
-        unpack_packages([_kernel_package(), "busybox-static"], unpacked)
-        image = GuestImage(unpacked)
+        image = GuestImage(Path(scratch) / "root")
+        debian.unpack(kernels[0], "busybox-static", into=image.root)
         # modules.dep is written when a kernel package is installed; busybox's depmod makes it without.
-        _apt(str(image.busybox), "depmod", "-b", str(unpacked), image.kernel_version)
-        unpacked.rename(root)  # in one step: a cache that is there is complete
-
-
-def _kernel_package() -> str:
-    """The versioned kernel package that the metapackage stands for."""
-    depends = subprocess.run(
-        ["apt-cache", "depends", KERNEL_PACKAGE],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "LC_ALL": "C"},
-        check=False,
-    )
-    for line in depends.stdout.splitlines():
-        relation, _, package = line.strip().partition(": ")
-        if relation == "Depends" and package.startswith("linux-image-"):
-            return package
-    raise VmError(f"apt knows no package {KERNEL_PACKAGE}: the virtual machine needs Debian on x86-64")
-
-
-def _apt(*command: str, cwd: str | None = None) -> None:
-    """Run a packaging tool; what it says goes to stderr, because stdout is the guest's."""
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    try:
-        subprocess.run(command, check=True, cwd=cwd, env=environment, stdin=subprocess.DEVNULL, stdout=2)
-    except FileNotFoundError as e:
-        raise VmError(f"there is no {command[0]} here: the virtual machine needs Debian 12") from e
-    except subprocess.CalledProcessError as e:
-        raise VmError(f"{shlex.join(command)} failed with status {e.returncode}") from e
+        debian.run(str(image.busybox), "depmod", "-b", str(image.root), image.kernel_version)
+        image.root.rename(root)  # in one step: a cache that is there is complete
 
 
 def initramfs(image: GuestImage, init: Path, settings: str, command: str) -> bytes:
