@@ -17,11 +17,12 @@ SOURCES := $(shell find $(PACKAGE) -name __pycache__ -prune -o -print)
 help:  ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
 
+# Without a terminal, as in CI, run it in one. Not by script(1): at the end of its stdin that types a NUL.
 RUN := $(BIN)/mydocker run -ti -mem 100m ls -l
+PTY_SPAWN := import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))
 run: $(VENV)/.installed  ## Set up .venv, then run a command in a container with 100 MB of memory
 	@echo '$$ mydocker run -ti -mem 100m ls -l'
-# Without a terminal, as in CI, script(1) of util-linux lends one.
-	@if [ -t 0 ]; then $(AS_ROOT) $(RUN); else $(AS_ROOT) script -qec '$(RUN)' /dev/null; fi
+	@if [ -t 0 ]; then $(AS_ROOT) $(RUN); else $(AS_ROOT) $(BIN)/python -c '$(PTY_SPAWN)' $(RUN) </dev/null; fi
 
 # pytest's own script and not python -m pytest: that would put the source tree before the installed package.
 test: $(VENV)/.installed-dev  ## Run the unit and integration tests on this host
