@@ -8,7 +8,7 @@ from mydocker import plugins, runner
 from mydocker.errors import RunFailed, UsageError
 from mydocker.resources import ResourceConfig, parse_duration
 from mydocker.spec import Spec, Tmpfs, Volume, resolve_capabilities
-from mydocker.streams import CapturedStreams
+from mydocker.streams import CapturedStreams, reserve_standard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -105,6 +105,7 @@ def run(
         capabilities=resolve_capabilities(cap_add, cap_drop),
         privileged=privileged,
     )
+    reserve_standard()
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     try:
         streams = CapturedStreams(

@@ -141,6 +141,9 @@ def build(spec: Spec, staging: str, step: Step) -> tuple[int, int]:
             f"mount a tmpfs on {entry.destination}"
         )
         _mount_entry(entry, root, make_target=spec.own_root)
+    if spec.cwd is not None and (spec.rootfs is not None or spec.overlay):
+        step.doing = f"make the working directory {spec.cwd}"
+        os.close(paths.make_directory_in_root(root, os.fsencode(spec.cwd)))
     if not spec.privileged:
         step.doing = "protect /proc and /sys"
         _protect(root)

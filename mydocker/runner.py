@@ -73,6 +73,7 @@ def run_foreground(spec: Spec, config: ResourceConfig, registry: Registry | None
     from mydocker import streams
     from mydocker.forwarding import Forwarder
 
+    streams.reserve_standard()
     signals.default(signals.SIGCHLD)  # a parent that ignores it would make the kernel forget the exit status
     forwarder = Forwarder(spec.stop_timeout)
     null = -1

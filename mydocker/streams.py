@@ -18,6 +18,19 @@ if TYPE_CHECKING:
 _CHUNK = 1 << 16
 
 
+def reserve_standard() -> None:
+    """Put /dev/null where descriptor 0, 1 or 2 is closed.
+
+    Else the next thing that is opened takes the number: a pipe or a lock of the runtime would go to the command
+    as its standard output.
+    """
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)  # the lowest number that is free, and those below are not
+
+
 class Streams:
     """The descriptors of the caller go to the command as they are: nothing to relay."""
 
