@@ -1,0 +1,149 @@
+"""What all tests share: mydocker as a command, a small rootfs, waiting."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from mydocker.cgroups.layout import Layout
+
+#: Seconds after which something that does not happen never will. In a virtual machine Python is 12 times slower.
+PATIENCE = 120
+
+APPLETS = (
+    "adduser awk cat chmod chown cp cut dd df echo env false find grep head hostname id kill ln ls mkdir mknod mount mv "
+    "nproc od ping printenv ps pwd readlink rm rmdir sed seq sh sleep sort stat stty tail test touch tr true tty umount "
+    "uname wc which"
+).split()
+
+
+@pytest.fixture
+def layout() -> Layout:
+    """The cgroup hierarchies of this host."""
+    return Layout.read()
+
+
+@pytest.fixture
+def run() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """``mydocker run`` with these arguments, as a process of its own: its exit code, stdout and stderr.
+
+    Bytes that are not UTF-8 come as surrogates.
+    """
+
+    def run_to_end(*arguments: str | bytes | Path, **options: object) -> subprocess.CompletedProcess[str]:
+        settings: dict[str, object] = {
+            "capture_output": True,
+            "encoding": "utf-8",
+            "errors": "surrogateescape",
+            "stdin": None if "input" in options else subprocess.DEVNULL,
+            "timeout": PATIENCE,
+            "check": False,
+        }
+        if "stdout" in options or "stderr" in options:
+            settings["capture_output"] = False
+        return subprocess.run([sys.executable, "-m", "mydocker", "run", *arguments], **{**settings, **options})  # type: ignore[call-overload, no-any-return]
+
+    return run_to_end
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """As ``run``, and does not wait for the end. What still runs when the test ends is killed."""
+    processes: list[subprocess.Popen[str]] = []
+
+    def start_only(*arguments: str | bytes | Path, **options: object) -> subprocess.Popen[str]:
+        settings: dict[str, object] = {
+            "stdin": subprocess.DEVNULL,
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+            "encoding": "utf-8",
+            "errors": "surrogateescape",
+        }
+        command = [sys.executable, "-m", "mydocker", "run", *arguments]
+        processes.append(subprocess.Popen(command, **{**settings, **options}))  # type: ignore[call-overload]
+        return processes[-1]
+
+    yield start_only
+    for process in processes:
+        process.kill()
+        process.wait()
+        for stream in (process.stdin, process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()
+
+
+@pytest.fixture
+def eventually() -> Callable[..., object]:
+    """Call a function again and again until its answer is true; the answer."""
+
+    def wait_for(condition: Callable[[], object], what: str = "") -> object:
+        end = time.monotonic() + PATIENCE
+        while True:
+            answer = condition()
+            if answer:
+                return answer
+            if time.monotonic() > end:
+                raise AssertionError(f"this did not happen: {what or condition}")
+            time.sleep(0.005)
+
+    return wait_for
+
+
+@pytest.fixture(scope="session")
+def busybox(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+    """A static busybox: the host's, that of the virtual machine, or Debian's, downloaded once and not installed."""
+    cached = (Path(request.config.rootpath) / ".pytest_cache").joinpath("d", "busybox")
+    for candidate in (shutil.which("busybox"), "/run/vm/busybox", cached):
+        if candidate is not None and os.path.exists(candidate) and _is_static(Path(candidate)):
+            return Path(candidate)
+    scratch = tmp_path_factory.mktemp("busybox")
+    # apt drops its privileges for downloads and then cannot write into a directory that is root's alone.
+    download = ["apt-get", "download", "-qq", "-oAPT::Sandbox::User=root", "busybox-static"]
+    for attempt in (download, ["apt-get", "update", "-qq"], download):
+        if subprocess.run(attempt, cwd=scratch, check=False).returncode == 0 and attempt is download:
+            break
+    (package,) = scratch.glob("*.deb")
+    subprocess.run(["dpkg-deb", "--extract", package, scratch / "root"], check=True)
+    cached.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cached.parent) as beside:
+        shutil.copy(scratch / "root/bin/busybox", f"{beside}/busybox")
+        os.rename(f"{beside}/busybox", cached)
+    return cached
+
+
+def _is_static(program: Path) -> bool:
+    """Whether an ELF file names no loader: it has no PT_INTERP segment, whose content is the loader's path."""
+    with program.open("rb") as f:
+        head = f.read(4096)
+    return head.startswith(b"\x7fELF") and b"/ld" not in head
+
+
+@pytest.fixture(scope="session")
+def rootfs_template(busybox: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("rootfs") / "root"
+    for directory in ("bin", "etc", "root", "tmp", "home/alice"):
+        (root / directory).mkdir(parents=True)
+    shutil.copy(busybox, root / "bin/busybox")
+    (root / "bin/busybox").chmod(0o755)
+    for applet in APPLETS:
+        (root / "bin" / applet).symlink_to("busybox")
+    (root / "etc/passwd").write_text("root:x:0:0::/root:/bin/sh\nalice:x:1000:1000::/home/alice:/bin/sh\n")
+    (root / "etc/group").write_text("root:x:0:\nalice:x:1000:\naudio:x:29:alice\n")
+    (root / "tmp").chmod(0o1777)
+    return root
+
+
+@pytest.fixture
+def rootfs(rootfs_template: Path, tmp_path: Path) -> Path:
+    """A root directory with busybox and the users root and alice, for this test alone."""
+    root = tmp_path / "rootfs"
+    shutil.copytree(rootfs_template, root, symlinks=True)
+    return root

@@ -1,0 +1,95 @@
+"""Every test here leaves the host as it found it."""
+
+from __future__ import annotations
+
+import gc
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from mydocker.cgroups.layout import Layout
+
+SETTLE = 10.0  # seconds
+TOKEN = "MYDOCKER_TEST_TOKEN"
+
+
+@pytest.fixture
+def state_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the runs of this test keep their state."""
+    path = tmp_path / "state"
+    monkeypatch.setenv("MYDOCKER_STATE_DIR", str(path))
+    return path
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(state_dir: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[None]:
+    """After the test there is no process, descriptor, thread, mount, cgroup or state that was not there before."""
+    token = f"{os.getpid()}.{time.monotonic_ns()}"
+    monkeypatch.setenv(TOKEN, token)
+    cgroups, mounts, own = containers_cgroups(), mountinfo(), of_this_process()
+    yield
+    gc.collect()
+    assert staying(lambda: processes_with(token)) == set(), "these processes are left"
+    assert of_this_process() == own
+    assert not state_dir.exists() or os.listdir(state_dir) == []
+    assert staying(lambda: mountinfo() - mounts) == set(), "these mounts are left"
+    assert staying(lambda: containers_cgroups() - cgroups) == set(), "these cgroups are left"
+
+
+def staying(what_is_left: Callable[[], set[str]]) -> set[str]:
+    """What is left now and does not go away: other processes on this host may be in the middle of runs of their own."""
+    left = what_is_left()
+    end = time.monotonic() + SETTLE
+    while left and time.monotonic() < end:
+        time.sleep(0.01)
+        left &= what_is_left()
+    return left
+
+
+def containers_cgroups() -> set[str]:
+    """Every directory without others in it that is called ``mydocker``, or is below one, in each hierarchy."""
+    return {
+        directory
+        for hierarchy in Layout.read().hierarchies
+        for directory, below, _ in os.walk(hierarchy.base)
+        if "/mydocker" in directory.removeprefix(hierarchy.base) and not below
+    }
+
+
+def mountinfo() -> set[str]:
+    """The mounts of this mount namespace, by place and source."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return {" ".join(line.split()[2:5]) for line in lines}
+
+
+def of_this_process() -> dict[str, object]:
+    """Descriptors, threads and children, zombies too."""
+    children = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_text()
+        except OSError:
+            continue
+        if int(stat.rpartition(")")[2].split()[1]) == os.getpid():
+            children.append(stat.rpartition(")")[0])
+    return {
+        "descriptors": sorted(os.listdir("/proc/self/fd")),
+        "threads": len(os.listdir("/proc/self/task")),
+        "children": children,
+    }
+
+
+def processes_with(token: str) -> set[str]:
+    """The processes that were started with this test's environment."""
+    wanted = f"{TOKEN}={token}".encode()
+    found = set()
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if wanted in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+                found.add(f"{pid}: {Path(f'/proc/{pid}/cmdline').read_bytes()!r}")
+        except OSError:
+            continue
+    return found
