@@ -41,12 +41,14 @@ cannot be executed; 127 if there is no such command.
 """
 
 
-def main(arguments: Sequence[str]) -> int:
+def main(arguments: Sequence[str], registry: Callable[[], Registry] = load) -> int:
     """Read the command line with click and do what it says; the exit code. `UsageError` for a mistake."""
     try:
-        code = application().main(
+        code = application(registry).main(
             list(arguments), prog_name="mydocker", complete_var=COMPLETION_VARIABLE, standalone_mode=False
         )
+    except SystemExit as leave:  # how click ends the answer to a shell's question
+        return leave.code if isinstance(leave.code, int) else 1
     except click.exceptions.Exit as leave:
         return leave.exit_code
     except click.Abort:
@@ -56,7 +58,7 @@ def main(arguments: Sequence[str]) -> int:
     return code if isinstance(code, int) else 0
 
 
-def application(registry: Callable[[], Registry] = load) -> click.Group:
+def application(registry: Callable[[], Registry]) -> click.Group:
     """The group ``mydocker``. ``registry`` is called when a subcommand needs the plugins."""
 
     class Subcommands(click.Group):
@@ -79,7 +81,8 @@ def application(registry: Callable[[], Registry] = load) -> click.Group:
     @click.pass_context
     def group(ctx: click.Context, /, **values: Any) -> int | None:
         ctx.obj = _given(values)
-        configure_logs(ctx.obj)
+        if ctx.invoked_subcommand != "run":  # it may be given the same options again, and then those count
+            configure_logs(ctx.obj)
         if ctx.invoked_subcommand is None:
             click.echo(ctx.get_help())
         return None
@@ -273,7 +276,7 @@ def _sentence(error: click.ClickException, command: str) -> str:
     if isinstance(error, click.MissingParameter) and command == "mydocker run":
         return "there is no command to run; write mydocker run [OPTIONS] COMMAND [ARG...]"
     if isinstance(error, click.NoSuchOption):
-        meant = f"did you mean {' or '.join(error.possibilities)}? " if error.possibilities else ""
-        return f"there is no option {error.option_name}; {meant}See {command} --help"
+        meant = f", did you mean {' or '.join(error.possibilities)}?" if error.possibilities else ""
+        return f"there is no option {error.option_name}{meant}; see {command} --help"
     text = " ".join(error.format_message().split()).rstrip(".")
     return f"{text[:1].lower()}{text[1:]}; see {command} --help"

@@ -1,0 +1,149 @@
+"""Both readers of a command line, click's and the fast one, understand every line alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from mydocker.cli import app, fast
+from mydocker.cli.options import OPTIONS, Parsed
+from mydocker.errors import UsageError
+from mydocker.plugins import Registry
+
+INTEGER = "mydocker.resources:parse_integer"
+REGISTRY = Registry(
+    (
+        ("cpu", "d", "1", "m", (("shares", ("-c", "--cpu-shares", "-cpushare"), INTEGER, "N", "CPU.", ""),), {}),
+        (
+            "memory",
+            "d",
+            "1",
+            "m",
+            (
+                ("memory", ("-m", "--memory", "-mem"), INTEGER, "SIZE", "Memory.", ""),
+                ("swap", ("--memory-swap",), INTEGER, "SIZE", "Swap.", ""),
+            ),
+            {},
+        ),
+    )
+)
+FLAGS = [flag for option in OPTIONS for flag in option.flags] + [f for field in REGISTRY.fields for f in field.flags]
+
+words = st.sampled_from(["", "-", "--", "ls", "-l", "100m", "A=B", "=", "-=", "--=", "run", "\udcff", "x y", "-1", "é"])
+attached = st.builds("{}{}{}".format, st.sampled_from(FLAGS), st.sampled_from(["=", ""]), words)
+clusters = st.text("titmvewuc=-x", min_size=1, max_size=6).map(lambda letters: f"-{letters}")
+arguments = st.one_of(st.sampled_from(FLAGS), attached, clusters, words, st.text(max_size=3))
+lines = st.builds(
+    lambda before, rest: [*before, "run", *rest],
+    st.one_of(st.just([]), st.lists(arguments, max_size=3)),
+    st.lists(arguments, max_size=8),
+)
+
+
+def read_with_click(line: Sequence[str]) -> Parsed | None:
+    seen: list[Parsed] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(app, "execute", lambda parsed, _registry: seen.append(parsed) or 0)
+        patch.setattr(app, "configure_logs", lambda _options: None)
+        try:
+            application = app.application(lambda: REGISTRY)
+            application.main(list(line), "mydocker", complete_var="_NOT_SET", standalone_mode=False)
+        except app.click.ClickException:
+            return None
+    return seen[0] if seen else None
+
+
+@settings(deadline=None)
+@given(lines)
+@example(["run", "-ti", "-mem", "100m", "-cpushare", "512", "sh"])
+@example(["run", "-mem=100m", "ls"])
+@example(["run", "-m=100m", "-m100m", "-tim", "5", "ls", "-m", "6"])
+@example(["run", "--memory", "1", "-mem", "2", "--memory", "3", "ls"])
+@example(["run", "-e", "A", "-eB=1", "--env=C", "--", "-ls", "--", "-t"])
+@example(["run", "-e", "--", "-v", "-t", "ls"])
+@example(["run", "--name=", "--name", "", ""])
+@example(["--debug", "--log-level", "x", "run", "--log-level", "info", "ls", "--debug"])
+@example(["--", "run", "--", "ls"])
+@example(["run", "--tty=1", "ls"])
+@example(["run", "-"])
+@example(["run", "--memor", "1", "ls"])
+@example(["run", "--"])
+def test_both_readers_understand_every_line_alike(line: list[str]) -> None:
+    assert fast.read(line, REGISTRY) == read_with_click(line)
+
+
+def read(*line: str) -> Parsed:
+    parsed = fast.read(["run", *line], REGISTRY)
+    assert parsed is not None
+    return parsed
+
+
+@pytest.mark.parametrize(
+    ("line", "limits", "flags"),
+    [
+        ("-mem 100m ls", {"memory": "100m"}, {"memory": "-mem"}),
+        ("-m 100m ls", {"memory": "100m"}, {"memory": "-m"}),
+        ("-m100m ls", {"memory": "100m"}, {"memory": "-m"}),
+        ("-mem=100m ls", {"memory": "100m"}, {"memory": "-mem"}),
+        ("--memory=100m ls", {"memory": "100m"}, {"memory": "--memory"}),
+        ("-m 1 --memory 2 -mem 3 ls", {"memory": "3"}, {"memory": "-mem"}),
+        ("-cpushare 512 -c 7 ls", {"shares": "7"}, {"shares": "-c"}),
+        ("ls -mem 100m", {}, {}),
+    ],
+)
+def test_limits_are_read_with_the_flag_as_it_was_typed(
+    line: str, limits: dict[str, str], flags: dict[str, str]
+) -> None:
+    parsed = read(*line.split())
+    assert (parsed.limits, parsed.flags) == (limits, flags)
+
+
+@pytest.mark.parametrize("cluster", ["-ti", "-it", "-t -i", "--tty --interactive", "-i --tty"])
+def test_switches_may_be_put_together(cluster: str) -> None:
+    assert read(*cluster.split(), "sh").options == {"tty": True, "interactive": True}
+
+
+def test_everything_after_the_command_belongs_to_it() -> None:
+    assert read("-t", "ls", "-t", "--", "-mem", "1").command == ["ls", "-t", "--", "-mem", "1"]
+    assert read("-t", "--", "-t", "--", "x").command == ["-t", "--", "x"]
+
+
+def test_options_that_may_be_repeated_keep_their_order_and_the_others_their_last_value() -> None:
+    parsed = read("-e", "A=1", "--env=B=2", "-eC", "--name", "one", "--name=two", "true")
+    assert parsed.options == {"env": ["A=1", "B=2", "C"], "name": "two"}
+
+
+def test_options_before_the_subcommand_count_unless_they_are_given_again() -> None:
+    parsed = fast.read(["--debug", "--log-level=info", "run", "--log-level", "error", "ls"], REGISTRY)
+    assert parsed is not None
+    assert parsed.options == {"debug": True, "log_level": "error"}
+
+
+@pytest.mark.parametrize(
+    "line", ["", "--help", "run", "run -t", "run --help ls", "run -mem", "run --no ls", "subsystems", "--no run ls"]
+)
+def test_what_is_unusual_is_left_to_click(line: str) -> None:
+    assert fast.read(line.split(), REGISTRY) is None
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        (["run"], "there is no command to run; write mydocker run [OPTIONS] COMMAND [ARG...]"),
+        (["run", "--tty"], "there is no command to run; write mydocker run [OPTIONS] COMMAND [ARG...]"),
+        (["run", "-mem"], "option '-mem' requires an argument; see mydocker run --help"),
+        (["run", "--tty=1", "ls"], "option '--tty' does not take a value; see mydocker run --help"),
+        (["run", "--memry", "1", "ls"], "there is no option --memry, did you mean --memory"),
+        (["run", "-y", "ls"], "there is no option -y; see mydocker run --help"),
+        (["rum", "ls"], "no such command 'rum'"),
+        (["subsystems", "--format", "xml"], "invalid value for '--format'"),
+    ],
+)
+def test_a_mistake_is_one_sentence(line: list[str], sentence: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        app.main(line, lambda: REGISTRY)
+    assert str(caught.value).startswith(sentence)
+    assert "\n" not in str(caught.value)
