@@ -252,10 +252,13 @@ def _destination(flag: str, text: str) -> str:
     return path
 
 
-def _result_file(file: str) -> str:
-    """Where to write the result; `UsageError` now, before anything runs, if it cannot be written."""
+def _result_file(file: str) -> str | int:
+    """Where to write the result, a path or a descriptor; `UsageError` now if it cannot be written."""
     if not file:
         raise UsageError("--result: its value is empty; give it one, or leave it out")
+    descriptor = _descriptor(file)
+    if descriptor is not None:
+        return descriptor
     target = os.path.realpath(file)
     folder = os.path.dirname(target)
     problem = ""
@@ -270,17 +273,33 @@ def _result_file(file: str) -> str:
     return target
 
 
+def _descriptor(file: str) -> int | None:
+    """The descriptor that ``/dev/stderr`` or ``/dev/fd/3`` stands for.
+
+    What is behind it is written to: it may be a file, which must not be replaced by another.
+    """
+    meant = os.readlink(file) if os.path.islink(file) else file
+    folder, _, number = meant.rpartition("/")
+    if folder not in ("/dev/fd", "/proc/self/fd") or not number.isdecimal():
+        return None
+    try:
+        os.fstat(int(number))
+    except OSError as error:
+        raise UsageError(f"--result: cannot write {file}: {error.strerror}") from None
+    return int(number)
+
+
 def _is_special(path: str) -> bool:
     """A pipe or a device, which is written to and not replaced."""
     return os.path.exists(path) and not os.path.isfile(path)
 
 
-def _write_result(target: str, result: Result) -> None:
+def _write_result(target: str | int, result: Result) -> None:
     """A reader sees no file, the old one or the whole new one."""
     text = result.to_json() + "\n"
     try:
-        if _is_special(target):
-            with open(target, "w") as stream:
+        if isinstance(target, int) or _is_special(target):
+            with open(target, "w", closefd=isinstance(target, str)) as stream:
                 stream.write(text)
             return
         unfinished = f"{target}.{os.getpid()}.new"

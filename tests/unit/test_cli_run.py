@@ -258,6 +258,19 @@ def test_the_result_goes_through_a_link_and_into_a_pipe(runs: Runs, tmp_path: Pa
     assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
 
 
+def test_the_result_can_go_to_a_descriptor_and_leaves_what_is_behind_it(runs: Runs, tmp_path: Path) -> None:
+    file = tmp_path / "log"
+    with file.open("w") as log:
+        log.write("before\n")
+        log.flush()
+        assert cli.command(["run", "--result", f"/dev/fd/{log.fileno()}", "true"]) == 0
+        assert cli.command(["run", "--result", f"/proc/self/fd/{log.fileno()}", "true"]) == 0
+    first, *written = file.read_text().splitlines()
+    assert first == "before"
+    assert [json.loads(line)["exit_code"] for line in written] == [0, 0]
+    assert cli.command(["run", "--result", "/dev/fd/99", "true"]) == 125
+
+
 @pytest.mark.parametrize(
     ("arguments", "answer", "code", "text"),
     [
