@@ -278,15 +278,16 @@ def _descriptor(file: str) -> int | None:
 
     What is behind it is written to: it may be a file, which must not be replaced by another.
     """
-    meant = os.readlink(file) if os.path.islink(file) else file
-    folder, _, number = meant.rpartition("/")
-    if folder not in ("/dev/fd", "/proc/self/fd") or not number.isdecimal():
-        return None
-    try:
-        os.fstat(int(number))
-    except OSError as error:
-        raise UsageError(f"--result: cannot write {file}: {error.strerror}") from None
-    return int(number)
+    # /dev/stderr is a link to the descriptor, which in turn looks like a link to the file: one step, not two.
+    for meant in (file, os.readlink(file) if os.path.islink(file) else ""):
+        folder, _, number = meant.rpartition("/")
+        if folder in ("/dev/fd", "/proc/self/fd") and number.isdecimal():
+            try:
+                os.fstat(int(number))
+            except OSError as error:
+                raise UsageError(f"--result: cannot write {file}: {error.strerror}") from None
+            return int(number)
+    return None
 
 
 def _is_special(path: str) -> bool:
