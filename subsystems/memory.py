@@ -156,12 +156,13 @@ def mydocker_usage(config: ResourceConfig, cgroup: ContainerCgroup) -> dict[str,
 
 
 def _usage_v1(controller: Controller) -> dict[str, Any]:
-    # Peak and hits take in what is nested; the count of kills is each cgroup's own on v1.
+    # Peak and hits take in what is nested; the count of kills is each cgroup's own on v1. Where the limit of both
+    # together is no higher than memory's own, it is the one that is hit.
     everywhere = (controller, *controller.below())
     return {
         "peak_bytes": controller.max_usage_in_bytes,
         "oom_kills": sum(cgroup.oom_control.get("oom_kill", 0) for cgroup in everywhere),
-        "limit_hits": controller.failcnt,
+        "limit_hits": controller.failcnt + (controller.memsw_failcnt if controller.has(_V1_SWAP) else 0),
     }
 
 

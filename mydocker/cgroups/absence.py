@@ -9,11 +9,12 @@ if TYPE_CHECKING:
 
 def explain(layout: Layout, controller: str) -> str:
     """One sentence: that the controller is missing, the likely reason, what to do, and what there is."""
-    reason = _reason(layout, controller, _read("/proc/cgroups"))
-    return f"there is no {controller} controller for cgroups here: {reason}{_inventory(layout)}"
+    why = reason(layout, controller, _read("/proc/cgroups"))
+    return f"there is no {controller} controller for cgroups here: {why}{_inventory(layout)}"
 
 
-def _reason(layout: Layout, controller: str, proc_cgroups: str) -> str:
+def reason(layout: Layout, controller: str, proc_cgroups: str) -> str:
+    """The likely reason and what to do, given the text of /proc/cgroups."""
     unified = next((hierarchy for hierarchy in layout.hierarchies if hierarchy.version == 2), None)
     if controller == "cgroup":
         return "cgroup v2 is not mounted; mount cgroup2 on a directory"

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 #: The cgroup to which the processes at the top of a container, or of a delegated subtree, move.
 HOST_LEAF = "mydocker-host"
 
+#: Extended attributes of a parent that was made for a container. The first is root's alone, the second for any owner.
+MADE_FOR_CONTAINERS = ("trusted.mydocker", "user.mydocker")
+
 # mkdir(2) below a cgroup that is being removed, or was.
 _VANISHED = (errno.ENOENT, errno.ENODEV)
 
@@ -38,14 +41,13 @@ def directories(hierarchy: Hierarchy, path: str) -> list[str]:
     return found[1:]
 
 
-def make(hierarchy: Hierarchy, path: str) -> list[str]:
-    """Make the cgroup ``path`` with the parents it lacks. Returns the directories that were made, the last first.
+def make(hierarchy: Hierarchy, path: str) -> str:
+    """Make the cgroup ``path`` with the parents it lacks; its directory.
 
-    `CgroupError` if it exists, or the kernel refuses. Another run removes the parent as soon as it finds it
-    empty; once our directory is in it, it stays.
+    `CgroupError` if it exists, or the kernel refuses. Another run removes a parent as soon as it finds it empty;
+    once our directory is in it, it stays.
     """
     *parents, directory = directories(hierarchy, path)
-    made: list[str] = []
     for _ in range(1000):
         try:
             os.mkdir(directory)
@@ -57,25 +59,43 @@ def make(hierarchy: Hierarchy, path: str) -> list[str]:
         except OSError as e:
             if e.errno not in _VANISHED:
                 raise _mkdir_refused(directory, e) from e
-            made = _make_parents(parents) or made
-            continue
-        return [directory, *made]
+            _make_parents(parents)
+        else:
+            return directory
     raise CgroupError(f"cannot make the cgroup {directory}: its parent keeps vanishing", errno.ENOENT)
 
 
-def _make_parents(parents: list[str]) -> list[str]:
-    made: list[str] = []
+def _make_parents(parents: list[str]) -> None:
     for parent in parents:
         try:
             os.mkdir(parent)
         except FileExistsError:
             continue
         except OSError as e:
-            if e.errno not in _VANISHED or parent is parents[0]:
-                raise _mkdir_refused(parent, e) from e
-            return made  # removed meanwhile: the caller starts again
-        made.insert(0, parent)
-    return made
+            if e.errno in _VANISHED and parent is not parents[0]:
+                return  # removed meanwhile: the caller starts again
+            raise _mkdir_refused(parent, e) from e
+        _mark(parent)
+
+
+def _mark(parent: str) -> None:
+    """Note on the cgroup itself that a container needed it: the last one in it removes it, whichever made it."""
+    for name in MADE_FOR_CONTAINERS:
+        try:
+            os.setxattr(parent, name, b"1")
+        except OSError:
+            continue  # not this kind of attribute, or not for this user
+        return
+
+
+def is_marked(directory: str) -> bool:
+    """Whether the cgroup was made because a container needed a parent."""
+    for name in MADE_FOR_CONTAINERS:
+        try:
+            return os.getxattr(directory, name) == b"1"
+        except OSError:
+            continue
+    return False
 
 
 def _mkdir_refused(directory: str, error: OSError) -> CgroupError:

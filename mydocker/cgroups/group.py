@@ -20,13 +20,11 @@ DEFAULT_PARENT = "mydocker"
 class _Made:
     """What exists of one container's cgroup, shared by the views that its plugins have."""
 
-    __slots__ = ("attached", "directories", "enabled", "parents", "writers")
+    __slots__ = ("attached", "directories", "enabled", "writers")
 
     def __init__(self) -> None:
         #: mount point of the hierarchy -> (hierarchy, the container's directory in it)
         self.directories: dict[str, tuple[Hierarchy, str]] = {}
-        #: parents that this container found missing and made, the deepest first
-        self.parents: list[str] = []
         self.enabled: set[str] = set()
         self.attached: set[tuple[str, int]] = set()
         #: kernel file -> the plugin that wrote it
@@ -103,9 +101,7 @@ class ContainerCgroup:
     def _directory(self, hierarchy: Hierarchy) -> str:
         made = self._made
         if hierarchy.mountpoint not in made.directories:
-            directory, *parents = creation.make(hierarchy, self.path)
-            made.directories[hierarchy.mountpoint] = (hierarchy, directory)
-            made.parents += parents
+            made.directories[hierarchy.mountpoint] = (hierarchy, creation.make(hierarchy, self.path))
         return made.directories[hierarchy.mountpoint][1]
 
     def _prepare(self, hierarchy: Hierarchy, name: str) -> None:
@@ -203,11 +199,11 @@ class ContainerCgroup:
             raise problem
 
     def _remove_parents(self, hierarchy: Hierarchy) -> None:
-        """Those that this container made; and the common one, whoever of the containers in it made it."""
-        parents = [parent for parent in self._made.parents if parent.startswith(f"{hierarchy.base}/")]
-        if self.path.startswith(f"{DEFAULT_PARENT}/"):
-            parents.append(f"{hierarchy.base}/{DEFAULT_PARENT}")
-        for parent in parents:
+        """Those that are empty now and were made for containers: the common one, or marked ones."""
+        common = f"{hierarchy.base}/{DEFAULT_PARENT}"
+        for parent in reversed(creation.directories(hierarchy, self.path)[:-1]):
+            if parent != common and not creation.is_marked(parent):
+                break
             if not removal.remove_if_empty(parent):
                 break
 

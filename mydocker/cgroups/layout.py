@@ -27,10 +27,13 @@ CORE = "cgroup"
 class CgroupMount(Value):
     """One mount of a cgroup file system, a line of mountinfo.
 
+    ``id`` and ``parent`` number the mount and the one that it is mounted on.
     ``root`` is the cgroup that is seen at the mount point, as a path in this process's cgroup namespace.
     ``device`` is its ``st_dev``. ``options`` are those of the superblock, where v1 names its controllers.
     """
 
+    id: int
+    parent: int
     version: int
     mountpoint: str
     root: str
@@ -143,13 +146,15 @@ def parse_mountinfo(text: bytes) -> list[CgroupMount]:
         if b" - cgroup" not in line:
             continue
         before, _, after = line.partition(b" - ")
-        _, _, device, root, mountpoint, flags, *_optional = before.split(b" ")
+        number, parent, device, root, mountpoint, flags, *_optional = before.split(b" ")
         kind, _, options = (after + b"  ").split(b" ", 2)
         if kind not in (b"cgroup", b"cgroup2"):
             continue
         major, _, minor = device.partition(b":")
         mounts.append(
             CgroupMount(
+                id=int(number),
+                parent=int(parent),
                 version=2 if kind == b"cgroup2" else 1,
                 mountpoint=_unescape(mountpoint),
                 root=_unescape(root),
@@ -201,7 +206,7 @@ def matched(
 
     Of several mounts of one hierarchy, a writable one that shows our own cgroup and the most of the hierarchy is used.
     """
-    mounts = list(mounts)
+    mounts = _uncovered(list(mounts))
     pairs = []
     for membership in memberships:
         candidates = [mount for mount in mounts if _is_mount_of(mount, membership) and is_visible(mount)]
@@ -212,6 +217,12 @@ def matched(
             )
             pairs.append((best, membership))
     return pairs
+
+
+def _uncovered(mounts: list[CgroupMount]) -> list[CgroupMount]:
+    """Without those that have another of ``mounts`` on top, as when a container's own cgroup is bound over all."""
+    covered = {(mount.parent, mount.mountpoint) for mount in mounts}
+    return [mount for mount in mounts if (mount.id, mount.mountpoint) not in covered]
 
 
 def _is_mount_of(mount: CgroupMount, membership: Membership) -> bool:
