@@ -250,11 +250,11 @@ def _become_reaper(plan: Plan, step: mounts.Step, argv: list[bytes], env: list[b
     process.prctl(process.PR_SET_NO_NEW_PRIVS, 1)
     process.prctl(process.PR_SET_DUMPABLE, 0)
     process.set_name(b"mydocker-init")
-    process.close_all_except({plan.status, plan.runtime})
     _die_with_runtime(plan)
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
     for fd in (0, 1, 2):
         os.dup2(null, fd)
+    process.close_all_except({plan.status})
     os._exit(_reap(plan.status, command))
 
 

@@ -134,7 +134,7 @@ def _validate(
             raise UsageError(f'"{entry.destination}" is not a place in the container: write a path that begins with /')
         if isinstance(entry, Volume) and not os.path.exists(entry.source):
             raise UsageError(f"--volume: {entry.source} does not exist on this host")
-        if not spec.own_root and not os.path.exists(entry.destination):
+        if spec.rootfs is None and not spec.overlay and not os.path.exists(entry.destination):
             raise UsageError(
                 f"{entry.destination} does not exist, and mydocker makes nothing in the host's own root: "
                 "make it, or add --overlay"
