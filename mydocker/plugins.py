@@ -134,15 +134,14 @@ class Registry:
             raise UsageError(f"there is no limit named {name}; the limits of the plugins here are: {known}") from None
 
     def owners(self, config: ResourceConfig, hook: str = "") -> tuple[Plugin, ...]:
-        """The plugins that own a field which is set.
+        """The plugins that own a field which is set, in the order of their names.
 
-        With ``hook``: those that implement it, in the order in which pluggy calls it. Without: all of them,
-        in the order of their names. `UsageError` for a field that nobody declares.
+        With ``hook``: in the order in which pluggy calls that hook, and those that do not implement it last.
+        `UsageError` for a field that nobody declares.
         """
         owners = {plugin.name: plugin for plugin in (self.field(name)[1] for name in config)}
-        if not hook:
-            return tuple(owners[name] for name in sorted(owners))
-        return tuple(sorted((p for p in owners.values() if hook in p.hooks), key=lambda p: p.order[hook]))
+        last = len(self.plugins)
+        return tuple(owners[name] for _, name in sorted((p.order.get(hook, last), p.name) for p in owners.values()))
 
     def call(self, plugin: Plugin, hook: str, **arguments: Any) -> Any:
         """Call one hook of one plugin with those of the arguments that it takes.

@@ -139,7 +139,7 @@ def _validate(
                 f"{entry.destination} does not exist, and mydocker makes nothing in the host's own root: "
                 "make it, or add --overlay"
             )
-    for plugin in plugins:
+    for plugin in registry.owners(config, "mydocker_validate") if registry is not None and plugins else ():
         assert registry is not None
         registry.call(plugin, "mydocker_validate", config=config, layout=layout)
 
@@ -258,7 +258,7 @@ class _Container:
         cgroup = ContainerCgroup(layout, self._record.cgroup)
         prepared: list[Plugin] = []
         try:
-            for plugin in self._plugins:
+            for plugin in self._in_order_of("mydocker_prepare"):
                 prepared.append(plugin)
                 self._call(plugin, "mydocker_prepare", cgroup, config=self._config)
             return self._run_child(layout, user, cgroup)
@@ -268,6 +268,9 @@ class _Container:
     def _call(self, plugin: Plugin, hook: str, cgroup: ContainerCgroup, **arguments: Any) -> Any:
         assert self._registry is not None
         return self._registry.call(plugin, hook, cgroup=cgroup.for_plugin(plugin.name), **arguments)
+
+    def _in_order_of(self, hook: str) -> Sequence[Plugin]:
+        return self._registry.owners(self._config, hook) if self._registry is not None and self._plugins else ()
 
     def _undo(self, prepared: list[Plugin], cgroup: ContainerCgroup) -> None:
         failed: MydockerError | None = None
@@ -291,7 +294,7 @@ class _Container:
         try:
             terminal = self._await_ready(child)
             self._note_pid(child)
-            for plugin in self._plugins:
+            for plugin in self._in_order_of("mydocker_apply"):
                 assert cgroup is not None
                 self._call(plugin, "mydocker_apply", cgroup, config=self._config, pid=child.pid)
             poll = select.poll()

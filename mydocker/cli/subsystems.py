@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 class Row(Value):
-    """One plugin and its answer to the probe."""
+    """One plugin and its answer to the probe; None if it does not implement it."""
 
     plugin: Plugin
-    probe: Probe
+    probe: Probe | None
 
 
 def describe(registry: Registry) -> list[Row]:
@@ -29,14 +29,12 @@ def describe(registry: Registry) -> list[Row]:
     return [Row(plugin=plugin, probe=_probe(registry, plugin, layout)) for plugin in registry.plugins]
 
 
-def _probe(registry: Registry, plugin: Plugin, layout: Layout) -> Probe:
+def _probe(registry: Registry, plugin: Plugin, layout: Layout) -> Probe | None:
     try:
         answer = registry.call(plugin, "mydocker_probe", layout=layout)
     except MydockerError as error:
         return Probe(problem=str(error))
-    if answer is None:
-        return Probe()
-    if not isinstance(answer, Probe):
+    if answer is not None and not isinstance(answer, Probe):
         return Probe(problem=f"{plugin} answered mydocker_probe with {answer!r}, which is no mydocker.Probe")
     return answer
 
@@ -46,7 +44,7 @@ def to_json(rows: Sequence[Row]) -> str:
 
 
 def _as_object(row: Row) -> dict[str, Any]:
-    plugin, probe = row.plugin, row.probe
+    plugin, probe = row.plugin, row.probe or Probe()
     return {
         "name": plugin.name,
         "package": plugin.dist,
@@ -58,7 +56,7 @@ def _as_object(row: Row) -> dict[str, Any]:
         "controllers": probe.controllers,
         "cgroup_version": probe.version,
         "files": probe.files,
-        "works": not probe.problem,
+        "works": None if row.probe is None else not probe.problem,
         "problem": probe.problem,
     }
 
@@ -73,12 +71,13 @@ def to_table(rows: Sequence[Row]) -> str:
         for index in range(max(len(cell) for cell in row)):
             parts = (cell[index] if index < len(cell) else "" for cell in row)
             lines.append("  ".join(part.ljust(width) for part, width in zip(parts, widths, strict=True)).rstrip())
-    problems = [f"{row.plugin.name}: {row.probe.problem}" for row in rows if row.probe.problem]
+    problems = [f"{row.plugin.name}: {row.probe.problem}" for row in rows if row.probe and row.probe.problem]
     return "\n".join([*lines, "", *problems] if problems else lines)
 
 
 def _cells(row: Row) -> list[tuple[str, ...]]:
-    plugin, probe = row.plugin, row.probe
+    plugin, probe = row.plugin, row.probe or Probe()
+    status = "does not say" if row.probe is None else "cannot work here" if probe.problem else "ok"
     return [
         (plugin.name,),
         (plugin.dist,),
@@ -86,5 +85,5 @@ def _cells(row: Row) -> list[tuple[str, ...]]:
         tuple(", ".join(field.flags) for field in plugin.fields),
         ("-" if probe.version is None else f"v{probe.version}",),
         probe.files or ("-",),
-        ("cannot work here" if probe.problem else "ok",),
+        (status,),
     ]

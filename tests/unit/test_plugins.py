@@ -78,7 +78,8 @@ def test_pluggys_order_is_the_order_of_the_calls(site: Any) -> None:
     site.add("eee", source("eee"))
     registry = Registry(discover())
     config = registry.parse(dict.fromkeys(("aaa", "bbb", "ccc", "ddd", "eee"), 1))
-    assert [p.name for p in registry.owners(config, "mydocker_apply")] == ["ddd", "bbb", "ccc", "aaa"]
+    assert [p.name for p in registry.owners(config, "mydocker_apply")] == ["ddd", "bbb", "ccc", "aaa", "eee"]
+    assert [p.name for p in registry.owners(config)] == ["aaa", "bbb", "ccc", "ddd", "eee"]
 
 
 def test_a_hook_gets_the_parameters_that_it_takes(site: Any) -> None:
