@@ -19,9 +19,8 @@ from mydocker.cgroups.layout import Layout
 PATIENCE = 120
 
 APPLETS = (
-    "adduser awk cat chmod chown cp cut dd df echo env false find grep head hostname id kill ln ls mkdir mknod mount mv "
-    "nproc od ping printenv ps pwd readlink rm rmdir sed seq sh sleep sort stat stty tail test touch tr true tty umount "
-    "uname wc which"
+    "awk cat chmod chown cp cut dd df echo env false find grep head hostname id kill ln ls mkdir mknod mount mv nproc "
+    "od printenv ps pwd readlink rm rmdir sed seq sh sleep sort stat stty tail test touch tr true tty umount uname wc"
 ).split()
 
 
@@ -40,16 +39,15 @@ def run() -> Callable[..., subprocess.CompletedProcess[str]]:
 
     def run_to_end(*arguments: str | bytes | Path, **options: object) -> subprocess.CompletedProcess[str]:
         settings: dict[str, object] = {
-            "capture_output": True,
             "encoding": "utf-8",
             "errors": "surrogateescape",
-            "stdin": None if "input" in options else subprocess.DEVNULL,
             "timeout": PATIENCE,
             "check": False,
+            **({} if "input" in options else {"stdin": subprocess.DEVNULL}),
+            **({} if "stdout" in options else {"capture_output": True}),
+            **options,
         }
-        if "stdout" in options or "stderr" in options:
-            settings["capture_output"] = False
-        return subprocess.run([sys.executable, "-m", "mydocker", "run", *arguments], **{**settings, **options})  # type: ignore[call-overload, no-any-return]
+        return subprocess.run([sys.executable, "-m", "mydocker", "run", *arguments], **settings)  # type: ignore[call-overload, no-any-return]  # noqa: PLW1510
 
     return run_to_end
 
