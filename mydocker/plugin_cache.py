@@ -42,6 +42,8 @@ SETTLED = 2.0
 #: How many environments may share the directory before the files that were not written for longest are removed.
 KEPT_FILES = 64
 
+#: The largest below 2**64.
+_PRIME = (1 << 64) - 59
 _METADATA = (".dist-info", ".egg-info", ".egg")
 _CORE_FILES = ("hookspecs.py", "resources.py", "plugin_discovery.py", "cli/options.py", "version.py")
 
@@ -155,7 +157,7 @@ def _prune(folder: str) -> None:
 
 def _checksum(content: bytes) -> bytes:
     """A remainder: hashlib and zlib cost an import, the built-in hash differs in each process."""
-    return (int.from_bytes(content, "little") % ((1 << 61) - 1)).to_bytes(8, "little")
+    return (int.from_bytes(content, "little") % _PRIME).to_bytes(8, "little")
 
 
 def _file() -> str | None:
