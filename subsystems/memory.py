@@ -157,7 +157,7 @@ def mydocker_usage(config: ResourceConfig, cgroup: ContainerCgroup) -> dict[str,
 
 def _usage_v1(controller: Controller) -> dict[str, Any]:
     # Peak and hits take in what is nested; the count of kills is each cgroup's own on v1. Where the limit of both
-    # together is no higher than memory's own, it is the one that is hit.
+    # together is no higher than memory's own, it is the one that is hit (and some kernels do not count that).
     everywhere = (controller, *controller.below())
     return {
         "peak_bytes": controller.max_usage_in_bytes,

@@ -3,8 +3,8 @@
 
 cgroupspy has the v1 controllers of its time. Corrected here: a write is one write(2) that never creates a file,
 a refusal is a `CgroupError` with the value, the file and the kernel's reason, ``list_interfaces`` sees inherited
-files, two blkio files have names without a trailing blank. Added: pids, freezer, hugetlb, rdma, misc, and all of v2.
-The v1 controllers are in `mydocker.cgroups.v1`, those of v2 in `mydocker.cgroups.v2`.
+files, two blkio files have names without a trailing blank, two files that only take writes are not read. Added:
+pids, freezer, hugetlb, and all of v2. The controllers themselves are in `mydocker.cgroups.v1` and `.v2`.
 
 A run without limits imports none of this: cgroupspy costs 3 ms.
 """

@@ -54,7 +54,7 @@ def write(path: str, value: str) -> None:
     that is no cgroup's, a missing file would otherwise look like a limit in force.
     """
     try:
-        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        fd = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
         try:
             os.write(fd, os.fsencode(value))
         finally:

@@ -141,7 +141,7 @@ class Layout(Value):
 def parse_mountinfo(text: bytes) -> list[CgroupMount]:
     """The cgroup mounts among the lines of a mountinfo."""
     mounts = []
-    for line in text.splitlines():
+    for line in text.split(b"\n"):  # not splitlines(): a carriage return may be in a path
         # A cheap sieve first: a host with many containers has thousands of mounts.
         if b" - cgroup" not in line:
             continue
@@ -177,7 +177,7 @@ def _unescape(field: bytes) -> str:
 def parse_memberships(text: bytes) -> list[Membership]:
     """The lines of /proc/self/cgroup: ``4:memory:/a``, ``1:name=systemd:/``, ``0::/a`` (v2)."""
     memberships = []
-    for line in text.splitlines():
+    for line in filter(None, text.split(b"\n")):
         _, controllers, path = os.fsdecode(line).split(":", 2)
         memberships.append(
             Membership(

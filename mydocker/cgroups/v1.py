@@ -23,6 +23,7 @@ class Memory(Other, spy.MemoryController):
     killed in this very cgroup (the count does not go up the tree on v1).
     """
 
+    force_empty = FlagFile("memory.force_empty", writeonly=True)
     kmem_usage_in_bytes = IntegerFile("memory.kmem.usage_in_bytes", readonly=True)
     kmem_max_usage_in_bytes = IntegerFile("memory.kmem.max_usage_in_bytes")
 
@@ -77,8 +78,9 @@ class HugeTlb(Other):
 
 
 class BlkIo(Other, spy.BlkIOController):
-    """blkio. cgroupspy has the names of the two write throttles with a trailing blank."""
+    """blkio. cgroupspy has a trailing blank in the names of two throttles, and takes a write-only file for readable."""
 
+    reset_stats = IntegerFile("blkio.reset_stats", writeonly=True)
     throttle_write_bps_device = TypedFile("blkio.throttle.write_bps_device", contenttype=DeviceThrottle, many=True)
     throttle_write_iops_device = TypedFile("blkio.throttle.write_iops_device", contenttype=DeviceThrottle, many=True)
     bfq_weight = IntegerFile("blkio.bfq.weight")

@@ -127,7 +127,7 @@ def test_any_mount_point_survives_the_kernels_escapes(mountpoint, optional):
     assert (mount.mountpoint, mount.root, mount.version) == ("/" + mountpoint, "/a b", 2)
 
 
-@given(path=st.text(st.characters(exclude_characters="\0\n\r", exclude_categories=["Cs", "Cc", "Zl", "Zp"])))
+@given(path=st.text(st.characters(exclude_characters="\0\n", exclude_categories=["Cs"])))
 def test_a_cgroups_path_may_hold_colons(path):
     (membership,) = parse_memberships(f"4:cpu,cpuacct:/:{path}x".encode())
     assert membership.path == f"/:{path}x"
@@ -235,24 +235,6 @@ def test_the_error_says_what_there_is():
     ],
 )
 def test_the_top_of_a_delegated_subtree(monkeypatch, own, writable, marked, root):
-    monkeypatch.setattr(layout_module, "_is_ours", lambda directory: directory.removeprefix("/cg") in writable)
-    monkeypatch.setattr(layout_module, "_is_marked_delegated", lambda directory: directory.removeprefix("/cg") in marked)
+    monkeypatch.setattr(layout_module, "_is_ours", lambda path: path.removeprefix("/cg") in writable)
+    monkeypatch.setattr(layout_module, "_is_marked_delegated", lambda path: path.removeprefix("/cg") in marked)
     assert delegation_root("/cg", own) == (f"/cg{root}" if root else "")
-
-
-@pytest.mark.vm
-def test_the_real_layout_shows_us_where_we_are(layout):
-    seen = [found for found in layout.hierarchies if found.own]
-    assert seen
-    for found in seen:
-        with open(f"{found.mountpoint}{found.own.rstrip('/')}/cgroup.procs") as procs:
-            assert str(os.getpid()) in procs.read().split()
-
-
-@pytest.mark.vm
-def test_the_real_controllers_have_files_of_their_own(layout, new_cgroup):
-    files = {"memory": "memory.stat", "cpu": "cpu.stat", "cpuset": "cpuset.cpus", "pids": "pids.max"}
-    cgroup = new_cgroup()
-    for name in filter(layout.find, files):
-        assert cgroup.controller(name).has(files[name])
-        assert cgroup.controller(name).version == layout.version(name)

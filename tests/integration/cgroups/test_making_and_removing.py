@@ -103,7 +103,7 @@ def test_attaching_twice_does_no_harm(layout, cgroup, sleeper):
 
 def test_attaching_a_process_that_has_ended_is_an_error(cgroup, sleeper):
     sleeper.finish()
-    with pytest.raises(CgroupError, match="cgroup.procs"):
+    with pytest.raises(CgroupError, match=r"cgroup\.procs: No such process"):
         cgroup.attach("pids", sleeper.pid)
 
 
@@ -315,8 +315,9 @@ def test_v2_the_processes_of_a_container_make_room_for_controllers(layout, new_c
     outer = new_cgroup()
     for name in ("memory", "pids"):
         outer.controller(name)
-    script = f"umount /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup && exec {sys.executable} -c '{IN_CONTAINER}'"
-    container = hold("unshare", "--cgroup", "--mount", "sh", "-c", script.replace('"', '\\"').replace('\\"', '"'))
+    remount = 'umount /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup && exec "$@"'
+    python = (sys.executable, "-c", IN_CONTAINER)
+    container = hold("unshare", "--cgroup", "--mount", "sh", "-c", remount, "sh", *python)
     outer.attach("memory", container.pid)
     status, output = container.finish()
     assert (status, output.splitlines()) == (0, ["0::/mydocker/inner 52428800", "False"])
