@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-from cgroupspy import controllers as spy
-from cgroupspy.contenttypes import DeviceThrottle
-from cgroupspy.interfaces import CommaDashSetFile, FlagFile, IntegerFile, TypedFile
-
 from mydocker.cgroups.controllers import Controller, FlatKeyedFile, ValueOrMaxFile
+from mydocker.cgroups.spy import contenttypes, controllers, interfaces
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class Other(Controller):
@@ -16,53 +17,53 @@ class Other(Controller):
     version = 1
 
 
-class Memory(Other, spy.MemoryController):
+class Memory(Other, controllers.MemoryController):
     """memory. Limits are bytes; reading no limit gives 9223372036854771712; None sets none.
 
     ``oom_control`` reads as a dict: oom_kill_disable, under_oom, and since 4.13 oom_kill, the number of processes
     killed in this very cgroup (the count does not go up the tree on v1).
     """
 
-    force_empty = FlagFile("memory.force_empty", writeonly=True)
-    kmem_usage_in_bytes = IntegerFile("memory.kmem.usage_in_bytes", readonly=True)
-    kmem_max_usage_in_bytes = IntegerFile("memory.kmem.max_usage_in_bytes")
+    force_empty = interfaces.FlagFile("memory.force_empty", writeonly=True)
+    kmem_usage_in_bytes = interfaces.IntegerFile("memory.kmem.usage_in_bytes", readonly=True)
+    kmem_max_usage_in_bytes = interfaces.IntegerFile("memory.kmem.max_usage_in_bytes")
 
 
-class Cpu(Other, spy.CpuController):
+class Cpu(Other, controllers.CpuController):
     """cpu. Microseconds; ``cfs_quota_us`` is None for no quota."""
 
-    cfs_burst_us = IntegerFile("cpu.cfs_burst_us")
-    idle = FlagFile("cpu.idle")
+    cfs_burst_us = interfaces.IntegerFile("cpu.cfs_burst_us")
+    idle = interfaces.FlagFile("cpu.idle")
 
 
-class CpuAcct(Other, spy.CpuAcctController):
+class CpuAcct(Other, controllers.CpuAcctController):
     """cpuacct. Nanoseconds, but ``acct_stat`` in ticks of USER_HZ."""
 
-    usage_user = IntegerFile("cpuacct.usage_user", readonly=True)
-    usage_sys = IntegerFile("cpuacct.usage_sys", readonly=True)
+    usage_user = interfaces.IntegerFile("cpuacct.usage_user", readonly=True)
+    usage_sys = interfaces.IntegerFile("cpuacct.usage_sys", readonly=True)
 
 
-class CpuSet(Other, spy.CpuSetController):
+class CpuSet(Other, controllers.CpuSetController):
     """cpuset. Sets of CPU and memory node numbers; the effective ones are what the kernel schedules on."""
 
-    effective_cpus = CommaDashSetFile("cpuset.effective_cpus", readonly=True)
-    effective_mems = CommaDashSetFile("cpuset.effective_mems", readonly=True)
+    effective_cpus = interfaces.CommaDashSetFile("cpuset.effective_cpus", readonly=True)
+    effective_mems = interfaces.CommaDashSetFile("cpuset.effective_mems", readonly=True)
 
 
 class Pids(Other):
     """pids. Numbers of tasks, threads included."""
 
     max = ValueOrMaxFile("pids.max")
-    current = IntegerFile("pids.current", readonly=True)
+    current = interfaces.IntegerFile("pids.current", readonly=True)
     events = FlatKeyedFile("pids.events")
 
 
 class Freezer(Other):
     """freezer. ``state`` is THAWED, FREEZING or FROZEN; FROZEN and THAWED can be written."""
 
-    state = spy.BaseFileInterface("freezer.state")
-    self_freezing = FlagFile("freezer.self_freezing", readonly=True)
-    parent_freezing = FlagFile("freezer.parent_freezing", readonly=True)
+    state = interfaces.BaseFileInterface("freezer.state")
+    self_freezing = interfaces.FlagFile("freezer.self_freezing", readonly=True)
+    parent_freezing = interfaces.FlagFile("freezer.parent_freezing", readonly=True)
 
 
 class HugeTlb(Other):
@@ -77,24 +78,28 @@ class HugeTlb(Other):
         self.set_property(f"hugetlb.{size}.limit_in_bytes", value)
 
 
-class BlkIo(Other, spy.BlkIOController):
+def _device_throttle(filename: str) -> Any:
+    return interfaces.TypedFile(filename, contenttype=contenttypes.DeviceThrottle, many=True)
+
+
+class BlkIo(Other, controllers.BlkIOController):
     """blkio. cgroupspy has a trailing blank in the names of two throttles, and takes a write-only file for readable."""
 
-    reset_stats = IntegerFile("blkio.reset_stats", writeonly=True)
-    throttle_write_bps_device = TypedFile("blkio.throttle.write_bps_device", contenttype=DeviceThrottle, many=True)
-    throttle_write_iops_device = TypedFile("blkio.throttle.write_iops_device", contenttype=DeviceThrottle, many=True)
-    bfq_weight = IntegerFile("blkio.bfq.weight")
+    reset_stats = interfaces.IntegerFile("blkio.reset_stats", writeonly=True)
+    throttle_write_bps_device = _device_throttle("blkio.throttle.write_bps_device")
+    throttle_write_iops_device = _device_throttle("blkio.throttle.write_iops_device")
+    bfq_weight = interfaces.IntegerFile("blkio.bfq.weight")
 
 
-class Devices(Other, spy.DevicesController):
+class Devices(Other, controllers.DevicesController):
     """devices."""
 
 
-class NetCls(Other, spy.NetClsController):
+class NetCls(Other, controllers.NetClsController):
     """net_cls."""
 
 
-class NetPrio(Other, spy.NetPrioController):
+class NetPrio(Other, controllers.NetPrioController):
     """net_prio."""
 
 

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from cgroupspy.interfaces import BaseFileInterface, CommaDashSetFile, FlagFile, IntegerFile, MultiLineIntegerFile
-
 from mydocker.cgroups.controllers import (
     Controller,
     FlatKeyedFile,
@@ -13,6 +11,7 @@ from mydocker.cgroups.controllers import (
     ValueOrMaxFile,
     WordsFile,
 )
+from mydocker.cgroups.spy import interfaces
 
 
 class Other(Controller):
@@ -29,14 +28,14 @@ class Other(Controller):
 class Core(Other):
     """The files that every v2 cgroup has; the root lacks ``type``, ``events``, ``freeze`` and ``kill``."""
 
-    threads = MultiLineIntegerFile("cgroup.threads")
+    threads = interfaces.MultiLineIntegerFile("cgroup.threads")
     controllers = WordsFile("cgroup.controllers", readonly=True)
     subtree_control = WordsFile("cgroup.subtree_control")
     events = FlatKeyedFile("cgroup.events")
     stat = FlatKeyedFile("cgroup.stat")
-    type = BaseFileInterface("cgroup.type")
-    freeze = FlagFile("cgroup.freeze")
-    kill = FlagFile("cgroup.kill", writeonly=True)
+    type = interfaces.BaseFileInterface("cgroup.type")
+    freeze = interfaces.FlagFile("cgroup.freeze")
+    kill = interfaces.FlagFile("cgroup.kill", writeonly=True)
     max_depth = ValueOrMaxFile("cgroup.max.depth")
     max_descendants = ValueOrMaxFile("cgroup.max.descendants")
 
@@ -47,18 +46,18 @@ class Memory(Other):
     ``events`` counts this cgroup and all below it, ``events_local`` this very one.
     """
 
-    current = IntegerFile("memory.current", readonly=True)
-    peak = IntegerFile("memory.peak", readonly=True)
+    current = interfaces.IntegerFile("memory.current", readonly=True)
+    peak = interfaces.IntegerFile("memory.peak", readonly=True)
     max = ValueOrMaxFile("memory.max")
     high = ValueOrMaxFile("memory.high")
     low = ValueOrMaxFile("memory.low")
     min = ValueOrMaxFile("memory.min")
     swap_max = ValueOrMaxFile("memory.swap.max")
-    swap_current = IntegerFile("memory.swap.current", readonly=True)
+    swap_current = interfaces.IntegerFile("memory.swap.current", readonly=True)
     events = FlatKeyedFile("memory.events")
     events_local = FlatKeyedFile("memory.events.local")
     swap_events = FlatKeyedFile("memory.swap.events")
-    oom_group = FlagFile("memory.oom.group")
+    oom_group = interfaces.FlagFile("memory.oom.group")
     stat = FlatKeyedFile("memory.stat")
     pressure = NestedKeyedFile("memory.pressure")
 
@@ -66,10 +65,10 @@ class Memory(Other):
 class Cpu(Other):
     """cpu. ``max`` is (quota or None, period) in microseconds; ``weight`` 1 to 10000."""
 
-    weight = IntegerFile("cpu.weight")
+    weight = interfaces.IntegerFile("cpu.weight")
     max = QuotaPeriodFile("cpu.max")
-    max_burst = IntegerFile("cpu.max.burst")
-    idle = FlagFile("cpu.idle")
+    max_burst = interfaces.IntegerFile("cpu.max.burst")
+    idle = interfaces.FlagFile("cpu.idle")
     stat = FlatKeyedFile("cpu.stat")
     pressure = NestedKeyedFile("cpu.pressure")
 
@@ -77,19 +76,19 @@ class Cpu(Other):
 class CpuSet(Other):
     """cpuset. Sets of CPU and memory node numbers; the effective ones are what the kernel schedules on."""
 
-    cpus = CommaDashSetFile("cpuset.cpus")
-    mems = CommaDashSetFile("cpuset.mems")
-    effective_cpus = CommaDashSetFile("cpuset.cpus.effective", readonly=True)
-    effective_mems = CommaDashSetFile("cpuset.mems.effective", readonly=True)
-    partition = BaseFileInterface("cpuset.cpus.partition")
+    cpus = interfaces.CommaDashSetFile("cpuset.cpus")
+    mems = interfaces.CommaDashSetFile("cpuset.mems")
+    effective_cpus = interfaces.CommaDashSetFile("cpuset.cpus.effective", readonly=True)
+    effective_mems = interfaces.CommaDashSetFile("cpuset.mems.effective", readonly=True)
+    partition = interfaces.BaseFileInterface("cpuset.cpus.partition")
 
 
 class Pids(Other):
     """pids. Numbers of tasks, threads included."""
 
     max = ValueOrMaxFile("pids.max")
-    current = IntegerFile("pids.current", readonly=True)
-    peak = IntegerFile("pids.peak", readonly=True)
+    current = interfaces.IntegerFile("pids.current", readonly=True)
+    peak = interfaces.IntegerFile("pids.peak", readonly=True)
     events = FlatKeyedFile("pids.events")
 
 
@@ -98,8 +97,8 @@ class Io(Other):
 
     max = NestedKeyedFile("io.max")
     stat = NestedKeyedFile("io.stat", readonly=True)
-    weight = BaseFileInterface("io.weight")
-    bfq_weight = BaseFileInterface("io.bfq.weight")
+    weight = interfaces.BaseFileInterface("io.weight")
+    bfq_weight = interfaces.BaseFileInterface("io.bfq.weight")
     pressure = NestedKeyedFile("io.pressure")
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -161,6 +163,18 @@ def test_the_kernels_refusal_comes_with_advice(number, hint):
     assert str(error).startswith(f'cannot write "1" to /cg/x: {os.strerror(number)} (')
     assert hint in str(error)
     assert error.errno == number
+
+
+def test_the_import_leaves_nothing_behind_in_the_interpreter():
+    program = (
+        f"import sys; sys.path[:0] = {sys.path!r}\n"
+        "import mydocker.cgroups.v1\n"
+        "assert 'collections.abc' not in sys.modules\n"
+        "import collections.abc\n"
+        "print(collections.abc.Mapping)"
+    )
+    done = subprocess.run([sys.executable, "-ISc", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "<class 'collections.abc.Mapping'>\n"
 
 
 def test_a_controller_says_what_it_is():
