@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Debian 12's pip warns of cgroupspy's setup.py without this; later ones do it anyway.
+export PIP_USE_PEP517 := 1
 
 # Namespaces, mounts and cgroups need root. As root, sudo leaves no root-owned bytecode in the tree.
 AS_ROOT := $(if $(filter-out 0,$(shell id -u)),$(if $(shell command -v sudo),sudo env PYTHONDONTWRITEBYTECODE=1))
@@ -26,7 +28,7 @@ run: $(VENV)/.installed  ## Set up .venv, then run a command in a container with
 
 # pytest's own script and not python -m pytest: that would put the source tree before the installed package.
 test: $(VENV)/.installed-dev  ## Run the unit and integration tests on this host
-	@$(AS_ROOT) $(BIN)/pytest tests/unit tests/integration
+	@$(AS_ROOT) $(BIN)/pytest -o faulthandler_timeout=300 tests/unit tests/integration
 
 test-vm: $(VENV)/.installed-dev  ## Run the tests marked vm in virtual machines with cgroup v2, v1 and hybrid
 	@$(AS_ROOT) $(BIN)/python tests/vm/run_layouts.py

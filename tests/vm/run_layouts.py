@@ -67,6 +67,7 @@ def run_tests(layout: str, timeout: float, pytest_arguments: list[str]) -> Outco
         report = Path(shared) / "report.xml"
         vm = [sys.executable, str(HERE / "cgroup_vm.py"), "--cgroup", layout, "--rw", shared, "--"]
         pytest = [str(Path(sys.executable).with_name("pytest")), "-m", "vm", "-p", "no:cacheprovider"]
+        pytest += ["--durations=5", "-o", f"faulthandler_timeout={timeout / 2:.0f}"]  # shows where a test hangs
         process = subprocess.Popen([*vm, *pytest, f"--junit-xml={report}", *pytest_arguments], cwd=REPOSITORY)
         try:
             status = process.wait(timeout)
