@@ -198,33 +198,50 @@ def _remove_nested(directory: str) -> bool:
     """One pass over the cgroups nested in ``directory``, the deepest first; kills on the way. Whether any was removed.
 
     The container may have nested them deeper than a path or a recursion reaches, so this climbs down and up by one
-    descriptor at a time.
+    descriptor at a time. The way up is what it came down: what is killed on it is never above ``directory``.
     """
     here = _open(directory)
     if here is None:
         return True
+    above: list[tuple[int, int]] = []
     removed = stuck = False
-    depth = 0
     try:
         while True:
             child = _first_child(here)
             if child is not None and _rmdir(child, here):
                 removed, stuck = True, False
-            elif child is not None and stuck:
-                return removed  # what was killed in it has not ended yet: left to the next pass
-            elif child is None and depth == 0:
+                continue
+            if child is None and not above:
                 return removed
+            if child is not None and stuck:
+                return removed  # what was killed in it has not ended yet: left to the next pass
+            if child is not None:
+                above.append(_identity(here))
+                there = _open(child, here)
             else:
-                if child is None:
-                    _kill_listed(here)
-                    stuck = True
-                there = _open(child or "..", here)
-                if there is None:
-                    return removed  # somebody else removes it too
-                os.close(here)
-                here, depth = there, depth + (1 if child else -1)
+                _kill_listed(here)
+                stuck = True
+                there = _open_parent(here, above.pop())
+            if there is None:
+                return removed  # somebody else removes it too
+            os.close(here)
+            here = there
     finally:
         os.close(here)
+
+
+def _identity(directory: int) -> tuple[int, int]:
+    found = os.stat(directory)
+    return found.st_dev, found.st_ino
+
+
+def _open_parent(directory: int, identity: tuple[int, int]) -> int | None:
+    """A descriptor of the directory above, which must be the one of that identity. None if it is not."""
+    parent = _open("..", directory)
+    if parent is not None and _identity(parent) != identity:
+        os.close(parent)
+        return None
+    return parent
 
 
 def _open(name: str, parent: int | None = None) -> int | None:
