@@ -94,7 +94,29 @@ class Forwarder:
 
 
 def _default_action(pid: int, number: int) -> bool:
-    """Whether the process neither handles, nor ignores, nor blocks the signal (SigCgt, SigIgn, SigBlk of proc(5))."""
+    """Whether the process neither handles, nor ignores, nor blocks, nor waits for the signal.
+
+    A shell blocks every signal while it makes a process, a millisecond or so; PID 1 would then lose the signal when
+    it unblocks it. What is blocked for longer is on purpose, for sigtimedwait(2) or signalfd(2).
+    """
+    free = 0
+    for _ in range(20):
+        masks = _signal_masks(pid)
+        if len(masks) != 3 or (masks[b"SigIgn"] | masks[b"SigCgt"]) >> (number - 1) & 1:
+            return False
+        if process.waits_for_signals(pid):
+            return False
+        # Twice, for it may have come out of sigtimedwait(2) between the two looks.
+        free = 0 if masks[b"SigBlk"] >> (number - 1) & 1 else free + 1
+        if free == 2:
+            return True
+        if not free:
+            time.sleep(0.001)
+    return False
+
+
+def _signal_masks(pid: int) -> dict[bytes, int]:
+    """SigBlk, SigIgn and SigCgt of proc(5); fewer if the process is gone."""
     masks = {}
     try:
         with open(f"/proc/{pid}/status", "rb") as f:
@@ -103,5 +125,5 @@ def _default_action(pid: int, number: int) -> bool:
                 if key in (b"SigBlk", b"SigIgn", b"SigCgt"):
                     masks[key] = int(value, 16)
     except OSError:
-        return False
-    return len(masks) == 3 and not any(mask >> (number - 1) & 1 for mask in masks.values())
+        pass
+    return masks

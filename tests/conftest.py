@@ -16,7 +16,7 @@ import pytest
 from mydocker.cgroups.layout import Layout
 
 #: Seconds after which something that does not happen never will. In a virtual machine Python is 12 times slower.
-PATIENCE = 120
+PATIENCE = 60
 
 APPLETS = (
     "awk cat chmod chown cp cut dd df echo env false find grep head hostname id kill ln ls mkdir mknod mount mv nproc "

@@ -40,6 +40,7 @@ PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_CLEAR_ALL = 4
 
 _KEYCTL_JOIN_SESSION_KEYRING = 1
+_RT_SIGTIMEDWAIT = architecture_number(128, 137)
 
 _clone3 = system_call(435, c_char_p, c_size_t)
 _close_range = system_call(436, c_uint, c_uint, c_uint)
@@ -144,3 +145,15 @@ def start_time(pid: int) -> int:
 def pidfd_send_signal(pidfd: int, number: int) -> None:
     """Signal the process behind a pidfd, and never another that got its PID. ProcessLookupError if it is gone."""
     _pidfd_send_signal(pidfd, number, None, 0)
+
+
+def waits_for_signals(pid: int) -> bool:
+    """Whether the process is in sigtimedwait(2), or sigwait(3) by it.
+
+    For that time proc(5) shows what it waits for as not blocked, though it is and will not be lost.
+    """
+    try:
+        with open(f"/proc/{pid}/syscall", "rb") as f:
+            return f.read().split(b" ", 1)[0] == b"%d" % _RT_SIGTIMEDWAIT
+    except OSError:
+        return False
