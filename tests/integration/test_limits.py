@@ -125,20 +125,19 @@ class TestMemory:
 class TestCpu:
     @pytest.mark.vm
     def test_half_a_cpu_is_half_of_the_time(self, tmp_path: Path, run: Run) -> None:
-        """Within 10 %. From above always; from below unless the host itself is busy, so three tries."""
-        shares = []
-        for _ in range(3):
-            shares.append(float(run("--cpus", "0.5", *busy(2.5)).stdout))
-            assert shares[-1] <= 0.55
-            if shares[-1] >= 0.45:
-                return
-        raise AssertionError(f"of the half of a CPU the command got {shares}")
+        """Within 10 %. What it waited for other processes of this host is not the limit's doing."""
+        file = tmp_path / "result.json"
+        share = float(run("--cpus", "0.5", "--result", file, *busy(2.5)).stdout)
+        usage = json.loads(file.read_text())["usage"]["cpu"]
+        waited = max(0.0, 1 - share - usage["throttled_seconds"] / 2.5)
+        assert share <= 0.55
+        assert share + waited >= 0.45
+        assert usage["throttled_periods"] > 0
 
     def test_the_result_tells_cpu_and_wall_time(self) -> None:
-        result = mydocker.run(busy(2.5), cpus=0.5)
+        result = mydocker.run(busy(1.5), cpus=0.5)
         assert (result.cpu_user + result.cpu_system) / result.wall_seconds <= 0.55
-        assert result.wall_seconds >= 2.5
-        assert result.usage.plugins["cpu"]["throttled_periods"] > 0
+        assert result.wall_seconds >= 1.5
 
     def test_without_a_limit_a_busy_loop_gets_more(self) -> None:
         """Shows that the test above can fail."""
@@ -229,7 +228,6 @@ def test_a_run_without_limits_has_no_cgroup(start: Start, tmp_path: Path) -> Non
     process = held(start, "--name", "free", "--pidfile", pidfile)
     its = Path(f"/proc/{pidfile.read_text().strip()}/cgroup").read_text()
     assert its == Path("/proc/self/cgroup").read_text()
-    assert "free" not in its
     let_go(process)
 
 
