@@ -247,7 +247,8 @@ def test_the_common_parent_survives_runs_that_come_and_go(layout, monkeypatch):
 def come_and_go(layout, parent, number):
     names = [name for name in (*SOME, "cpuset") if layout.find(name)]
     for turn in range(15):
-        cgroup = ContainerCgroup(layout, f"{parent}/{number}-{turn}")
+        deeper = "/deeper" * (turn % 3 == 0)
+        cgroup = ContainerCgroup(layout, f"{parent}{deeper}/{number}-{turn}")
         try:
             for name in names:
                 cgroup.controller(name)

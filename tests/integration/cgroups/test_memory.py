@@ -48,9 +48,11 @@ def test_the_smallest_limit_starts_a_command(limits, hold):
 
 def test_a_kill_in_a_cgroup_that_the_container_nested_is_counted(limits, hold):
     config = limits.prepare(memory="60m", memory_swap="60m")
-    nested = f"{limits.cgroup.dirs[0]}/nested"
-    enter = f"mkdir {nested} && echo $$ > {nested}/cgroup.procs && exec \"$@\""
-    greedy = hold("sh", "-c", enter, "sh", *GREEDY)
+    own = limits.cgroup.dirs[0]
+    enter = f"mkdir {own}/nested && echo $$ > {own}/nested/cgroup.procs"
+    if limits.cgroup.controller("memory").version == 2:
+        enter += f" && echo +memory > {own}/cgroup.subtree_control"  # else the nested one counts for its parent
+    greedy = hold("sh", "-c", f'{enter} && exec "$@"', "sh", *GREEDY)
     limits.attach(config, greedy)
     assert greedy.finish()[0] == -9
     assert limits.usage(config)["oom_kills"] == 1
