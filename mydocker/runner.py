@@ -60,6 +60,9 @@ def run(
     """
     try:
         return _run(spec, config, registry, streams, forwarder)
+    except OSError as e:  # such as a process that may open no more files
+        about = f": {os.fsdecode(e.filename)}" if isinstance(e.filename, (str, bytes)) else ""
+        raise SetupError(f"cannot run the container: {e.strerror}{about}", e.errno or 0) from e
     finally:
         streams.close()
 
@@ -181,14 +184,14 @@ def _environment(spec: Spec, user: User, hostname: str | None) -> tuple[bytes, .
 
 
 class _Child:
-    """The cloned process and our ends of its pipes."""
+    """The cloned process and our ends of its pipes, from before they exist: what fails in between finds an owner."""
 
-    def __init__(self, pid: int, pidfd: int, commands: int, reports: int, status: int) -> None:
-        self.pid = pid
-        self.pidfd = pidfd
-        self.commands = commands
-        self.reports = reports
-        self.status = status
+    def __init__(self) -> None:
+        self.pid = 0
+        self.pidfd = -1
+        self.commands = -1
+        self.reports = -1
+        self.status = -1
         self.ended: tuple[int, Any] | None = None
 
     def close_commands(self) -> None:
@@ -198,7 +201,7 @@ class _Child:
 
     def kill(self) -> None:
         try:
-            process.pidfd_send_signal(self.pidfd, signals.SIGKILL)
+            os.kill(self.pid, signals.SIGKILL)  # nobody else has this PID before it is reaped
         except ProcessLookupError:
             pass
 
@@ -218,7 +221,7 @@ class _Child:
         """Nothing of the child outlives this, whatever state it is in."""
         self.close_commands()
         try:
-            if self.ended is None:
+            if self.pid and self.ended is None:
                 self.kill()
                 self.reap()
         finally:
@@ -257,6 +260,7 @@ class _Container:
 
         cgroup = ContainerCgroup(layout, self._record.cgroup)
         prepared: list[Plugin] = []
+        self._claim.unfinished = True
         try:
             for plugin in self._in_order_of("mydocker_prepare"):
                 prepared.append(plugin)
@@ -280,6 +284,7 @@ class _Container:
             except MydockerError as e:
                 failed = failed or e
         cgroup.remove()
+        self._claim.unfinished = False
         if failed is not None:
             raise failed
 
@@ -290,8 +295,9 @@ class _Container:
             frame = handoff.encode(spec.args, _environment(spec, user, hostname))
         except ValueError as e:
             raise UsageError(str(e)) from None
-        child = self._clone(layout, user, hostname)
+        child = _Child()
         try:
+            self._clone(child, layout, user, hostname)
             terminal = self._await_ready(child)
             self._note_pid(child)
             for plugin in self._in_order_of("mydocker_apply"):
@@ -311,41 +317,44 @@ class _Container:
             if self._record.pidfile:
                 state.remove_pidfile(self._record.pidfile, child.pid)
 
-    def _clone(self, layout: Layout, user: User, hostname: str | None) -> _Child:
+    def _clone(self, child: _Child, layout: Layout, user: User, hostname: str | None) -> None:
         spec = self._spec
-        commands_read, commands_write = os.pipe()
-        reports_read, reports_write = os.pipe()
-        status_read, status_write = os.pipe() if spec.init else (-1, -1)
-        runtime = os.pidfd_open(os.getpid())
+        cwd = _working_directory(spec)
         wanted = capabilities.permitted()
         if not spec.privileged:
             wanted &= capabilities.mask(spec.capabilities)
-        plan = init.Plan(
-            spec=spec.replace(hostname=hostname),
-            staging=self._claim.path,
-            hierarchies=layout.hierarchies,
-            user=user,
-            capabilities=wanted,
-            cwd=spec.cwd or ("/" if spec.rootfs is not None else os.getcwd()),
-            stdio=self._streams.for_child(),
-            commands=commands_read,
-            reports=reports_write,
-            runtime=runtime,
-            status=status_write,
-        )
-        namespaces = _NAMESPACES | (process.CLONE_NEWNET if spec.network == "none" else 0)
+        theirs: list[int] = []  # the child has copies
         try:
-            pid, pidfd = _clone_child(plan, namespaces)
+            commands, child.commands = os.pipe()
+            theirs.append(commands)
+            child.reports, reports = os.pipe()
+            theirs.append(reports)
+            status = -1
+            if spec.init:
+                child.status, status = os.pipe()
+                theirs.append(status)
+            runtime = os.pidfd_open(os.getpid())
+            theirs.append(runtime)
+            plan = init.Plan(
+                spec=spec.replace(hostname=hostname),
+                staging=self._claim.path,
+                hierarchies=layout.hierarchies,
+                user=user,
+                capabilities=wanted,
+                cwd=cwd,
+                stdio=self._streams.for_child(),
+                commands=commands,
+                reports=reports,
+                runtime=runtime,
+                status=status,
+            )
+            namespaces = _NAMESPACES | (process.CLONE_NEWNET if spec.network == "none" else 0)
+            _clone_child(plan, namespaces, child)
         except OSError as e:
-            for fd in (commands_write, reports_read, status_read):
-                if fd >= 0:
-                    os.close(fd)
-            raise SetupError(f"cannot make the container's namespaces: {e.strerror}", e.errno or 0) from e
+            raise SetupError(f"cannot make the container's first process: {e.strerror}", e.errno or 0) from e
         finally:
-            for fd in (commands_read, reports_write, status_write, runtime):
-                if fd >= 0:
-                    os.close(fd)
-        return _Child(pid, pidfd, commands_write, reports_read, status_read)
+            for fd in theirs:
+                os.close(fd)
 
     def _await_ready(self, child: _Child) -> int:
         """Until the child has made its mounts and waits: the descriptor, there, of its terminal's master, or -1."""
@@ -466,8 +475,19 @@ class _Container:
         )
 
 
-def _clone_child(plan: init.Plan, namespaces: int) -> tuple[int, int]:
-    """Clone the child, which runs `init.run`; (PID, pidfd) in the runtime.
+def _working_directory(spec: Spec) -> str:
+    if spec.cwd is not None:
+        return spec.cwd
+    if spec.rootfs is not None:
+        return "/"
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        raise UsageError("the working directory does not exist any more: give the command another one") from None
+
+
+def _clone_child(plan: init.Plan, namespaces: int, child: _Child) -> None:
+    """Clone the child, which runs `init.run`.
 
     A bare clone copies libc's locks as they are, and another thread may hold one. So a process with threads forks
     the ordinary way first, and the copy, which has one thread, clones the child with this process as its parent.
@@ -478,19 +498,30 @@ def _clone_child(plan: init.Plan, namespaces: int) -> tuple[int, int]:
             pid, pidfd = process.clone(namespaces)
             if pid == 0:
                 init.run(plan)
-            return pid, pidfd
+            child.pid, child.pidfd = pid, pidfd
+            return
         answers, answer = os.pipe()
-        helper = process.fork()
-        if helper == 0:
-            _clone_as_helper(plan, namespaces, answer)
-        os.close(answer)
-        data = os.read(answers, 4)
-        os.close(answers)
-        os.waitpid(helper, 0)
+        try:
+            helper = process.fork()
+            if helper == 0:
+                _clone_as_helper(plan, namespaces, answer)
+            os.close(answer)
+            answer = -1
+            data = os.read(answers, 4)
+        finally:
+            for fd in (answers, answer):
+                if fd >= 0:
+                    os.close(fd)
         pid = struct.unpack("<i", data)[0] if data else -errno.EAGAIN
+        if pid > 0:
+            child.pid = pid
+        try:
+            os.waitpid(helper, 0)
+        except ChildProcessError:
+            pass  # this process ignores SIGCHLD, so the kernel has reaped it
         if pid < 0:
             raise OSError(-pid, os.strerror(-pid))
-        return pid, os.pidfd_open(pid)
+        child.pidfd = os.pidfd_open(pid)
     finally:
         signals.restore(mask)
 

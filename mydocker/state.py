@@ -64,6 +64,8 @@ class Claim:
     def __init__(self, root: str, name: str, lock: int) -> None:
         self.id = name
         self.path = f"{root}/{name}"
+        #: whether there is something that the record names: then it outlives the claim, for the next recovery
+        self.unfinished = False
         self._root = root
         self._lock = lock
 
@@ -78,8 +80,9 @@ class Claim:
         os.rename(new, f"{self.path}/state.json")
 
     def release(self) -> None:
-        """Remove the directory; the last step of a container's life."""
-        _remove_directory(self.path)
+        """Remove the directory, unless the claim is ``unfinished``; the last step of a container's life."""
+        if not self.unfinished:
+            _remove_directory(self.path)
         os.close(self._lock)
         _remove_empty(self._root)
 

@@ -73,6 +73,12 @@ def _read(fd: int) -> bytes:
         return b""
 
 
+def _close_all(descriptors: list[int]) -> None:
+    """Close each and forget it before: an exception in between closes none twice, when another may have its number."""
+    while descriptors:
+        os.close(descriptors.pop())
+
+
 def _write_all(fd: int, data: bytes) -> bool:
     """Write to the caller's descriptor; False if nobody reads there any more."""
     view = memoryview(data)
@@ -216,6 +222,13 @@ class CapturedStreams(Streams):
         self._feed = -1
         self._captured: dict[int, list[bytes]] = {}
         self._collected: dict[str, list[bytes]] = {}
+        try:
+            super().__init__(*self._with_pipes(stdin, stdout, stderr))
+        except BaseException:  # the second of the pipes may be one too many (EMFILE)
+            self.close()
+            raise
+
+    def _with_pipes(self, stdin: int, stdout: int, stderr: int) -> tuple[int, int, int]:
         if stdin == self.PIPE:
             stdin, self._feed = os.pipe()
             self._own.append(stdin)
@@ -226,7 +239,7 @@ class CapturedStreams(Streams):
             stderr = self._capture("stderr")
         elif stderr == self.STDOUT:
             stderr = stdout
-        super().__init__(stdin, stdout, stderr)
+        return stdin, stdout, stderr
 
     def _capture(self, name: str) -> int:
         reader, writer = os.pipe()
@@ -241,9 +254,7 @@ class CapturedStreams(Streams):
         return None if parts is None else b"".join(parts)
 
     def started(self, master: int, poll: select.poll) -> None:
-        for fd in self._own:
-            os.close(fd)
-        self._own.clear()
+        _close_all(self._own)
         for fd in self._captured:
             poll.register(fd, select.POLLIN)
         if self._feed >= 0:
@@ -259,8 +270,8 @@ class CapturedStreams(Streams):
                 self._pending = self._pending[:0]
             if not self._pending:
                 poll.unregister(fd)
-                os.close(fd)
                 self._feed = -1
+                os.close(fd)
         elif fd in self._captured and not self._take(fd):
             poll.unregister(fd)
             os.close(fd)
@@ -290,8 +301,9 @@ class CapturedStreams(Streams):
                 parts.append(data)
 
     def close(self) -> None:
-        for fd in (*self._own, *self._captured, *((self._feed,) if self._feed >= 0 else ())):
-            os.close(fd)
-        self._own.clear()
+        if self._feed >= 0:
+            self._own.append(self._feed)
+            self._feed = -1
+        self._own += self._captured
         self._captured.clear()
-        self._feed = -1
+        _close_all(self._own)
