@@ -92,6 +92,9 @@ def mydocker_validate(config: ResourceConfig, layout: Layout) -> None:
             "memory_swap",
             f"{format_size(swap)} is less than --memory {format_size(memory)}, which it includes",
         )
+    # On v2 the root cgroup has no such file, and its absence shows when the container's is made.
+    if swap is not None and layout.version("memory") == 1 and not layout.root("memory").has(_V1_SWAP):
+        raise LimitError("memory_swap", _SWAP_MISSING)
     if reservation is not None and memory is not None and reservation > memory:
         reason = f"{format_size(reservation)} is more than --memory {format_size(memory)}"
         raise LimitError("memory_reservation", reason)

@@ -77,6 +77,16 @@ def test_a_host_without_the_controller_is_told_before_anything_is_made():
         memory.mydocker_validate(ResourceConfig({"memory": 1 << 30}), nothing)
 
 
+def test_a_v1_host_without_swap_accounting_is_found_out_before_anything_is_made(tmp_path):
+    base = str(tmp_path)
+    host = Layout.of([Hierarchy(version=1, mountpoint=base, controllers=("memory",), own="/", base=base)])
+    config = ResourceConfig({"memory": 1 << 30, "memory_swap": 1 << 30})
+    with pytest.raises(LimitError, match="does not account for swap"):
+        memory.mydocker_validate(config, host)
+    (tmp_path / "memory.memsw.limit_in_bytes").touch()
+    memory.mydocker_validate(config, host)
+
+
 @pytest.mark.parametrize("missing", ["memory.memsw.limit_in_bytes", "memory.swap.max"])
 def test_swap_that_cannot_be_limited_is_an_error_only_if_it_was_asked_for(tmp_path, missing):
     from mydocker.cgroups.controllers import Directory, controller_at
