@@ -129,6 +129,8 @@ def _validate(
         raise UsageError("there is no command to run")
     if any(b"\0" in string for string in (*spec.args, *(spec.env or ()), *spec.extra_env)):
         raise UsageError("an argument or a variable holds a NUL byte, which the kernel cannot pass to a command")
+    if spec.network not in ("none", "host"):
+        raise UsageError(f'"{spec.network}" is not a network that mydocker can give: use none or host')
     if spec.rootfs is not None and not os.path.isdir(spec.rootfs):
         problem = "is not a directory" if os.path.exists(spec.rootfs) else "does not exist"
         raise UsageError(f"--rootfs: {spec.rootfs} {problem}: give the directory that is to be the container's /")

@@ -218,8 +218,11 @@ class ContainerCgroup:
 def remove_stale(layout: Layout, path: str) -> None:
     """Remove the cgroup ``path`` wherever it exists, with what runs in it: what a killed runtime left behind.
 
-    One system call for each hierarchy where there is nothing. Raises as `ContainerCgroup.remove` does.
+    Its parents go too where it was killed before it had made more than them. Two system calls for each hierarchy
+    where there is nothing. Raises as `ContainerCgroup.remove` does.
     """
     group = ContainerCgroup(layout, path)
     group._adopt()
     group.remove()
+    for hierarchy in layout.hierarchies:
+        group._remove_parents(hierarchy)
