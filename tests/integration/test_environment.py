@@ -123,9 +123,11 @@ def test_no_signal_is_blocked_or_ignored(run: Run) -> None:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1, signal.SIGALRM])
 
+    internal = 1 << 31 | 1 << 32  # the C library's own, which posix_spawn(3), as make uses it, leaves ignored
     for options in ([], ["--init"], ["-mem", "100m"]):
         result = run(*options, "grep", "-E", "^Sig(Blk|Ign):", "/proc/self/status", preexec_fn=ignore_some)
-        assert {int(line.split()[1], 16) for line in result.stdout.splitlines()} == {0}, options
+        masks = {int(line.split()[1], 16) & ~internal for line in result.stdout.splitlines()}
+        assert masks == {0}, options
 
 
 def test_resource_limits_are_the_callers(run: Run) -> None:

@@ -173,6 +173,7 @@ def test_a_process_with_the_pid_of_a_killed_container_is_not_touched(
     eventually(lambda: '"pid": 0' not in (state_dir / "gone/state.json").read_text())
     kill(process)
     record = state_dir / "gone/state.json"
+    time.sleep(0.05)  # start times are in clock ticks, of 10 ms
     with subprocess.Popen(["sleep", "1000"]) as innocent:
         record.write_text(json.dumps({**json.loads(record.read_text()), "pid": innocent.pid}))
         mydocker.run(["true"])
