@@ -56,7 +56,7 @@ def main() -> int:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layout", choices=LAYOUTS, action="append", help="only this one (may be repeated)")
-    parser.add_argument("--timeout", type=float, default=900, help="seconds for each layout (default: 900)")
+    parser.add_argument("--timeout", type=float, default=1000, help="seconds for each layout (default: 1000)")
     parser.add_argument("pytest", nargs="*", default=[TESTS], help=f"for pytest (default: {TESTS})")
     return parser.parse_args()
 
