@@ -42,6 +42,7 @@ class Plan(Value):
     ``reports``       write end of the pipe for reports.
     ``runtime``       pidfd of the runtime, readable when it has died.
     ``status``        write end of the pipe for the command's wait status, used with ``init``; or -1.
+    ``entrances``     descriptors of v1 ``tasks`` files: writing ``0`` to them puts the child into its cgroup.
     """
 
     spec: Spec
@@ -55,6 +56,7 @@ class Plan(Value):
     reports: int
     runtime: int
     status: int = -1
+    entrances: tuple[int, ...] = ()
 
 
 def run(plan: Plan) -> NoReturn:
@@ -98,7 +100,7 @@ def _prepare_and_wait(plan: Plan, step: mounts.Step) -> tuple[list[bytes], list[
     spec = plan.spec
     step.doing = "set up the process"
     signals.default_all()
-    keep = {plan.commands, plan.reports, plan.runtime, plan.status, *plan.stdio}
+    keep = {plan.commands, plan.reports, plan.runtime, plan.status, *plan.stdio, *plan.entrances}
     process.close_all_except(keep)
     os.setsid()
     os.umask(0)
@@ -125,6 +127,10 @@ def _prepare_and_wait(plan: Plan, step: mounts.Step) -> tuple[list[bytes], list[
         step.doing = "make it the root"
         mount.pivot_to(root)
     os.umask(0o022)
+    step.doing = "enter the cgroup"
+    for entrance in plan.entrances:
+        os.write(entrance, b"0")
+        os.close(entrance)
     handoff.report_ready(plan.reports, terminal)
     argv, env = handoff.receive(plan.commands)
     if terminal >= 0:

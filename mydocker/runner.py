@@ -299,9 +299,11 @@ class _Container:
             raise UsageError(str(e)) from None
         child = _Child()
         try:
-            self._clone(child, layout, user, hostname)
+            self._clone(child, layout, user, hostname, cgroup)
             terminal = self._await_ready(child)
             self._note_pid(child)
+            if cgroup is not None:
+                cgroup.entered(child.pid)
             for plugin in self._in_order_of("mydocker_apply"):
                 assert cgroup is not None
                 self._call(plugin, "mydocker_apply", cgroup, config=self._config, pid=child.pid)
@@ -319,7 +321,9 @@ class _Container:
             if self._record.pidfile:
                 state.remove_pidfile(self._record.pidfile, child.pid)
 
-    def _clone(self, child: _Child, layout: Layout, user: User, hostname: str | None) -> None:
+    def _clone(
+        self, child: _Child, layout: Layout, user: User, hostname: str | None, cgroup: ContainerCgroup | None
+    ) -> None:
         spec = self._spec
         cwd = _working_directory(spec)
         wanted = capabilities.permitted()
@@ -337,6 +341,8 @@ class _Container:
                 theirs.append(status)
             runtime = os.pidfd_open(os.getpid())
             theirs.append(runtime)
+            entrances = cgroup.open_entrances() if cgroup is not None else []
+            theirs += entrances
             plan = init.Plan(
                 spec=spec.replace(hostname=hostname),
                 staging=self._claim.path,
@@ -349,6 +355,7 @@ class _Container:
                 reports=reports,
                 runtime=runtime,
                 status=status,
+                entrances=tuple(entrances),
             )
             namespaces = _NAMESPACES | (process.CLONE_NEWNET if spec.network == "none" else 0)
             _clone_child(plan, namespaces, child)

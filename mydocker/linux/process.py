@@ -50,7 +50,6 @@ _keyctl = system_call(architecture_number(250, 219), c_int, c_long)
 _prctl = function("prctl", c_int, c_ulong, c_ulong, c_ulong, c_ulong)
 _unshare = function("unshare", c_int)
 _sethostname = function("sethostname", c_char_p, c_size_t)
-_fork = function("fork")
 
 
 def clone(flags: int) -> tuple[int, int]:
@@ -70,20 +69,15 @@ def clone(flags: int) -> tuple[int, int]:
 def fork() -> int:
     """fork(2) with the interpreter and libc made ready for it, from a process with threads.
 
-    ``os.fork`` does the same and warns about threads from Python 3.12 on; the child here only clones and exits.
+    Not by libc's fork and the functions that surround it in ``os.fork``: between them the child would run
+    bytecode, and there it waits for ever if another thread had asked for the interpreter's lock. Python 3.12 and
+    later warn about any fork with threads; the child here only clones and exits.
     """
-    api = ctypes.pythonapi
-    api.PyOS_BeforeFork()
-    try:
-        pid = _fork()
-    except OSError:
-        api.PyOS_AfterFork_Parent()
-        raise
-    if pid:
-        api.PyOS_AfterFork_Parent()
-    else:
-        api.PyOS_AfterFork_Child()
-    return pid
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
 
 
 def single_threaded() -> bool:
