@@ -56,40 +56,73 @@ def main() -> int:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layout", choices=LAYOUTS, action="append", help="only this one (may be repeated)")
-    parser.add_argument("--timeout", type=float, default=1000, help="seconds for each layout (default: 1000)")
+    parser.add_argument("--timeout", type=float, default=1500, help="seconds for each layout (default: 1500)")
     parser.add_argument("pytest", nargs="*", default=[TESTS], help=f"for pytest (default: {TESTS})")
     return parser.parse_args()
 
 
 def run_tests(layout: str, timeout: float, pytest_arguments: list[str]) -> Outcome:
-    """Run pytest in a guest of this layout, for at most ``timeout`` seconds."""
+    """Run pytest in a guest of this layout, for at most ``timeout`` seconds.
+
+    What fails is run once more in a new guest, where the emulated processors have nothing else to do, and fails the
+    layout if it fails again. What passed only then is named in the outcome: it is a test to be mended.
+    """
     with tempfile.TemporaryDirectory() as shared:
-        report = Path(shared) / "report.xml"
-        vm = [sys.executable, str(HERE / "cgroup_vm.py"), "--cgroup", layout, "--rw", shared, "--"]
-        pytest = [str(Path(sys.executable).with_name("pytest")), "-m", "vm", "-p", "no:cacheprovider"]
-        pytest += ["--durations=5", "-o", f"faulthandler_timeout={timeout / 2:.0f}"]  # shows where a test hangs
-        process = subprocess.Popen([*vm, *pytest, f"--junit-xml={report}", *pytest_arguments], cwd=REPOSITORY)
-        try:
-            status = process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            return Outcome(False, "not done")
-        finally:
-            process.terminate()
-            process.wait()
-        if status not in (0, 1):
-            return Outcome(False, PYTEST_STATUS.get(status, f"exit status {status}"))
-        return counted(report)
+        first = run_guest(layout, timeout, Path(shared), "first", pytest_arguments)
+        if not isinstance(first, Counts) or not first.failed:
+            return outcome(first)
+        print(f"=== cgroup {layout}: {len(first.failed)} failed, which are run again ===", flush=True)
+        again = run_guest(layout, timeout, Path(shared), "again", ["--last-failed", *pytest_arguments])
+        if not isinstance(again, Counts) or again.failed or again.passed < len(first.failed):
+            return Outcome(False, f"{first.passed} passed, {len(first.failed)} failed, {first.skipped} skipped")
+        names = ", ".join(first.failed)
+        return Outcome(
+            True, f"{first.passed + again.passed} passed, 0 failed, {first.skipped} skipped; at the second try: {names}"
+        )
 
 
-def counted(report: Path) -> Outcome:
-    """The outcome by pytest's report: its status is 0 also when every test was skipped."""
-    suites = list(ElementTree.parse(report).iter("testsuite"))
-    total, skipped, failures, errors = (
-        sum(int(suite.get(count, 0)) for suite in suites) for count in ("tests", "skipped", "failures", "errors")
+@dataclass(frozen=True)
+class Counts:
+    """What pytest's report says. Its exit status is 0 also when every test was skipped."""
+
+    passed: int
+    failed: list[str]
+    skipped: int
+
+
+def outcome(counts: Counts | str) -> Outcome:
+    if isinstance(counts, str):
+        return Outcome(False, counts)
+    text = f"{counts.passed} passed, {len(counts.failed)} failed, {counts.skipped} skipped"
+    return Outcome(counts.passed > 0 and not counts.failed, text)
+
+
+def run_guest(layout: str, timeout: float, shared: Path, name: str, pytest_arguments: list[str]) -> Counts | str:
+    """Boot a guest and run pytest in it: what it counted, or why there is nothing to count."""
+    report = shared / f"{name}.xml"
+    vm = [sys.executable, str(HERE / "cgroup_vm.py"), "--cgroup", layout, "--rw", str(shared), "--"]
+    pytest = [str(Path(sys.executable).with_name("pytest")), "-m", "vm", "-o", f"cache_dir={shared}/cache"]
+    pytest += ["--durations=5", "-o", f"faulthandler_timeout={timeout / 2:.0f}"]  # shows where a test hangs
+    process = subprocess.Popen([*vm, *pytest, f"--junit-xml={report}", *pytest_arguments], cwd=REPOSITORY)
+    try:
+        status = process.wait(timeout)
+    except subprocess.TimeoutExpired:
+        return "not done"
+    finally:
+        process.terminate()
+        process.wait()
+    if status not in (0, 1):
+        return PYTEST_STATUS.get(status, f"exit status {status}")
+    return counted(report)
+
+
+def counted(report: Path) -> Counts:
+    cases = list(ElementTree.parse(report).iter("testcase"))
+    failed = sorted(
+        {case.get("name", "?") for case in cases if case.find("failure") is not None or case.find("error") is not None}
     )
-    failed = failures + errors
-    passed = total - skipped - failed
-    return Outcome(passed > 0 and not failed, f"{passed} passed, {failed} failed, {skipped} skipped")
+    skipped = sum(case.find("skipped") is not None for case in cases)
+    return Counts(len(cases) - len(failed) - skipped, failed, skipped)
 
 
 if __name__ == "__main__":
