@@ -73,7 +73,8 @@ def run(
     registry, config = None, ResourceConfig()
     if limits:
         registry = plugins.load()
-        config = registry.parse({key: value for key, value in limits.items() if value is not None}, {})
+        given = {key: value for key, value in limits.items() if value is not None}
+        config = registry.parse(given, {key: key for key in given})  # errors name the keyword, not a flag
     if capture_output:
         if stdout is not None or stderr is not None:
             raise UsageError("stdout and stderr may not be given together with capture_output")
@@ -122,10 +123,14 @@ def run(
 
 
 def _seconds(timeout: float | str) -> float:
-    try:
-        return parse_duration(timeout if isinstance(timeout, str) else f"{timeout:.9f}")
-    except ValueError as e:
-        raise UsageError(f"timeout: {e}") from None
+    if isinstance(timeout, str):
+        try:
+            return parse_duration(timeout)
+        except ValueError as e:
+            raise UsageError(f"timeout: {e}") from None
+    if not 0 < timeout < 1e9:
+        raise UsageError(f"timeout: {timeout} is not a number of seconds to wait for: it must be more than 0")
+    return float(timeout)
 
 
 def _descriptor(stream: Stream, default: int, null: int) -> int:

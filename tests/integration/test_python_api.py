@@ -209,3 +209,19 @@ def test_importing_is_lighter_still() -> None:
     path = f"import sys; sys.path[:0] = {[p for p in sys.path if p]!r}\n"
     loaded = {name for name in modules_after(f"{path}import mydocker", "-S", "-E") if name.startswith("mydocker")}
     assert loaded == {"mydocker", "mydocker.version"}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"memory": "12x"}, 'memory: "12x" is not a size'),
+        ({"cpus": 99}, "cpus: "),
+        ({"timeout": 0}, "timeout: 0 is not a number of seconds"),
+        ({"timeout": float("nan")}, "timeout: nan is not a number of seconds"),
+        ({"timeout": "soon"}, 'timeout: "soon" is not a duration'),
+    ],
+)
+def test_an_error_names_the_keyword(options: dict[str, object], words: str) -> None:
+    with pytest.raises(mydocker.UsageError) as caught:
+        mydocker.run(["true"], **options)  # type: ignore[arg-type]
+    assert str(caught.value).startswith(words)
