@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess, Popen
@@ -29,14 +30,18 @@ def take(mebibytes: int) -> list[str]:
     return [sys.executable, "-Sc", TAKE, str(mebibytes)]
 
 
-def busy(seconds: float) -> list[str]:
-    """A command that computes for so long, by the clock, and tells what CPU time it got for its wall time."""
+def busy(seconds: float, start: float = 0) -> list[str]:
+    """A command that computes for so long, by the clock, and tells what CPU time it got for its wall time.
+
+    It begins at ``start`` (`time.monotonic`), so that two can compute at the same time.
+    """
     loop = (
-        "import sys, time; wall, cpu = time.monotonic(), time.process_time();\n"
+        "import sys, time; time.sleep(max(0, float(sys.argv[2]) - time.monotonic()));\n"
+        "wall, cpu = time.monotonic(), time.process_time();\n"
         "while time.monotonic() - wall < float(sys.argv[1]): pass\n"
         "print((time.process_time() - cpu) / (time.monotonic() - wall))"
     )
-    return [sys.executable, "-Sc", loop, str(seconds)]
+    return [sys.executable, "-Sc", loop, str(seconds), str(start)]
 
 
 def cgroup_of(pid: int | str, controller: str, layout: Layout) -> Path:
@@ -147,9 +152,10 @@ class TestCpu:
     @pytest.mark.vm
     def test_shares_divide_a_cpu_that_two_want(self) -> None:
         got: dict[int, float] = {}
+        start = time.monotonic() + 4
 
         def compute(shares: int) -> None:
-            result = mydocker.run(busy(2), cpu_shares=shares, cpuset_cpus="0", capture_output=True, text=True)
+            result = mydocker.run(busy(2, start), cpu_shares=shares, cpuset_cpus="0", capture_output=True, text=True)
             got[shares] = float(str(result.stdout))
 
         threads = [threading.Thread(target=compute, args=(shares,)) for shares in (4096, 256)]
