@@ -41,7 +41,7 @@ def test_with_a_rootfs_it_is_a_small_one(run: Run, rootfs: Path) -> None:
 def test_home_is_the_users(run: Run, rootfs: Path) -> None:
     assert run("--rootfs", rootfs, "-u", "alice", "sh", "-c", "echo $HOME").stdout == "/home/alice\n"
     assert run("--rootfs", rootfs, "-u", "alice", "-e", "HOME=/x", "sh", "-c", "echo $HOME").stdout == "/x\n"
-    assert run("-u", "nobody", "sh", "-c", "echo $HOME").stdout == "/nonexistent\n"
+    assert run("-w", "/", "-u", "nobody", "sh", "-c", "echo $HOME").stdout == "/nonexistent\n"
 
 
 @pytest.mark.vm

@@ -49,19 +49,19 @@ def test_who_the_command_is(run: Run, rootfs: Path, user: str, uid: str, gid: st
 @pytest.mark.vm
 def test_another_user_has_no_capabilities(run: Run) -> None:
     for options in ([], ["--init"], ["--privileged"], ["--cap-add", "ALL"]):
-        shown = ids(run("-u", "12345", *options, *IDS).stdout)
+        shown = ids(run("-w", "/", "-u", "12345", *options, *IDS).stdout)
         assert [int(shown[name][0], 16) for name in ("CapPrm", "CapEff", "CapInh", "CapAmb")] == [0] * 4, options
 
 
 def test_the_hosts_users_with_the_hosts_root(run: Run) -> None:
-    assert run("-u", "nobody", "id", "-un").stdout == "nobody\n"
+    assert run("-w", "/", "-u", "nobody", "id", "-un").stdout == "nobody\n"
 
 
 def test_the_callers_groups_are_gone(run: Run) -> None:
     def join_groups() -> None:
         os.setgroups([4, 27, 999])
 
-    shown = ids(run("-u", "12345:12345", *IDS, preexec_fn=join_groups).stdout)
+    shown = ids(run("-w", "/", "-u", "12345:12345", *IDS, preexec_fn=join_groups).stdout)
     assert shown["Groups"] == ["12345"]
 
 
