@@ -197,9 +197,9 @@ class _Child:
         self.ended: tuple[int, Any] | None = None
 
     def close_commands(self) -> None:
-        if self.commands >= 0:
-            os.close(self.commands)
-            self.commands = -1
+        commands, self.commands = self.commands, -1  # forgotten first, so that it is not closed twice
+        if commands >= 0:
+            os.close(commands)
 
     def kill(self) -> None:
         try:

@@ -101,7 +101,13 @@ class ContainerCgroup:
     def _directory(self, hierarchy: Hierarchy) -> str:
         made = self._made
         if hierarchy.mountpoint not in made.directories:
-            made.directories[hierarchy.mountpoint] = (hierarchy, creation.make(hierarchy, self.path))
+            # Noted first: what is interrupted on the way (KeyboardInterrupt) may be there already.
+            made.directories[hierarchy.mountpoint] = (hierarchy, f"{hierarchy.base}/{self.path}")
+            try:
+                creation.make(hierarchy, self.path)
+            except CgroupError:
+                del made.directories[hierarchy.mountpoint]
+                raise
         return made.directories[hierarchy.mountpoint][1]
 
     def _prepare(self, hierarchy: Hierarchy, name: str) -> None:

@@ -147,8 +147,8 @@ class TestInterrupted:
         with pytest.raises(KeyboardInterrupt):
             mydocker.run(["sleep", "1000"], **options)  # type: ignore[arg-type]
 
-    def test_at_any_moment_no_process_and_no_cgroup_stays(self, tmp_path: Path, state_dir: Path) -> None:
-        """In a program of its own: a descriptor may be lost if the interrupt comes between two instructions."""
+    def test_at_any_moment_no_process_stays_and_what_else_does_is_removed_by_the_next_program(self) -> None:
+        """Python raises it between any two instructions."""
         program = """
 import os, signal, mydocker
 
@@ -157,10 +157,10 @@ def interrupt(number, frame):
 
 signal.signal(signal.SIGALRM, interrupt)
 mydocker.run(["true"], memory="100m")
-for step in range(80):
+for step in range(160):
     try:
-        signal.setitimer(signal.ITIMER_REAL, 0.0001 + step * 0.00015)
-        mydocker.run(["sleep", "1000"], memory="100m", name="interrupted")
+        signal.setitimer(signal.ITIMER_REAL, 0.0001 + step * 0.0001)
+        mydocker.run(["sleep", "1000"], memory="100m")
     except KeyboardInterrupt:
         pass
     try:
@@ -171,7 +171,7 @@ for step in range(80):
 """
         result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
         assert (result.stdout, result.stderr) == ("", "")
-        mydocker.run(["true"], memory="100m", name="interrupted")
+        mydocker.run(["true"])
 
 
 def test_an_error_in_a_thread_leaves_the_others_alone() -> None:

@@ -21,6 +21,8 @@ Run = Callable[..., CompletedProcess[str]]
 Start = Callable[..., "Popen[str]"]
 
 MIB = 1 << 20
+#: Not the name of a container in another run of these tests on this host: cgroups are everybody's.
+NAME = f"limited-{os.getpid()}"
 #: Pages that are written, so that they count.
 TAKE = "import sys; data = b'x' * (int(sys.argv[1]) << 20); print(len(data) >> 20)"
 
@@ -197,13 +199,13 @@ EXPECTED = {
 @pytest.mark.parametrize("options", [[], ["--init"]])
 def test_the_values_are_in_the_kernels_files(start: Start, tmp_path: Path, layout: Layout, options: list[str]) -> None:
     pidfile = tmp_path / "pid"
-    process = held(start, *ALL, *options, "--name", "limited", "--pidfile", pidfile)
+    process = held(start, *ALL, *options, "--name", NAME, "--pidfile", pidfile)
     pid = pidfile.read_text().strip()
     for version, files in EXPECTED.items():
         for (controller, file), value in files.items():
             if layout.version(controller) == version:
                 directory = cgroup_of(pid, controller, layout)
-                assert str(directory).endswith("/mydocker/limited")
+                assert str(directory).endswith(f"/mydocker/{NAME}")
                 assert (directory / file).read_text().strip() == value, file
                 assert pid in (directory / "cgroup.procs").read_text().split()
     let_go(process)
@@ -231,7 +233,7 @@ def test_the_command_sees_its_own_values(run: Run, layout: Layout, rootfs: Path)
 @pytest.mark.vm
 def test_a_run_without_limits_has_no_cgroup(start: Start, tmp_path: Path) -> None:
     pidfile = tmp_path / "pid"
-    process = held(start, "--name", "free", "--pidfile", pidfile)
+    process = held(start, "--name", NAME, "--pidfile", pidfile)
     its = Path(f"/proc/{pidfile.read_text().strip()}/cgroup").read_text()
     assert its == Path("/proc/self/cgroup").read_text()
     let_go(process)
@@ -240,10 +242,10 @@ def test_a_run_without_limits_has_no_cgroup(start: Start, tmp_path: Path) -> Non
 @pytest.mark.vm
 def test_the_cgroup_can_be_made_elsewhere(start: Start, tmp_path: Path, layout: Layout) -> None:
     pidfile = tmp_path / "pid"
-    parent = "mydocker/test-parent/deep"
-    process = held(start, "--cgroup-parent", parent, "--name", "job", "-m", "100m", "--pidfile", pidfile)
+    parent = f"mydocker/test-{os.getpid()}/deep"
+    process = held(start, "--cgroup-parent", parent, "--name", NAME, "-m", "100m", "--pidfile", pidfile)
     directory = cgroup_of(pidfile.read_text().strip(), "memory", layout)
-    assert str(directory).endswith(f"/{parent}/job")
+    assert str(directory).endswith(f"/{parent}/{NAME}")
     let_go(process)
 
 

@@ -31,6 +31,10 @@ VARIANTS = {
 }
 
 
+#: Not the name of a container in another run of these tests on this host: cgroups are everybody's.
+NAME = f"killed-{os.getpid()}"
+
+
 def filled(options: list[str], rootfs: Path, tmp_path: Path) -> list[str]:
     (tmp_path / "data").mkdir(exist_ok=True)
     places = {"ROOTFS": str(rootfs), "DATA": str(tmp_path / "data")}
@@ -70,20 +74,20 @@ def test_the_command_dies_with_the_runtime(
     start: Start, eventually: Eventually, rootfs: Path, tmp_path: Path, state_dir: Path, variant: str
 ) -> None:
     pidfile = tmp_path / "pid"
-    options = [*filled(VARIANTS[variant], rootfs, tmp_path), "--name", "killed", "--pidfile", str(pidfile)]
+    options = [*filled(VARIANTS[variant], rootfs, tmp_path), "--name", NAME, "--pidfile", str(pidfile)]
     seconds = f"{1000 + os.getpid() / 1e7:.7f}"
     process = start(*options, "sh", "-c", f"(sleep {seconds}) & exec sleep {seconds}")
     eventually(lambda: len(sleeping(seconds)) == 2)
     if "-m" in options:
-        assert cgroups_named("killed") != []
+        assert cgroups_named(NAME) != []
     kill(process)
     eventually(lambda: sleeping(seconds) == [])
-    assert os.listdir(state_dir) == ["killed"]
+    assert os.listdir(state_dir) == [NAME]
     assert pidfile.exists()
     mydocker.run(["true"])
     assert not state_dir.exists()
     assert not pidfile.exists()
-    assert cgroups_named("killed") == []
+    assert cgroups_named(NAME) == []
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -91,7 +95,7 @@ def test_killed_at_any_moment(
     start: Start, eventually: Eventually, rootfs: Path, tmp_path: Path, state_dir: Path, variant: str
 ) -> None:
     """From the start of the interpreter until the command has run for a while."""
-    options = [*filled(VARIANTS[variant], rootfs, tmp_path), "--name", "killed", "--pidfile", str(tmp_path / "pid")]
+    options = [*filled(VARIANTS[variant], rootfs, tmp_path), "--name", NAME, "--pidfile", str(tmp_path / "pid")]
     seconds = f"{1000 + os.getpid() / 1e7:.7f}"
     for step in range(16):
         process = start(*options, "sleep", seconds)
@@ -99,10 +103,10 @@ def test_killed_at_any_moment(
         kill(process)
         eventually(lambda: sleeping(seconds) == [])
         time.sleep(0.02)  # a child that was not yet a sleep is a copy of the runtime, on its way out
-        assert mydocker.run(["true"], name="killed").exit_code == 0
+        assert mydocker.run(["true"], name=NAME).exit_code == 0
         assert not state_dir.exists()
         assert list(tmp_path.glob("pid*")) == []
-        assert cgroups_named("killed") == []
+        assert cgroups_named(NAME) == []
 
 
 #: A runtime that is killed at its n-th call of a function written in C, with whatever it has made until then.
@@ -130,7 +134,7 @@ print(count)
 
 
 def test_killed_at_each_kind_of_step(eventually: Eventually, rootfs: Path, tmp_path: Path, state_dir: Path) -> None:
-    options = [*filled(VARIANTS["all"], rootfs, tmp_path), "--name", "killed", "--pidfile", str(tmp_path / "pid")]
+    options = [*filled(VARIANTS["all"], rootfs, tmp_path), "--name", NAME, "--pidfile", str(tmp_path / "pid")]
     driver = [sys.executable, "-c", KILLED_AT]
     command = [*options, "true"]
     steps = int(subprocess.run([*driver, "0", *command], capture_output=True, check=True).stdout)
@@ -138,10 +142,10 @@ def test_killed_at_each_kind_of_step(eventually: Eventually, rootfs: Path, tmp_p
         killed = subprocess.run([*driver, str(at), *command], capture_output=True, check=False)
         assert killed.returncode == -signal.SIGKILL
         time.sleep(0.02)
-        mydocker.run(["true"], name="killed")
+        mydocker.run(["true"], name=NAME)
         assert not state_dir.exists(), at
         assert list(tmp_path.glob("pid*")) == [], at
-        assert cgroups_named("killed") == [], at
+        assert cgroups_named(NAME) == [], at
 
 
 def test_the_name_of_a_killed_container_is_free_at_once(start: Start, run: Run, eventually: Eventually) -> None:
@@ -182,9 +186,9 @@ def test_a_process_with_the_pid_of_a_killed_container_is_not_touched(
 
 
 def test_the_next_call_may_be_one_that_fails(start: Start, run: Run, state_dir: Path) -> None:
-    process = start("-m", "100m", "--name", "killed", "sh", "-c", "echo ready; exec sleep 1000")
+    process = start("-m", "100m", "--name", NAME, "sh", "-c", "echo ready; exec sleep 1000")
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     kill(process)
     assert run("no-such-command").returncode == 127
-    assert cgroups_named("killed") == []
+    assert cgroups_named(NAME) == []
