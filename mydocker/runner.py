@@ -394,8 +394,9 @@ class _Container:
 
     def _hand_over(self, child: _Child, frame: bytes) -> None:
         """Send the command and wait until it runs. Once the limits are in force, and not before."""
-        mask = signals.block((signals.SIGPIPE,))
+        mask = signals.current_mask()
         try:
+            signals.block((signals.SIGPIPE,))
             handoff.send(child.commands, frame)
         except BrokenPipeError:
             signals.discard(signals.SIGPIPE)  # the child is gone; its report, if any, says why
@@ -501,8 +502,9 @@ def _clone_child(plan: init.Plan, namespaces: int, child: _Child) -> None:
     A bare clone copies libc's locks as they are, and another thread may hold one. So a process with threads forks
     the ordinary way first, and the copy, which has one thread, clones the child with this process as its parent.
     """
-    mask = signals.block()
+    mask = signals.current_mask()
     try:
+        signals.block()
         if process.single_threaded():
             pid, pidfd = process.clone(namespaces)
             if pid == 0:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import _thread
 import ctypes
 import os
 import struct
+import sys
 
 from mydocker.linux.libc import (
     architecture_number,
@@ -51,6 +53,8 @@ _prctl = function("prctl", c_int, c_ulong, c_ulong, c_ulong, c_ulong)
 _unshare = function("unshare", c_int)
 _sethostname = function("sethostname", c_char_p, c_size_t)
 
+_filters = _thread.allocate_lock()
+
 
 def clone(flags: int) -> tuple[int, int]:
     """clone3(2): (PID, pidfd) of the child in the parent, (0, -1) in the child. As fork, nothing is shared.
@@ -73,9 +77,12 @@ def fork() -> int:
     bytecode, and there it waits for ever if another thread had asked for the interpreter's lock. Python 3.12 and
     later warn about any fork with threads; the child here only clones and exits.
     """
+    if sys.version_info < (3, 12):
+        return os.fork()
     import warnings
 
-    with warnings.catch_warnings():
+    # catch_warnings puts back the filters that it found: of two threads at once, the second would keep the first's.
+    with _filters, warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         return os.fork()
 

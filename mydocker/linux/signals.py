@@ -42,6 +42,13 @@ def block(signals: Iterable[int] | None = None) -> bytes:
     return old.raw
 
 
+def current_mask() -> bytes:
+    """This thread's mask. Taken before a ``try`` that restores it: an interrupt may come out of `block` itself."""
+    old = create_string_buffer(128)
+    _sigprocmask(_SIG_BLOCK, None, old)
+    return old.raw
+
+
 def restore(mask: bytes) -> None:
     _sigprocmask(_SIG_SETMASK, mask, None)
 
