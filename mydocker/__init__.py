@@ -15,6 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from mydocker.amendment import Amendment as Amendment
     from mydocker.api import run as run
     from mydocker.errors import CgroupError as CgroupError
     from mydocker.errors import CommandNotExecutable as CommandNotExecutable
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from mydocker.errors import RunFailed as RunFailed
     from mydocker.errors import SetupError as SetupError
     from mydocker.errors import StateError as StateError
+    from mydocker.errors import UnsupportedLimit as UnsupportedLimit
     from mydocker.errors import UsageError as UsageError
     from mydocker.hookimpl import hookimpl as hookimpl
     from mydocker.resources import Probe as Probe
@@ -34,8 +36,18 @@ if TYPE_CHECKING:
     from mydocker.resources import ResourceField as ResourceField
     from mydocker.result import Result as Result
     from mydocker.result import Usage as Usage
+    from mydocker.spec import Tmpfs as Tmpfs
+    from mydocker.spec import Volume as Volume
+    from mydocker.watch import Verdict as Verdict
+    from mydocker.watch import Watch as Watch
 
 _HOMES = {
+    "Volume": "spec",
+    "Tmpfs": "spec",
+    "Verdict": "watch",
+    "Watch": "watch",
+    "Amendment": "amendment",
+    "UnsupportedLimit": "errors",
     "run": "api",
     "hookimpl": "hookimpl",
     "Result": "result",

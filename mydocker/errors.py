@@ -5,8 +5,9 @@
     MydockerError                    exit 125: the runtime failed
     ├── UsageError                   the command line or the call is wrong
     │   └── LimitError               the value of a limit is wrong; names its flag
+    │       └── UnsupportedLimit     this kernel or this host lacks what the limit needs
     ├── PluginError                  a plugin raised; names it and its version
-    │   └── ConflictError            two plugins claim one field, flag or kernel file; names both
+    │   └── ConflictError            two plugins claim one field, flag, kernel file or mount; names both
     ├── CgroupError                  a cgroup or a controller is missing, or the kernel refused a write
     ├── StateError                   the container's name is in use, or its record cannot be kept
     ├── SetupError                   a namespace, a mount or the rootfs could not be set up
@@ -52,12 +53,19 @@ class LimitError(UsageError):
         return f"{self.flag or self.field}: {self.reason}"
 
 
+class UnsupportedLimit(LimitError):
+    """This kernel or this host lacks what the limit needs: a controller, a file, a device.
+
+    The one error that ``--limits best-effort`` turns into a warning.
+    """
+
+
 class PluginError(MydockerError):
     """A plugin raised, or does not keep the contract of `mydocker.hookspecs`."""
 
 
 class ConflictError(PluginError):
-    """Two plugins claim the same field, flag or kernel file."""
+    """Two plugins claim the same field, flag, kernel file, mount or variable."""
 
 
 class CgroupError(MydockerError):

@@ -13,7 +13,7 @@ from mydocker.value import Value
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-    from typing import Any
+    from typing import Any, Literal
 
 
 class ResourceField(Value):
@@ -30,6 +30,13 @@ class ResourceField(Value):
         for ``--help``: one sentence, the unit in it.
     ``oci``
         the path in the OCI runtime spec's config.json (``linux.resources.memory.limit``), or empty.
+    ``kind``
+        ``value``: takes one, and the last one given counts. ``multiple``: may be given several times; the value
+        is the tuple of what ``parse`` makes of each. ``flag``: takes none; its text is ``true`` (`parse_flag`).
+    ``complete``
+        what the shell offers for the value: ``file``, ``directory``, or the words themselves with a space between.
+
+    An engine that passes no such path in config.json can set every field by its `annotation`.
     """
 
     name: str
@@ -38,11 +45,23 @@ class ResourceField(Value):
     metavar: str
     help: str
     oci: str = ""
+    kind: Literal["value", "multiple", "flag"] = "value"
+    complete: str = ""
 
-    def value_of(self, text: str, flag: str = "") -> Any:
-        """Parse ``text``; a `LimitError` that names ``flag`` (by default the first one) if it is wrong."""
+    @property
+    def annotation(self) -> str:
+        """The key of the OCI annotation that sets this field."""
+        return f"mydocker.{self.name}"
+
+    def value_of(self, given: object, flag: str = "") -> Any:
+        """Parse ``given``, a text or what has one as ``str(given)``; a list of them for a ``multiple`` field.
+
+        A `LimitError` that names ``flag`` (by default the first one) if it is wrong.
+        """
         try:
-            return self.parse(text)
+            if self.kind == "multiple":
+                return tuple(self.parse(str(one)) for one in (given if isinstance(given, (list, tuple)) else (given,)))
+            return self.parse(str(given))
         except ValueError as e:
             raise LimitError(self.name, str(e), flag or self.flags[0]) from e
 
@@ -64,14 +83,21 @@ class Probe(Value):
 class ResourceConfig:
     """The limits that somebody set, and nothing else: an empty one is the normal case.
 
-    A read-only mapping of field name to parsed value. ``flag(name)`` is how the user named the field.
+    A read-only mapping of field name to parsed value. ``flag(name)`` is how the user named the field, ``texts`` what
+    the values were parsed from.
     """
 
-    __slots__ = ("_flags", "_values")
+    __slots__ = ("_flags", "_values", "texts")
 
-    def __init__(self, values: Mapping[str, Any] | None = None, flags: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        values: Mapping[str, Any] | None = None,
+        flags: Mapping[str, str] | None = None,
+        texts: Mapping[str, str | list[str]] | None = None,
+    ) -> None:
         self._values = dict(values or {})
         self._flags = dict(flags or {})
+        self.texts: Mapping[str, str | list[str]] = dict(texts or {})
 
     def __getitem__(self, name: str) -> Any:
         return self._values[name]
@@ -102,6 +128,12 @@ class ResourceConfig:
 
     def asdict(self) -> dict[str, Any]:
         return dict(self._values)
+
+    def without(self, name: str) -> ResourceConfig:
+        """The same without the field ``name``."""
+        kept = {field: value for field, value in self._values.items() if field != name}
+        texts = {field: text for field, text in self.texts.items() if field != name}
+        return ResourceConfig(kept, self._flags, texts)
 
 
 _SIZE_UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
@@ -183,6 +215,14 @@ def parse_integer(text: str) -> int:
     if not (digits.isascii() and digits.removeprefix("-").removeprefix("+").isdigit() and len(digits) <= 20):
         raise ValueError(f'"{text}" is not a whole number')
     return int(digits)
+
+
+def parse_flag(text: str) -> bool:
+    """``true`` or ``false``, as a flag without a value and Python's True and False give them."""
+    word = text.strip().lower()
+    if word not in ("true", "false"):
+        raise ValueError(f'"{text}" is neither true nor false')
+    return word == "true"
 
 
 def parse_cpus(text: str) -> float:

@@ -7,25 +7,97 @@ from mydocker.value import Value
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any, Literal
+    from typing import Any
 
-    Reason = Literal["exited", "signaled", "oom", "timeout", "runtime-error"]
+
+#: Names that a plugin may use in its usage figures (see ``mydocker_usage``) and the attribute of `Usage` that each
+#: feeds. ``pressure`` is kept by plugin: ``{"memory": {"some_seconds": 0.1, "full_seconds": 0.0}}``.
+STANDARD_FIGURES = {
+    "user_seconds": "cpu_user",
+    "system_seconds": "cpu_system",
+    "throttled_seconds": "cpu_throttled",
+    "current_bytes": "memory_current",
+    "peak_bytes": "memory_peak",
+    "swap_bytes": "memory_swap",
+    "kinds": "memory_kinds",
+    "limit_hits": "memory_failures",
+    "oom_kills": "oom_kills",
+    "current_pids": "pids_current",
+    "peak_pids": "pids_peak",
+    "read_bytes": "io_read_bytes",
+    "written_bytes": "io_written_bytes",
+    "read_operations": "io_reads",
+    "write_operations": "io_writes",
+}
 
 
 class Usage(Value):
-    """What the container used.
+    """What the container used. Bytes, seconds and counts, the same on cgroup v1 and v2.
 
-    ``cpu_user`` and ``cpu_system`` are seconds of all its processes together, from the kernel's accounting
-    of the waited-for child (``wait4(2)``, ``ru_utime`` and ``ru_stime``). The rest comes from the plugins,
-    in ``plugins``: name of the plugin to what its usage hook returned. ``memory_peak`` is in bytes, the
-    most that the whole container held at once, None unless its memory was limited or accounted.
+    ``cpu_user``, ``cpu_system``
+        seconds of all its processes together: of its cgroup, or else of the waited-for child (``wait4(2)``).
+    ``cpu_throttled``
+        seconds for which processes that could have run had to wait for their quota.
+    ``memory_current``, ``memory_peak``, ``memory_swap``
+        bytes that the whole container holds, the most that it held at once, and those of it in swap.
+    ``memory_kinds``
+        bytes by kind: ``anon``, ``file``, ``kernel`` and others as the kernel has them.
+    ``memory_failures``
+        how often the container was at its memory limit and the kernel had to reclaim or refuse.
+    ``oom_kills``
+        how many of its processes the kernel killed for memory.
+    ``pids_current``, ``pids_peak``
+        tasks, threads included. ``io_*``: bytes and operations on block devices.
+    ``pressure``
+        plugin to ``some_seconds`` and ``full_seconds``: for how long some, or all, of its tasks waited for that
+        resource (Documentation/accounting/psi.rst).
+    ``plugins``
+        name of the plugin to what its usage hook returned.
+
+    What nobody counted (no cgroup in that hierarchy, an older kernel) is None, or empty.
     """
 
     cpu_user: float = 0.0
     cpu_system: float = 0.0
+    cpu_throttled: float | None = None
+    memory_current: int | None = None
     memory_peak: int | None = None
+    memory_swap: int | None = None
+    memory_kinds: Mapping[str, int] = {}
+    memory_failures: int | None = None
     oom_kills: int = 0
+    pids_current: int | None = None
+    pids_peak: int | None = None
+    io_read_bytes: int | None = None
+    io_written_bytes: int | None = None
+    io_reads: int | None = None
+    io_writes: int | None = None
+    pressure: Mapping[str, Mapping[str, float]] = {}
     plugins: Mapping[str, Mapping[str, Any]] = {}
+
+    @classmethod
+    def of(cls, figures: Mapping[str, Mapping[str, Any]], cpu_user: float = 0.0, cpu_system: float = 0.0) -> Usage:
+        """Put together what the plugins returned. ``cpu_user`` and ``cpu_system`` are used if no plugin has them.
+
+        Of two plugins with one figure the larger counts, ``oom_kills`` are added.
+        """
+        found: dict[str, Any] = {}
+        pressure = {}
+        for plugin, own in figures.items():
+            for name, value in own.items():
+                attribute = STANDARD_FIGURES.get(name)
+                if name == "pressure" and value:
+                    pressure[plugin] = value
+                elif attribute == "memory_kinds":
+                    found[attribute] = value
+                elif attribute is not None and isinstance(value, (int, float)):
+                    before = found.get(attribute)
+                    if before is not None:
+                        value = before + value if attribute == "oom_kills" else max(before, value)
+                    found[attribute] = value
+        found.setdefault("cpu_user", cpu_user)
+        found.setdefault("cpu_system", cpu_system)
+        return cls(pressure=pressure, plugins=figures, **found)
 
 
 class Result(Value):
@@ -37,7 +109,9 @@ class Result(Value):
         the number of the signal that killed the command, or None.
     ``reason``
         ``exited``; ``signaled``; ``oom``: the kernel killed for memory and the command ended by it;
-        ``timeout``: the deadline killed it; ``runtime-error``: mydocker failed and the command did not run.
+        ``timeout``: the deadline killed it; ``runtime-error``: mydocker failed and the command did not run;
+        ``plugin-error``: a plugin that watched the container failed, which stopped it; or the word with which a
+        plugin stopped it, such as ``cpu-time``.
     ``oom_kills``
         how many processes of the container the kernel killed for memory.
     ``wall_seconds``
@@ -50,6 +124,10 @@ class Result(Value):
         what was captured (``str`` with ``text=True``), or None.
     ``limits``
         the limits that were in force: field to value (bytes, seconds, CPUs as the field defines).
+    ``unenforced``
+        with best-effort limits: the fields that were asked for and are not in force, each with the reason.
+    ``notes``
+        what plugins that watched the container had to say, one sentence each.
     ``usage``
         the whole `Usage`, with what each plugin added.
     """
@@ -58,11 +136,13 @@ class Result(Value):
     id: str
     exit_code: int
     signal: int | None = None
-    reason: Reason = "exited"
+    reason: str = "exited"
     wall_seconds: float = 0.0
     stdout: bytes | str | None = None
     stderr: bytes | str | None = None
     limits: Mapping[str, Any] = {}
+    unenforced: Mapping[str, str] = {}
+    notes: tuple[str, ...] = ()
     usage: Usage = Usage()
     error: str = ""
 
@@ -100,6 +180,8 @@ class Result(Value):
                 "cpu_system_seconds": round(usage.cpu_system, 6),
                 "memory_peak_bytes": usage.memory_peak,
                 "limits": self.limits,
+                "unenforced": self.unenforced,
+                "notes": self.notes,
                 "usage": usage.plugins,
                 "error": self.error,
             },

@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from mydocker.cgroups.group import ContainerCgroup
     from mydocker.forwarding import Forwarder
     from mydocker.plugins import Plugin, Registry
-    from mydocker.result import Reason
     from mydocker.spec import Spec
     from mydocker.streams import Streams
 
@@ -446,7 +445,7 @@ class _Container:
             signal = (self._forwarder.ended_by if self._forwarder else None) or -code
             code = 128 + signal
         usage = self._usage(used, cgroup)
-        reason: Reason = "exited" if signal is None else "signaled"
+        reason = "exited" if signal is None else "signaled"
         if timed_out and signal == signals.SIGKILL:
             reason = "timeout"
         elif usage.oom_kills and code == 128 + signals.SIGKILL:

@@ -5,6 +5,7 @@ Its ``run`` is built from the same table as `mydocker.cli.fast` and yields the s
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
     from mydocker.cli.options import Option
     from mydocker.plugins import Registry
+
+#: Modules of this package, each with a ``command(registry)`` that makes the subcommand of its name.
+SUBCOMMANDS = ("subsystems",)
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -62,20 +66,26 @@ def application(registry: Callable[[], Registry]) -> click.Group:
     """The group ``mydocker``. ``registry`` is called when a subcommand needs the plugins."""
 
     class Subcommands(click.Group):
-        """``run`` is made when it is asked for: only it needs every plugin to be in order."""
+        """Each is made when it is asked for: only ``run`` needs every plugin to be in order."""
 
         def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
             if cmd_name == "run":
                 return RunCommand(registry())
+            if cmd_name in SUBCOMMANDS:
+                module = importlib.import_module(f"mydocker.cli.{cmd_name}")
+                return module.command(registry)  # type: ignore[no-any-return]
             return super().get_command(ctx, cmd_name)
 
         def list_commands(self, ctx: click.Context) -> list[str]:
-            return ["run", *super().list_commands(ctx)]
+            return ["run", *sorted([*SUBCOMMANDS, *self.commands])]
 
         def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
             with formatter.section("Commands"):
                 rows = [("run", RunCommand.SUMMARY)]
-                rows += [(name, command.get_short_help_str(80)) for name, command in sorted(self.commands.items())]
+                for name in self.list_commands(ctx)[1:]:
+                    command = self.get_command(ctx, name)
+                    assert command is not None
+                    rows.append((name, command.get_short_help_str(80)))
                 formatter.write_dl(rows)
 
     @click.pass_context
@@ -105,7 +115,7 @@ def application(registry: Callable[[], Registry]) -> click.Group:
             ),
             *(_parameter(option) for option in LOG_OPTIONS),
         ],
-        commands=[_subsystems_command(registry), _completion_command()],
+        commands=[_completion_command()],
     )
 
 
@@ -236,19 +246,6 @@ def _given(values: dict[str, Any]) -> dict[str, Any]:
         for name, value in values.items()
         if value is not None and value is not False and value != ()
     }
-
-
-def _subsystems_command(registry: Callable[[], Registry]) -> click.Command:
-    @click.command("subsystems", help="List the limits: where each comes from and whether it can work here.")
-    @click.option("--format", "output", type=click.Choice(["table", "json"]), default="table", help="How to print it.")
-    def subsystems(output: str) -> int:
-        from mydocker.cli.subsystems import describe, to_json, to_table
-
-        rows = describe(registry())
-        click.echo(to_json(rows) if output == "json" else to_table(rows))
-        return 0
-
-    return subsystems
 
 
 def _completion_command() -> click.Command:

@@ -5,15 +5,28 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from mydocker.cgroups.layout import Layout
 from mydocker.errors import MydockerError
 from mydocker.resources import Probe
 from mydocker.value import Value
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from mydocker.plugins import Plugin, Registry
+
+
+def command(registry: Callable[[], Registry]) -> click.Command:
+    @click.command("subsystems", help="List the limits: where each comes from and whether it can work here.")
+    @click.option("--format", "output", type=click.Choice(["table", "json"]), default="table", help="How to print it.")
+    def subsystems(output: str) -> int:
+        rows = describe(registry())
+        click.echo(to_json(rows) if output == "json" else to_table(rows))
+        return 0
+
+    return subsystems
 
 
 class Row(Value):
