@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 
 from mydocker.cgroups import files, spy
+from mydocker.errors import UnsupportedLimit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -115,6 +116,18 @@ class Controller(spy.controllers.Controller):
     def has(self, filename: str) -> bool:
         """Whether this kernel has the file for this cgroup. The root cgroup lacks most of them on v2."""
         return os.path.exists(f"{self.path}/{filename}")
+
+    def require_for(self, field: str, *filenames: str, why: str = "") -> None:
+        """An `UnsupportedLimit` for ``field`` if this cgroup lacks one of the files. ``why``: the likely reason.
+
+        Of use in ``mydocker_validate`` for files that the base has too (v1), in ``mydocker_prepare`` and
+        ``mydocker_update`` for the others.
+        """
+        for filename in filenames:
+            if not self.has(filename):
+                raise UnsupportedLimit(
+                    field, f"this kernel has no {filename} on cgroup v{self.version}{f': {why}' if why else ''}"
+                )
 
     def get_property(self, filename: str | bytes) -> str:
         """The text of a file, stripped. `CgroupError` if the kernel refuses."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from mydocker.errors import CgroupError
+from mydocker.errors import CgroupError, UnsupportedLimit
 from mydocker.value import Value
 
 TYPE_CHECKING = False
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from mydocker.cgroups.controllers import Controller
+    from mydocker.resources import ResourceConfig
 
     Kind = Literal["v1", "v2", "hybrid", "none"]
 
@@ -121,6 +122,22 @@ class Layout(Value):
 
             raise CgroupError(explain(self, controller))
         return hierarchy
+
+    def require_for(self, controller: str, config: ResourceConfig, *fields: str) -> Hierarchy | None:
+        """The hierarchy that offers ``controller``, for those of ``fields`` that ``config`` sets; None if it sets none.
+
+        Of use in ``mydocker_validate``: if no hierarchy offers it, an `UnsupportedLimit` for the first of the fields
+        that is set. With ``--limits best-effort`` the core drops that one and asks again, so each is named.
+        """
+        for field in fields:
+            if field in config:
+                hierarchy = self.find(controller)
+                if hierarchy is not None:
+                    return hierarchy
+                from mydocker.cgroups.absence import explain
+
+                raise UnsupportedLimit(field, explain(self, controller))
+        return None
 
     def root(self, controller: str) -> Controller:
         """The controller of the base directory, above all containers: what it offers bounds every container.
