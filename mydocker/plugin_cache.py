@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     #: directory, its modification time in ns or 0, and the package metadata in it
     Directory = tuple[str, int, tuple[tuple[str, Stamp], ...]]
 
-FORMAT = 1
+FORMAT = 2
 SETTLED = 2.0
 #: How many environments may share the directory before the files that were not written for longest are removed.
 KEPT_FILES = 64

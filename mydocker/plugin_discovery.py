@@ -17,11 +17,13 @@ from mydocker import hookspecs
 from mydocker.errors import ConflictError, MydockerError, PluginError
 from mydocker.plugins import DISABLE_VARIABLE, GROUP, described, error_text, resolve
 from mydocker.resources import ResourceField
+from mydocker.version import __version__
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from mydocker.plugins import FieldRow, Table
 
+_KINDS = ("value", "multiple", "flag")
 _WRAPPERS = ("wrapper", "hookwrapper")
 
 
@@ -93,12 +95,22 @@ class Candidate:
             self.plugin = self.point.load()
         except (Exception, SystemExit) as error:
             raise self.broken(f"cannot be imported: {error_text(error)}") from error
+        self._check_version()
         try:
             manager.register(self.plugin, self.name)
             manager.check_pending()
         except (ValueError, pluggy.PluginValidationError) as error:
             raise self.broken(f"does not keep the contract of the hooks: {error_text(error)}") from error
         self.hooks = self._hooks(manager)
+
+    def _check_version(self) -> None:
+        """A plugin says for which version of the contract it is written; one that does not is of the first."""
+        version = getattr(self.plugin, "MYDOCKER_API", 1)
+        if version not in hookspecs.API_VERSIONS or isinstance(version, bool):
+            offered = ", ".join(str(number) for number in hookspecs.API_VERSIONS)
+            raise self.broken(
+                f"is written for version {version!r} of the plugin API, and mydocker {__version__} offers {offered}"
+            )
 
     def _hooks(self, manager: pluggy.PluginManager) -> dict[str, tuple[str, tuple[str, ...]]]:
         hooks: dict[str, tuple[str, tuple[str, ...]]] = {}
@@ -158,13 +170,16 @@ class Candidate:
             raise self.broken(f"declares {field!r}, which is no mydocker.ResourceField")
         if not (isinstance(field.name, str) and field.name.isidentifier()):
             raise self.broken(f"declares the field {field.name!r}, which is no Python identifier")
-        texts = (field.metavar, field.help, field.oci)
+        texts = (field.metavar, field.help, field.oci, field.complete)
         if not (isinstance(field.flags, tuple) and field.flags and all(isinstance(text, str) for text in texts)):
             raise self.broken(f"declares the field {field.name} without flags, or with texts that are none")
+        if field.kind not in _KINDS:
+            raise self.broken(f"declares {field.name} of the kind {field.kind!r}: write {', '.join(_KINDS)}")
         for flag in field.flags:
             if not _is_flag(flag):
                 raise self.broken(f"declares {flag!r} for {field.name}, which is no flag: write -x, -name or --name")
-        return field.name, field.flags, self._reference(field), *texts
+        reference = self._reference(field)
+        return field.name, field.flags, reference, field.metavar, field.help, field.oci, field.kind, field.complete
 
     def _reference(self, field: ResourceField) -> str:
         """How the cache names the parser."""

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    #: name, flags, "module:qualname" of the parser, metavar, help, oci
-    FieldRow = tuple[str, tuple[str, ...], str, str, str, str]
+    #: name, flags, "module:qualname" of the parser, metavar, help, oci, kind, complete
+    FieldRow = tuple[str, tuple[str, ...], str, str, str, str, Any, str]
     #: hook to (attribute of the plugin object, parameters that it takes, position among the plugins)
     HookRow = tuple[str, tuple[str, ...], int]
     #: name, distribution, version, "module" or "module:attribute", fields, hooks
@@ -108,9 +108,16 @@ class Registry:
                 target=target,
                 fields=tuple(
                     ResourceField(
-                        name=field, flags=flags, parse=NamedFunction(parse), metavar=metavar, help=text, oci=oci
+                        name=field,
+                        flags=flags,
+                        parse=NamedFunction(parse),
+                        metavar=metavar,
+                        help=text,
+                        oci=oci,
+                        kind=kind,
+                        complete=complete,
                     )
-                    for field, flags, parse, metavar, text, oci in fields
+                    for field, flags, parse, metavar, text, oci, kind, complete in fields
                 ),
                 hooks={hook: (attribute, parameters) for hook, (attribute, parameters, _) in hooks.items()},
                 order={hook: position for hook, (_, _, position) in hooks.items()},
@@ -172,24 +179,28 @@ class Registry:
         return self._objects[plugin.name]
 
     def parse(self, values: Mapping[str, object], flags: Mapping[str, str] | None = None) -> ResourceConfig:
-        """The limits that are set, from field to text or to a Python value; None is "not set".
+        """The limits that are set, from field to text or to a Python value (a list of them for a field that may be
+        given several times); None is "not set".
 
         ``flags``: field to the flag that the user typed, for the errors. Raises `UsageError` for a field that
         nobody declares, `LimitError` for a value that is wrong, `PluginError` if a parser fails otherwise.
         """
         flags = flags or {}
         parsed: dict[str, Any] = {}
+        texts: dict[str, str | list[str]] = {}
         for name, value in values.items():
             field, plugin = self.field(name)
             if value is None:
                 continue
             try:
-                parsed[name] = field.value_of(str(value), flags.get(name, ""))
+                parsed[name] = field.value_of(value, flags.get(name, ""))
             except MydockerError:
                 raise
             except Exception as error:
                 raise PluginError(f"{plugin} failed in the parser of {name}: {error_text(error)}") from error
-        return ResourceConfig(parsed, flags)
+            several = field.kind == "multiple" and isinstance(value, (list, tuple))
+            texts[name] = [str(one) for one in value] if several else str(value)  # type: ignore[attr-defined]
+        return ResourceConfig(parsed, flags, texts)
 
 
 def error_text(error: BaseException) -> str:

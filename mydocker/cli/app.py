@@ -166,7 +166,9 @@ class RunCommand(click.Command):
         spellings: dict[str, str] = ctx.meta["mydocker.spellings"]
         return Parsed(
             options={**(ctx.obj or {}), **{name: given[name] for name in given if name not in self._limits}},
-            limits={name: given[name] for name in given if name in self._limits},
+            limits={
+                name: "true" if given[name] is True else given[name] for name in given if name in self._limits
+            },
             flags={name: spellings[name] for name in given if name in self._limits},
             command=command,
         )

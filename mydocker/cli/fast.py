@@ -43,7 +43,7 @@ def read(arguments: Sequence[str], registry: Registry) -> Parsed | None:
         if not rest or rest[0] != "run":
             return None
         flags = _flags(OPTIONS)
-        flags.update((flag, (field.name, "value", True)) for field in registry.fields for flag in field.flags)
+        flags.update((flag, (field.name, field.kind, True)) for field in registry.fields for flag in field.flags)
         given, command = _options(rest[1:], flags)
     except _NotPlain:
         return None
@@ -51,13 +51,18 @@ def read(arguments: Sequence[str], registry: Registry) -> Parsed | None:
         return None
     options: dict[str, object] = {name: value for name, (value, _, _) in before.items()}
     options.update((name, value) for name, (value, _, limit) in given.items() if not limit)
-    limits = {name: (str(value), flag) for name, (value, flag, limit) in given.items() if limit}
+    limits = {name: (_text(value), flag) for name, (value, flag, limit) in given.items() if limit}
     return Parsed(
         options=options,
         limits={name: text for name, (text, _) in limits.items()},
         flags={name: flag for name, (_, flag) in limits.items()},
         command=command,
     )
+
+
+def _text(value: object) -> str | list[str]:
+    """What a plugin's parser is given: ``true`` for a flag without a value."""
+    return value if isinstance(value, list) else "true" if value is True else str(value)
 
 
 def _flags(options: Sequence[Option]) -> dict[str, tuple[str, str, bool]]:

@@ -39,13 +39,13 @@ class Parsed(Value):
     """A command line of ``mydocker run``, read and not yet understood.
 
     ``options``  those of the core that were given: True, the text, or a list of texts.
-    ``limits``   field of a plugin to its text.
+    ``limits``   field of a plugin to its text, or a list of texts; ``true`` for one that takes no value.
     ``flags``    field of a plugin to the flag as it was typed.
     ``command``  the command and its arguments, as the interpreter decoded them (``surrogateescape``).
     """
 
     options: Mapping[str, object]
-    limits: Mapping[str, str]
+    limits: Mapping[str, str | list[str]]
     flags: Mapping[str, str]
     command: list[str]
 
@@ -283,10 +283,11 @@ def run_options(registry: Registry) -> tuple[Option, ...]:
         Option(
             name=field.name,
             flags=field.flags,
-            kind="value",
+            kind=field.kind,
             section=limit_section(plugin.name),
             help=field.help,
-            metavar=field.metavar,
+            metavar="" if field.kind == "flag" else field.metavar,
+            complete=field.complete,
         )
         for plugin in registry.plugins
         for field in plugin.fields

@@ -16,15 +16,26 @@ from mydocker.plugins import Registry
 INTEGER = "mydocker.resources:parse_integer"
 REGISTRY = Registry(
     (
-        ("cpu", "d", "1", "m", (("shares", ("-c", "--cpu-shares", "-cpushare"), INTEGER, "N", "CPU.", ""),), {}),
+        (
+            "cpu",
+            "d",
+            "1",
+            "m",
+            (
+                ("shares", ("-c", "--cpu-shares", "-cpushare"), INTEGER, "N", "CPU.", "", "value", ""),
+                ("idle", ("--cpu-idle", "-idle", "-x"), "mydocker.resources:parse_flag", "", "Idle.", "", "flag", ""),
+            ),
+            {},
+        ),
         (
             "memory",
             "d",
             "1",
             "m",
             (
-                ("memory", ("-m", "--memory", "-mem"), INTEGER, "SIZE", "Memory.", ""),
-                ("swap", ("--memory-swap",), INTEGER, "SIZE", "Swap.", ""),
+                ("memory", ("-m", "--memory", "-mem"), INTEGER, "SIZE", "Memory.", "", "value", ""),
+                ("swap", ("--memory-swap",), INTEGER, "SIZE", "Swap.", "", "value", ""),
+                ("pages", ("--pages", "-p"), INTEGER, "N", "Pages.", "", "multiple", "2MB 1GB"),
             ),
             {},
         ),
@@ -71,6 +82,8 @@ def read_with_click(line: Sequence[str]) -> Parsed | None:
 @example(["run", "-"])
 @example(["run", "--memor", "1", "ls"])
 @example(["run", "--"])
+@example(["run", "-p", "1", "--pages=2", "-ip3", "-txi", "-idle", "ls"])
+@example(["run", "-idle=1", "ls"])
 def test_both_readers_understand_every_line_alike(line: list[str]) -> None:
     assert fast.read(line, REGISTRY) == read_with_click(line)
 
@@ -92,6 +105,9 @@ def read(*line: str) -> Parsed:
         ("-m 1 --memory 2 -mem 3 ls", {"memory": "3"}, {"memory": "-mem"}),
         ("-cpushare 512 -c 7 ls", {"shares": "7"}, {"shares": "-c"}),
         ("ls -mem 100m", {}, {}),
+        ("--pages 1 -p2 --pages=3 ls", {"pages": ["1", "2", "3"]}, {"pages": "--pages"}),
+        ("-idle ls", {"idle": "true"}, {"idle": "-idle"}),
+        ("-txi ls", {"idle": "true"}, {"idle": "-x"}),
     ],
 )
 def test_limits_are_read_with_the_flag_as_it_was_typed(
