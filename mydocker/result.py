@@ -28,6 +28,9 @@ STANDARD_FIGURES = {
     "written_bytes": "io_written_bytes",
     "read_operations": "io_reads",
     "write_operations": "io_writes",
+    "limit_bytes": "memory_limit",
+    "limit_cpus": "cpu_limit",
+    "limit_pids": "pids_limit",
 }
 
 
@@ -51,6 +54,8 @@ class Usage(Value):
     ``pressure``
         plugin to ``some_seconds`` and ``full_seconds``: for how long some, or all, of its tasks waited for that
         resource (Documentation/accounting/psi.rst).
+    ``memory_limit``, ``cpu_limit``, ``pids_limit``
+        what the container's own cgroup allows when it is asked: bytes, CPUs, tasks. None where there is no limit.
     ``plugins``
         name of the plugin to what its usage hook returned.
 
@@ -72,6 +77,9 @@ class Usage(Value):
     io_written_bytes: int | None = None
     io_reads: int | None = None
     io_writes: int | None = None
+    memory_limit: int | None = None
+    cpu_limit: float | None = None
+    pids_limit: int | None = None
     pressure: Mapping[str, Mapping[str, float]] = {}
     plugins: Mapping[str, Mapping[str, Any]] = {}
 
@@ -79,7 +87,7 @@ class Usage(Value):
     def of(cls, figures: Mapping[str, Mapping[str, Any]], cpu_user: float = 0.0, cpu_system: float = 0.0) -> Usage:
         """Put together what the plugins returned. ``cpu_user`` and ``cpu_system`` are used if no plugin has them.
 
-        Of two plugins with one figure the larger counts, ``oom_kills`` are added.
+        Of two plugins with one figure the larger counts, of two limits the smaller; ``oom_kills`` are added.
         """
         found: dict[str, Any] = {}
         pressure = {}
@@ -92,8 +100,10 @@ class Usage(Value):
                     found[attribute] = value
                 elif attribute is not None and isinstance(value, (int, float)):
                     before = found.get(attribute)
-                    if before is not None:
-                        value = before + value if attribute == "oom_kills" else max(before, value)
+                    if before is not None and attribute == "oom_kills":
+                        value = before + value
+                    elif before is not None:
+                        value = min(before, value) if attribute.endswith("_limit") else max(before, value)
                     found[attribute] = value
         found.setdefault("cpu_user", cpu_user)
         found.setdefault("cpu_system", cpu_system)
