@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 
-from mydocker.cgroups import files
+from mydocker.cgroups import files, removal
 from mydocker.errors import CgroupError, UsageError
 
 TYPE_CHECKING = False
@@ -167,6 +167,41 @@ def _move(pid: str, procs: str) -> None:
     except CgroupError as e:
         if e.errno != errno.ESRCH:  # it has ended: as good as moved
             raise
+
+
+def move_tree(first: int, directory: str) -> None:
+    """Move the process ``first`` and all its descendants into the cgroup ``directory``, while they run.
+
+    In a container all processes descend from the first one, which the kernel makes the parent of orphans
+    (pid_namespaces(7)). A child that is forked meanwhile is in its parent's cgroup or is found in the next round.
+    """
+    procs = f"{directory}/cgroup.procs"
+    for _ in range(1000):
+        outside = descendants(first) - set(removal.pids(directory))
+        if not outside:
+            return
+        for pid in outside:
+            _move(str(pid), procs)
+    raise CgroupError(f"cannot move the container's processes to {directory}: they fork too fast", errno.EBUSY)
+
+
+def descendants(first: int) -> set[int]:
+    """The process ``first``, its children and theirs (/proc/PID/task/TID/children, proc(5)), but for zombies."""
+    found: set[int] = set()
+    waiting = [first]
+    while waiting:
+        pid = waiting.pop()
+        try:
+            with open(f"/proc/{pid}/stat", "rb") as f:
+                stat = f.read()
+            if stat[stat.rindex(b")") + 2 : stat.rindex(b")") + 3] not in (b"Z", b"X"):
+                found.add(pid)
+            for task in os.listdir(f"/proc/{pid}/task"):
+                with open(f"/proc/{pid}/task/{task}/children", "rb") as f:
+                    waiting += [int(child) for child in f.read().split()]
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return found
 
 
 def inherit_cpuset(hierarchy: Hierarchy, path: str) -> None:

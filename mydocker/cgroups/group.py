@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from mydocker.cgroups import creation, files, removal
@@ -10,6 +11,8 @@ from mydocker.errors import CgroupError, ConflictError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mydocker.cgroups.controllers import Controller
     from mydocker.cgroups.layout import Hierarchy, Layout
 
@@ -20,36 +23,33 @@ DEFAULT_PARENT = "mydocker"
 class _Made:
     """What exists of one container's cgroup, shared by the views that its plugins have."""
 
-    __slots__ = ("attached", "directories", "enabled", "writers")
+    __slots__ = ("attached", "directories", "enabled", "journal", "running", "writers")
 
     def __init__(self) -> None:
         #: mount point of the hierarchy -> (hierarchy, the container's directory in it)
         self.directories: dict[str, tuple[Hierarchy, str]] = {}
         self.enabled: set[str] = set()
         self.attached: set[tuple[str, int]] = set()
-        #: kernel file -> the plugin that wrote it
+        #: kernel file, or what else was claimed -> the plugin that wrote it
         self.writers: dict[str, str] = {}
+        #: what undoes the changes made so far, in the order of the changes; None where nothing is to be undone
+        self.journal: list[Callable[[], object]] | None = None
+        #: the first process of a container that runs already, 0 before the clone, -1 where nothing may be made
+        self.running = 0
 
 
 class PluginDirectory:
     """The container's directory in one hierarchy as one plugin sees it: keeps note of who writes which file."""
 
-    __slots__ = ("_plugin", "_writers", "full_path")
+    __slots__ = ("_cgroup", "full_path")
 
-    def __init__(self, full_path: str, plugin: str, writers: dict[str, str]) -> None:
+    def __init__(self, full_path: str, cgroup: ContainerCgroup) -> None:
         self.full_path = full_path
-        self._plugin = plugin
-        self._writers = writers
+        self._cgroup = cgroup
 
     def writing(self, path: str) -> None:
         """Note that the plugin writes ``path``; a `ConflictError` if another one did."""
-        if not self._plugin:
-            return
-        owner = self._writers.setdefault(path, self._plugin)
-        if owner != self._plugin:
-            raise ConflictError(
-                f"the plugins {owner} and {self._plugin} both write {path}: one container cannot have both limits"
-            )
+        self._cgroup.writing(path)
 
 
 class ContainerCgroup:
@@ -63,8 +63,21 @@ class ContainerCgroup:
         self.layout = layout
         self.path = creation.checked_path(path)
         self._plugin = ""
+        self._abandoned = False
         self._made = _Made()
         self._controllers: dict[str, Controller] = {}
+
+    @classmethod
+    def opened(cls, layout: Layout, path: str, pid: int = 0) -> ContainerCgroup:
+        """The cgroup of a container that runs, as it exists; for figures and changes by another process.
+
+        With ``pid``, the container's first process as this PID namespace sees it, `controller` makes what the
+        container lacks and moves its processes there. Without, that is a `CgroupError`, and nothing is ever made.
+        """
+        group = cls(layout, path)
+        group.adopt()
+        group._made.running = pid or -1
+        return group
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.path} in {', '.join(self.dirs) or 'no hierarchy yet'}>"
@@ -78,6 +91,7 @@ class ContainerCgroup:
         view.layout = self.layout
         view.path = self.path
         view._plugin = name
+        view._abandoned = False
         view._made = self._made
         view._controllers = {}
         return view
@@ -88,12 +102,13 @@ class ContainerCgroup:
         The first call makes the container's directory in the controller's hierarchy. `CgroupError` if the host does
         not offer the controller, the directory exists already, or the kernel refuses.
         """
+        self._refuse_if_abandoned()
         found = self._controllers.get(name)
         if found is None:
             from mydocker.cgroups.controllers import controller_at
 
             hierarchy = self.layout.require(name)
-            directory = PluginDirectory(self._directory(hierarchy), self._plugin, self._made.writers)
+            directory = PluginDirectory(self._directory(hierarchy), self)
             self._prepare(hierarchy, name)
             found = self._controllers[name] = controller_at(name, hierarchy.version, directory)
         return found
@@ -101,6 +116,8 @@ class ContainerCgroup:
     def _directory(self, hierarchy: Hierarchy) -> str:
         made = self._made
         if hierarchy.mountpoint not in made.directories:
+            if made.running < 0:
+                raise CgroupError(f"the container {self.path} has no cgroup below {hierarchy.base}", errno.ENOENT)
             # Noted first: what is interrupted on the way (KeyboardInterrupt) may be there already.
             made.directories[hierarchy.mountpoint] = (hierarchy, f"{hierarchy.base}/{self.path}")
             try:
@@ -108,13 +125,20 @@ class ContainerCgroup:
             except CgroupError:
                 del made.directories[hierarchy.mountpoint]
                 raise
+            if made.running:
+                if "cpuset" in hierarchy.controllers and hierarchy.version == 1:
+                    creation.inherit_cpuset(hierarchy, self.path)
+                creation.move_tree(made.running, made.directories[hierarchy.mountpoint][1])
         return made.directories[hierarchy.mountpoint][1]
 
     def _prepare(self, hierarchy: Hierarchy, name: str) -> None:
         """What the kernel's structure demands before the controller's files are there and take a process."""
         if name in self._made.enabled:
             return
-        if hierarchy.version == 2:
+        if self._made.running < 0:
+            if not self.has(name):
+                raise CgroupError(f"the container {self.path} has no {name} controller", errno.ENOENT)
+        elif hierarchy.version == 2:
             if name in hierarchy.controllers:
                 creation.enable(hierarchy, self.path, name)
         elif "cpuset" in hierarchy.controllers:
@@ -126,12 +150,81 @@ class ContainerCgroup:
 
         Done once for each hierarchy and process: two limits in one hierarchy may both ask for it.
         """
+        self._refuse_if_abandoned()
         hierarchy = self.layout.require(controller)
         self.controller(controller)
         key = (hierarchy.mountpoint, pid)
         if key not in self._made.attached:
             files.write(f"{self._directory(hierarchy)}/cgroup.procs", str(pid))
             self._made.attached.add(key)
+
+    def has(self, controller: str) -> bool:
+        """Whether the container has a cgroup with the files of ``controller``. Makes nothing."""
+        hierarchy = self.layout.find(controller)
+        if hierarchy is None or hierarchy.mountpoint not in self._made.directories:
+            return False
+        if hierarchy.version == 1 or controller not in hierarchy.controllers:
+            return True
+        directory = self._made.directories[hierarchy.mountpoint][1]
+        return controller in files.read(f"{directory}/cgroup.controllers").split()
+
+    def claim(self, what: str) -> None:
+        """Note that this plugin sets ``what`` of the container (``rlimit nofile``), which is no file of its cgroup.
+
+        A `ConflictError` that names both if another plugin did.
+        """
+        self.writing(what)
+
+    def writing(self, path: str) -> None:
+        """Note that the plugin writes ``path``, and during an update what it holds. `ConflictError` as for `claim`."""
+        self._refuse_if_abandoned()
+        if self._plugin:
+            owner = self._made.writers.setdefault(path, self._plugin)
+            if owner != self._plugin:
+                verb = "write" if path.startswith("/") else "set the"
+                raise ConflictError(
+                    f"the plugins {owner} and {self._plugin} both {verb} {path}: one container cannot have both limits"
+                )
+        if self._made.journal is not None and path.startswith("/"):
+            self._note_former(self._made.journal, path)
+
+    @staticmethod
+    def _note_former(journal: list[Callable[[], object]], path: str) -> None:
+        """A file of several lines, or none, is not put back by one write: its plugin has its own way (`on_undo`)."""
+        try:
+            former = files.read(path)
+        except CgroupError:
+            return
+        if former and "\n" not in former:
+            journal.append(lambda: files.write(path, former))
+
+    def on_undo(self, function: Callable[[], object]) -> None:
+        """During an update: call ``function`` if the update fails later on. Without effect at other times."""
+        if self._made.journal is not None:
+            self._made.journal.append(function)
+
+    def begin_update(self) -> None:
+        """From now on `undo` puts back what is written through this cgroup and its plugins' views."""
+        self._made.journal = []
+
+    def undo(self) -> list[Exception]:
+        """Undo the update, the last change first; what could not be undone."""
+        journal, self._made.journal = self._made.journal or [], None
+        failed: list[Exception] = []
+        for former in reversed(journal):
+            try:
+                former()
+            except Exception as e:
+                failed.append(e)
+        return failed
+
+    def abandon(self) -> None:
+        """Refuse everything from now on: the hook that was given this view did not return in time."""
+        self._abandoned = True
+
+    def _refuse_if_abandoned(self) -> None:
+        if self._abandoned:
+            raise CgroupError(f"the plugin {self._plugin} took too long, and its container is gone", errno.ESTALE)
 
     def open_entrances(self) -> list[int]:
         """Descriptors of the ``tasks`` files made so far (v1), close-on-exec: a child with one thread that writes
@@ -213,7 +306,7 @@ class ContainerCgroup:
             if not removal.remove_if_empty(parent):
                 break
 
-    def _adopt(self) -> None:
+    def adopt(self) -> None:
         """Take what exists under this container's name for its own."""
         for hierarchy in self.layout.hierarchies:
             directory = f"{hierarchy.base}/{self.path}"
@@ -228,7 +321,7 @@ def remove_stale(layout: Layout, path: str) -> None:
     where there is nothing. Raises as `ContainerCgroup.remove` does.
     """
     group = ContainerCgroup(layout, path)
-    group._adopt()
+    group.adopt()
     group.remove()
     for hierarchy in layout.hierarchies:
         group._remove_parents(hierarchy)
