@@ -82,11 +82,13 @@ def mydocker_validate(config: ResourceConfig, layout: Layout) -> None:
 
 
 @hookspec
-def mydocker_amend(config: ResourceConfig, spec: Spec, layout: Layout) -> Amendment | None:
+def mydocker_amend(
+    config: ResourceConfig, spec: Spec, layout: Layout, cgroup: ContainerCgroup
+) -> Amendment | None:
     """Add mounts, variables, a bounded upper layer or work in the network namespace to the container.
 
-    ``spec`` is what the user asked for. What two plugins both claim, or a plugin and the user, is a
-    `ConflictError` that names both.
+    ``spec`` is what the user asked for. ``cgroup`` is there for its ``path``, by which ``remove`` finds what was made
+    here. What two plugins both claim, or a plugin and the user, is a `ConflictError` that names both.
     """
 
 
