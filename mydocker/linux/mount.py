@@ -49,14 +49,23 @@ _pivot_root = system_call(architecture_number(155, 41), c_char_p, c_char_p)
 _umount2 = function("umount2", c_char_p, c_int)
 
 
-def new_filesystem(fstype: bytes, options: Iterable[tuple[bytes, bytes | None]] = (), attributes: int = 0) -> int:
+def new_filesystem(
+    fstype: bytes,
+    options: Iterable[tuple[bytes, bytes | None]] = (),
+    attributes: int = 0,
+    *,
+    source: bytes = b"",
+) -> int:
     """A new mount of ``fstype``, detached: its descriptor. An option with the value None is a flag.
+
+    ``source``: the block device of a file system that is on one.
 
     The OSError of a refused file system carries the kernel's own words, where it said any.
     """
     context = _fsopen(fstype, _FSOPEN_CLOEXEC)
     try:
-        _fsconfig(context, _FSCONFIG_SET_STRING, b"source", fstype, 0)  # shown in mountinfo; "none" if not set
+        # Where no device is needed it is only shown in mountinfo, which has "none" if it is not set.
+        _fsconfig(context, _FSCONFIG_SET_STRING, b"source", source or fstype, 0)
         for key, value in options:
             _fsconfig(context, _FSCONFIG_SET_FLAG if value is None else _FSCONFIG_SET_STRING, key, value, 0)
         _fsconfig(context, _FSCONFIG_CMD_CREATE, None, None, 0)
