@@ -167,6 +167,12 @@ class Controller(spy.controllers.Controller):
         """The same controller of the cgroup above. For reading."""
         return type(self)(Directory(self.path.rpartition("/")[0]))
 
+    def children(self) -> list[Controller]:
+        """The same controller of the cgroups directly below this one, as they are now. For reading."""
+        with os.scandir(self.path) as entries:
+            names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+        return [type(self)(Directory(f"{self.path}/{name}")) for name in names]
+
     def below(self) -> Iterator[Controller]:
         """The same controller of every cgroup nested in this one, which the container itself may have made."""
         # A cgroup directory counts its subdirectories in its links, as file systems did of old: no need to list it.

@@ -168,6 +168,23 @@ class ContainerCgroup:
         directory = self._made.directories[hierarchy.mountpoint][1]
         return controller in files.read(f"{directory}/cgroup.controllers").split()
 
+    def parents(self, controller: str) -> list[Controller]:
+        """The same controller of the cgroups between the base and the container's that are mydocker's own, the
+        nearest first: the common one, and those that were made because a container needed a parent.
+
+        For what the kernel grants to a cgroup only as far as those above it have it too: protected memory and
+        partitions on v2, realtime on v1. A cgroup that somebody else made is theirs to change.
+        """
+        from mydocker.cgroups.controllers import Directory, controller_at
+
+        hierarchy = self.layout.require(controller)
+        own = []
+        for directory in reversed(creation.directories(hierarchy, self.path)[:-1]):
+            if not self._is_own(hierarchy, directory):
+                break
+            own.append(controller_at(controller, hierarchy.version, Directory(directory)))
+        return own
+
     def claim(self, what: str) -> None:
         """Note that this plugin sets ``what`` of the container (``rlimit nofile``), which is no file of its cgroup.
 
@@ -299,12 +316,13 @@ class ContainerCgroup:
 
     def _remove_parents(self, hierarchy: Hierarchy) -> None:
         """Those that are empty now and were made for containers: the common one, or marked ones."""
-        common = f"{hierarchy.base}/{DEFAULT_PARENT}"
         for parent in reversed(creation.directories(hierarchy, self.path)[:-1]):
-            if parent != common and not creation.is_marked(parent):
+            if not self._is_own(hierarchy, parent) or not removal.remove_if_empty(parent):
                 break
-            if not removal.remove_if_empty(parent):
-                break
+
+    @staticmethod
+    def _is_own(hierarchy: Hierarchy, parent: str) -> bool:
+        return parent == f"{hierarchy.base}/{DEFAULT_PARENT}" or creation.is_marked(parent)
 
     def adopt(self) -> None:
         """Take what exists under this container's name for its own."""

@@ -55,6 +55,7 @@ class Pids(Other):
 
     max = ValueOrMaxFile("pids.max")
     current = interfaces.IntegerFile("pids.current", readonly=True)
+    peak = interfaces.IntegerFile("pids.peak", readonly=True)
     events = FlatKeyedFile("pids.events")
 
 

@@ -26,7 +26,10 @@ class Other(Controller):
 
 
 class Core(Other):
-    """The files that every v2 cgroup has; the root lacks ``type``, ``events``, ``freeze`` and ``kill``."""
+    """The files that every v2 cgroup has; the root lacks ``type``, ``events``, ``freeze`` and ``kill``.
+
+    CPU time (``cpu_stat``) is counted without the cpu controller, and so is for how long tasks waited.
+    """
 
     threads = interfaces.MultiLineIntegerFile("cgroup.threads")
     controllers = WordsFile("cgroup.controllers", readonly=True)
@@ -38,6 +41,10 @@ class Core(Other):
     kill = interfaces.FlagFile("cgroup.kill", writeonly=True)
     max_depth = ValueOrMaxFile("cgroup.max.depth")
     max_descendants = ValueOrMaxFile("cgroup.max.descendants")
+    cpu_stat = FlatKeyedFile("cpu.stat")
+    cpu_pressure = NestedKeyedFile("cpu.pressure")
+    memory_pressure = NestedKeyedFile("memory.pressure")
+    io_pressure = NestedKeyedFile("io.pressure")
 
 
 class Memory(Other):
@@ -80,6 +87,7 @@ class CpuSet(Other):
     mems = interfaces.CommaDashSetFile("cpuset.mems")
     effective_cpus = interfaces.CommaDashSetFile("cpuset.cpus.effective", readonly=True)
     effective_mems = interfaces.CommaDashSetFile("cpuset.mems.effective", readonly=True)
+    exclusive_cpus = interfaces.CommaDashSetFile("cpuset.cpus.exclusive")
     partition = interfaces.BaseFileInterface("cpuset.cpus.partition")
 
 
@@ -90,6 +98,7 @@ class Pids(Other):
     current = interfaces.IntegerFile("pids.current", readonly=True)
     peak = interfaces.IntegerFile("pids.peak", readonly=True)
     events = FlatKeyedFile("pids.events")
+    events_local = FlatKeyedFile("pids.events.local")
 
 
 class Io(Other):
