@@ -1,0 +1,103 @@
+"""How many tasks the container may have: ``--pids-limit``.
+
+Kernel documentation: cgroup-v1/pids.rst, cgroup-v2.rst ("PID"). A task is a process or one of its threads.
+"""
+
+from __future__ import annotations
+
+from mydocker import CgroupError, Probe, ResourceField, hookimpl
+from mydocker.resources import parse_integer
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from mydocker import ResourceConfig
+    from mydocker.cgroups.controllers import Controller
+    from mydocker.cgroups.group import ContainerCgroup
+    from mydocker.cgroups.layout import Layout
+
+UNLIMITED = -1
+#: What the kernel counts to (include/linux/threads.h, PID_MAX_LIMIT); a larger number is refused by pids.max.
+LARGEST = 4 * 1024 * 1024
+
+
+def parse_pids(text: str) -> int:
+    """A number of tasks. 0 and -1 are no limit, as in Docker."""
+    if text.strip() in ("0", "-1", "unlimited"):
+        return UNLIMITED
+    number = parse_integer(text)
+    if not 1 <= number <= LARGEST:
+        raise ValueError(f"{number} is not between 1 and {LARGEST}; -1 is no limit")
+    return number
+
+
+@hookimpl
+def mydocker_fields() -> tuple[ResourceField, ...]:
+    return (
+        ResourceField(
+            name="pids_limit",
+            flags=("--pids-limit", "-pids"),
+            parse=parse_pids,
+            metavar="N",
+            help="The most tasks, processes and their threads, that the container may have at once; -1 for no limit.",
+            oci="linux.resources.pids.limit",
+        ),
+    )
+
+
+@hookimpl
+def mydocker_probe(layout: Layout) -> Probe:
+    try:
+        version = layout.require("pids").version
+    except CgroupError as e:
+        return Probe(controllers=("pids",), problem=str(e))
+    return Probe(controllers=("pids",), version=version, files=("pids.max",))
+
+
+@hookimpl
+def mydocker_validate(config: ResourceConfig, layout: Layout) -> None:
+    layout.require_for("pids", config, "pids_limit")
+
+
+@hookimpl
+def mydocker_prepare(config: ResourceConfig, cgroup: ContainerCgroup) -> None:
+    limit = config.get("pids_limit", UNLIMITED)
+    cgroup.controller("pids").max = None if limit == UNLIMITED else limit
+
+
+@hookimpl
+def mydocker_account(cgroup: ContainerCgroup) -> None:
+    if cgroup.layout.find("pids"):
+        cgroup.controller("pids")
+
+
+@hookimpl
+def mydocker_apply(config: ResourceConfig, cgroup: ContainerCgroup, pid: int) -> None:
+    cgroup.attach("pids", pid)
+
+
+@hookimpl
+def mydocker_update(config: ResourceConfig, previous: ResourceConfig, cgroup: ContainerCgroup, pid: int) -> None:
+    """A limit below the tasks that there are ends none of them: it refuses new ones (cgroup-v2.rst, "PID")."""
+    mydocker_prepare(config, cgroup)
+
+
+@hookimpl
+def mydocker_usage(config: ResourceConfig, cgroup: ContainerCgroup) -> dict[str, Any]:
+    """``current_pids``, ``peak_pids`` (Linux 6.1), and how many forks were refused (``refused_forks``)."""
+    if not cgroup.has("pids"):
+        return {}
+    controller = cgroup.controller("pids")
+    figures = {"current_pids": controller.current, "refused_forks": _refused_forks(controller)}
+    if controller.has("pids.peak"):
+        figures["peak_pids"] = controller.peak
+    return figures
+
+
+def _refused_forks(controller: Controller) -> int:
+    """``max`` of pids.events. Since Linux 6.12 that counts on v2 what this limit refused, in nested cgroups too; before,
+    and on v1, each cgroup counts what was refused to its own processes.
+    """
+    everywhere = (controller,) if controller.has("pids.events.local") else (controller, *controller.below())
+    return sum(cgroup.events["max"] for cgroup in everywhere if cgroup.has("pids.events"))
