@@ -6,7 +6,7 @@ import errno
 import os
 import time
 
-from mydocker.cgroups import files
+from mydocker.cgroups import files, freezing
 from mydocker.errors import CgroupError
 from mydocker.linux.process import pidfd_send_signal
 from mydocker.linux.signals import SIGKILL
@@ -55,8 +55,11 @@ def kill(directory: str, version: int) -> None:
     """Send SIGKILL to every process in the cgroup and below it. They end a little later."""
     if version == 2 and _kill_at_once(directory):
         return
-    frozen = version == 1 and _freeze(directory)
+    # What does not fork meets the signal at once; what is not frozen in time is met by the caller's next round.
+    frozen = version == 1 and freezing.request_if_there(directory, 1, frozen=True)
     try:
+        if frozen:
+            freezing.settle(directory, 1, frozen=True, patience=0.1)
         for cgroup in walk(directory):
             fd = _open(cgroup)
             if fd is not None:
@@ -65,33 +68,9 @@ def kill(directory: str, version: int) -> None:
                 finally:
                     os.close(fd)
     finally:
-        if frozen:
-            _write_if_there(f"{directory}/freezer.state", "THAWED")
-
-
-def _freeze(directory: str) -> bool:
-    """Stop all that runs in the cgroup, where it has a v1 freezer. What is frozen ends when it is thawed.
-
-    The kernel freezes in its own time (freezer-subsystem.rst). What is not frozen when the killing starts is met by
-    the caller's next round.
-    """
-    state = f"{directory}/freezer.state"
-    if not _write_if_there(state, "FROZEN"):
-        return False
-    deadline = time.monotonic() + 0.1
-    while files.read(state) == "FREEZING" and time.monotonic() < deadline:
-        time.sleep(0.001)
-    return True
-
-
-def _write_if_there(path: str, value: str) -> bool:
-    try:
-        files.write(path, value)
-    except CgroupError as e:
-        if e.errno not in _GONE:
-            raise
-        return False
-    return True
+        # The nested ones too, which the container itself may have frozen: what is frozen on v1 does not end.
+        for cgroup in walk(directory) if frozen else ():
+            freezing.request_if_there(cgroup, 1, frozen=False)
 
 
 def _kill_at_once(directory: str) -> bool:

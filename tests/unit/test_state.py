@@ -242,3 +242,53 @@ def test_start_time_of_a_process_whose_name_has_blanks_and_brackets(tmp_path: Pa
     with subprocess.Popen([program, "-c", "import time; time.sleep(1000)"]) as process:
         assert start_time(process.pid) >= start_time(os.getpid())
         process.kill()
+
+
+def test_a_running_container_is_found_with_what_its_record_says(root: str) -> None:
+    claim = state.claim("web", root)
+    record = state.Record(
+        id="web",
+        runtime=os.getpid(),
+        cgroup="mydocker/web",
+        created=12.5,
+        command='sh -c "a\nb"',
+        limits={"memory": "100m", "ulimit": ["nofile=10", 'a"b']},
+    )
+    claim.write(record)
+    assert state.find("web", root) == record
+    claim.release()
+
+
+def test_running_containers_come_in_the_order_of_their_start(root: str) -> None:
+    claims = [state.claim(name, root) for name in ("c", "a", "b")]
+    for created, claim in enumerate(claims):
+        claim.write(state.Record(id=claim.id, runtime=os.getpid(), created=float(created)))
+    assert [record.id for record in state.running(root)] == ["c", "a", "b"]
+    for claim in claims:
+        claim.release()
+
+
+def test_what_a_killed_runtime_has_left_does_not_run(root: str) -> None:
+    killed_runtime(root, "dead")
+    assert state.running(root) == []
+    with pytest.raises(StateError, match='no container named "dead" is running'):
+        state.find("dead", root)
+    assert state.recover(root) == ["dead"], "looking for it has removed or locked it"
+
+
+def test_a_container_that_is_not_there_is_named_with_those_that_are(root: str) -> None:
+    assert state.running(root) == []
+    claim = state.claim("web", root)
+    claim.write(state.Record(id="web", runtime=os.getpid()))
+    with pytest.raises(StateError, match='no container named "wbe" is running: there are web'):
+        state.find("wbe", root)
+    claim.release()
+
+
+@given(st.dictionaries(st.text(), st.one_of(st.text(), st.lists(st.text()))))
+def test_limits_are_written_as_json(limits: dict[str, str | list[str]]) -> None:
+    assert json.loads(state._to_json({"limits": limits, "pid": 1, "created": 0.5})) == {
+        "limits": limits,
+        "pid": 1,
+        "created": 0.5,
+    }
