@@ -49,7 +49,7 @@ def mydocker_fields() -> tuple[ResourceField, ...]:
             flags=("--cpu-time", "-cputime"),
             parse=parse_duration,
             metavar="DURATION",
-            help="CPU time that all processes of the container may use together, as in 10s or 500ms; then it is killed.",
+            help="CPU time, as in 10s or 500ms, after which the container is killed: all its processes together.",
         ),
     )
 
