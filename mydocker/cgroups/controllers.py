@@ -69,6 +69,16 @@ class FlatKeyedFile(spy.interfaces.BaseFileInterface):
         return {key: None if number == "max" else int(number) for key, number in pairs}
 
 
+class KeyedLimitsFile(FlatKeyedFile):
+    """Lines of ``KEY VALUE``, integers or ``max`` (None). Written with one key at a time: ``{"sev": 2}``."""
+
+    readonly = False
+
+    def sanitize_set(self, value: Mapping[str, int | None]) -> str:
+        ((key, number),) = value.items()
+        return f"{key} {'max' if number is None else int(number)}"
+
+
 class NestedKeyedFile(spy.interfaces.BaseFileInterface):
     """Lines of ``KEY SUBKEY=VALUE …``: io.max, io.stat, the pressure files.
 

@@ -3,7 +3,13 @@
 
 from __future__ import annotations
 
-from mydocker.cgroups.controllers import Controller, FlatKeyedFile, ValueOrMaxFile
+from mydocker.cgroups.controllers import (
+    Controller,
+    FlatKeyedFile,
+    KeyedLimitsFile,
+    NestedKeyedFile,
+    ValueOrMaxFile,
+)
 from mydocker.cgroups.spy import contenttypes, controllers, interfaces
 
 TYPE_CHECKING = False
@@ -12,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Other(Controller):
-    """A v1 cgroup, seen by a controller of which no file is described here (perf_event, rdma)."""
+    """A v1 cgroup, seen by a controller of which no file is described here (perf_event)."""
 
     version = 1
 
@@ -67,6 +73,18 @@ class Freezer(Other):
     parent_freezing = interfaces.FlagFile("freezer.parent_freezing", readonly=True)
 
 
+class DeviceOperationsFile(interfaces.BaseFileInterface):
+    """Lines of ``8:0 Read 4096`` as ``{"8:0": {"Read": 4096}}``; the total of all devices is left out. Read-only."""
+
+    readonly = True
+
+    def sanitize_get(self, value: str) -> dict[str, dict[str, int]]:
+        found: dict[str, dict[str, int]] = {}
+        for device, operation, number in (line.split() for line in value.splitlines() if line.count(" ") == 2):
+            found.setdefault(device, {})[operation] = int(number)
+        return found
+
+
 class HugeTlb(Other):
     """hugetlb. The files are named after the page sizes of the machine: ``limit("2MB")``."""
 
@@ -90,10 +108,30 @@ class BlkIo(Other, controllers.BlkIOController):
     throttle_write_bps_device = _device_throttle("blkio.throttle.write_bps_device")
     throttle_write_iops_device = _device_throttle("blkio.throttle.write_iops_device")
     bfq_weight = interfaces.IntegerFile("blkio.bfq.weight")
+    throttle_io_service_bytes = DeviceOperationsFile("blkio.throttle.io_service_bytes")
+    throttle_io_service_bytes_recursive = DeviceOperationsFile("blkio.throttle.io_service_bytes_recursive")
+    throttle_io_serviced = DeviceOperationsFile("blkio.throttle.io_serviced")
+    throttle_io_serviced_recursive = DeviceOperationsFile("blkio.throttle.io_serviced_recursive")
 
 
 class Devices(Other, controllers.DevicesController):
     """devices."""
+
+
+class Rdma(Other):
+    """rdma. Counts keyed by RDMA device: ``{"mlx5_0": {"hca_handle": 2, "hca_object": None}}``."""
+
+    max = NestedKeyedFile("rdma.max")
+    current = NestedKeyedFile("rdma.current", readonly=True)
+
+
+class Misc(Other):
+    """misc. Counts keyed by resource; ``capacity`` is in the root alone."""
+
+    max = KeyedLimitsFile("misc.max")
+    current = FlatKeyedFile("misc.current")
+    capacity = FlatKeyedFile("misc.capacity")
+    events = FlatKeyedFile("misc.events")
 
 
 class NetCls(Other, controllers.NetClsController):
@@ -114,6 +152,8 @@ CONTROLLERS: dict[str, type[Controller]] = {
     "hugetlb": HugeTlb,
     "blkio": BlkIo,
     "devices": Devices,
+    "rdma": Rdma,
+    "misc": Misc,
     "net_cls": NetCls,
     "net_prio": NetPrio,
 }

@@ -3,9 +3,13 @@
 
 from __future__ import annotations
 
+import os
+
+from mydocker.cgroups import files
 from mydocker.cgroups.controllers import (
     Controller,
     FlatKeyedFile,
+    KeyedLimitsFile,
     NestedKeyedFile,
     QuotaPeriodFile,
     ValueOrMaxFile,
@@ -13,9 +17,16 @@ from mydocker.cgroups.controllers import (
 )
 from mydocker.cgroups.spy import interfaces
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+#: How our program is known among others of the cgroup.
+_DEVICE_PROGRAM = b"mydocker_dev"
+
 
 class Other(Controller):
-    """A v2 cgroup, seen by a controller of which no file is described here (rdma, misc)."""
+    """A v2 cgroup, seen by a controller of which no file is described here (perf_event)."""
 
     version = 2
 
@@ -45,6 +56,38 @@ class Core(Other):
     cpu_pressure = NestedKeyedFile("cpu.pressure")
     memory_pressure = NestedKeyedFile("memory.pressure")
     io_pressure = NestedKeyedFile("io.pressure")
+
+    def allow_devices(self, rules: Iterable[tuple[int, int | None, int | None, int]]) -> None:
+        """Let the processes of this cgroup use the devices that ``rules`` allow (`mydocker.linux.bpf.device_program`).
+
+        They take the place of those that were set before, at once. `CgroupError` with the kernel's errno.
+        """
+        from mydocker.linux import bpf
+
+        try:
+            program = bpf.load_device_program(bpf.device_program(rules), _DEVICE_PROGRAM)
+            try:
+                self._with_directory(lambda directory: bpf.attach_device_program(directory, program))
+            finally:
+                os.close(program)
+        except OSError as e:
+            raise files.refused("attach a device program to", self.path, e) from e
+
+    def allow_all_devices(self) -> None:
+        """Undo `allow_devices`."""
+        from mydocker.linux import bpf
+
+        try:
+            self._with_directory(lambda directory: bpf.detach_device_program(directory, _DEVICE_PROGRAM))
+        except OSError as e:
+            raise files.refused("detach the device program of", self.path, e) from e
+
+    def _with_directory(self, call: Callable[[int], None]) -> None:
+        directory = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            call(directory)
+        finally:
+            os.close(directory)
 
 
 class Memory(Other):
@@ -124,6 +167,22 @@ class HugeTlb(Other):
         self.set_property(f"hugetlb.{size}.max", "max" if value is None else value)
 
 
+class Rdma(Other):
+    """rdma. Counts keyed by RDMA device: ``{"mlx5_0": {"hca_handle": 2, "hca_object": None}}``."""
+
+    max = NestedKeyedFile("rdma.max")
+    current = NestedKeyedFile("rdma.current", readonly=True)
+
+
+class Misc(Other):
+    """misc. Counts keyed by resource; ``capacity`` is in the root alone."""
+
+    max = KeyedLimitsFile("misc.max")
+    current = FlatKeyedFile("misc.current")
+    capacity = FlatKeyedFile("misc.capacity")
+    events = FlatKeyedFile("misc.events")
+
+
 CONTROLLERS: dict[str, type[Controller]] = {
     "cgroup": Core,
     "memory": Memory,
@@ -132,4 +191,6 @@ CONTROLLERS: dict[str, type[Controller]] = {
     "pids": Pids,
     "io": Io,
     "hugetlb": HugeTlb,
+    "rdma": Rdma,
+    "misc": Misc,
 }
