@@ -177,6 +177,26 @@ def recover(root: str) -> list[str]:
     return removed
 
 
+def leftovers(root: str) -> list[str]:
+    """The ids of what killed runtimes have left and `recover` would remove, as far as this user may tell."""
+    try:
+        names = sorted(os.listdir(root))
+    except OSError:
+        return []
+    return [name for name in names if _is_leftover(f"{root}/{name}")]
+
+
+def _is_leftover(path: str) -> bool:
+    try:
+        lock = _lock(path, 0, wait=False)
+    except OSError:
+        return False
+    if lock is None:
+        return False
+    os.close(lock)
+    return True
+
+
 def _say_not_removed(name: str, error: Exception) -> None:
     from mydocker import logs
 
