@@ -1,4 +1,4 @@
-"""Memory limits: ``--memory``, ``--memory-swap``, ``--memory-reservation``.
+"""Memory: ``--memory``, ``--memory-swap``, ``--memory-reservation`` and what v1 or v2 alone has.
 
 Kernel documentation: cgroup-v1/memory.rst, cgroup-v2.rst ("Memory"). What the flags mean together is Docker's
 ("Runtime constraints on resources", docs.docker.com).
@@ -6,8 +6,10 @@ Kernel documentation: cgroup-v1/memory.rst, cgroup-v2.rst ("Memory"). What the f
 
 from __future__ import annotations
 
-from mydocker import CgroupError, LimitError, Probe, ResourceField, hookimpl
-from mydocker.resources import format_size, parse_size, parse_size_or_unlimited
+import errno
+
+from mydocker import CgroupError, LimitError, Probe, ResourceField, UnsupportedLimit, hookimpl
+from mydocker.resources import format_size, parse_flag, parse_integer, parse_size, parse_size_or_unlimited
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,19 +22,62 @@ if TYPE_CHECKING:
 
 #: Below this the kernel cannot even execute a command.
 MINIMUM = 512 << 10
+UNLIMITED = -1
 
 _V1_SWAP = "memory.memsw.limit_in_bytes"
 _V2_SWAP = "memory.swap.max"
-_SWAP_MISSING = "this kernel does not account for swap; boot it with swapaccount=1"
+_SWAP_MISSING = "it does not account for swap; boot it with swapaccount=1"
+
+#: field -> the one version of cgroups that has it, its file there, and the value that asks for nothing
+_ONLY_ON: dict[str, tuple[int, str, int]] = {
+    "memory_swappiness": (1, "memory.swappiness", -1),
+    "oom_kill_disable": (1, "memory.oom_control", False),
+    "memory_min": (2, "memory.min", 0),
+    "memory_low": (2, "memory.low", 0),
+    "memory_high": (2, "memory.high", UNLIMITED),
+    "memory_oom_group": (2, "memory.oom.group", False),
+}
+_FIELDS = ("memory", "memory_swap", "memory_reservation", *_ONLY_ON)
+_ANY_VERSION = {
+    1: ("memory.limit_in_bytes", _V1_SWAP, "memory.soft_limit_in_bytes"),
+    2: ("memory.max", _V2_SWAP),
+}
+
+#: The kinds of memory by their names in v2's memory.stat, and the names under which v1's counts the same.
+_KINDS = {
+    "anon": "total_rss",
+    "file": "total_cache",
+    "shmem": "total_shmem",
+    "file_mapped": "total_mapped_file",
+    "file_dirty": "total_dirty",
+    "file_writeback": "total_writeback",
+    "kernel": "",
+    "slab": "",
+    "sock": "",
+    "kernel_stack": "",
+    "pagetables": "",
+    "percpu": "",
+    "vmalloc": "",
+}
 
 
 def parse_memory(text: str) -> int:
-    """Bytes, at least `MINIMUM`. A bare number is bytes, as Docker has it, and most often not what was meant."""
-    size = parse_size(text)
-    if size < MINIMUM:
+    """Bytes, at least `MINIMUM`, or -1 for no limit.
+
+    A bare number is bytes, as Docker has it, and most often not what was meant.
+    """
+    size = parse_size_or_unlimited(text)
+    if size != UNLIMITED and size < MINIMUM:
         meant = f"; did you mean {text.strip()}m?" if text.strip().isdigit() else ""
         raise ValueError(f"{size} bytes is less than the minimum, {format_size(MINIMUM)}{meant}")
     return size
+
+
+def parse_swappiness(text: str) -> int:
+    swappiness = parse_integer(text)
+    if not -1 <= swappiness <= 100:
+        raise ValueError(f"{swappiness} is not between 0 and 100; -1 is that of the cgroup above")
+    return swappiness
 
 
 @hookimpl
@@ -43,7 +88,8 @@ def mydocker_fields() -> tuple[ResourceField, ...]:
             flags=("-m", "--memory", "-mem"),
             parse=parse_memory,
             metavar="SIZE",
-            help="The most memory that the container may use, in bytes or with a unit (b, k, m, g), as in 100m.",
+            help="The most memory that the container may use, in bytes or with a unit (b, k, m, g), as in 100m; "
+            "-1 for no limit.",
             oci="linux.resources.memory.limit",
         ),
         ResourceField(
@@ -59,58 +105,150 @@ def mydocker_fields() -> tuple[ResourceField, ...]:
             flags=("--memory-reservation",),
             parse=parse_memory,
             metavar="SIZE",
-            help="The memory that the kernel leaves to the container when the host runs short (b, k, m, g).",
+            help="The memory that the kernel leaves to the container when the host runs short (b, k, m, g); "
+            "-1 for none.",
             oci="linux.resources.memory.reservation",
+        ),
+        ResourceField(
+            name="memory_swappiness",
+            flags=("--memory-swappiness",),
+            parse=parse_swappiness,
+            metavar="N",
+            help="How readily the kernel swaps the container out, 0 to 100; -1 for as the host does. cgroup v1 only.",
+            oci="linux.resources.memory.swappiness",
+        ),
+        ResourceField(
+            name="oom_kill_disable",
+            flags=("--oom-kill-disable",),
+            parse=parse_flag,
+            metavar="",
+            help="Stop the container's processes when its memory is used up, in place of killing one. cgroup v1 only.",
+            oci="linux.resources.memory.disableOOMKiller",
+            kind="flag",
+        ),
+        ResourceField(
+            name="memory_min",
+            flags=("--memory-min",),
+            parse=parse_size,
+            metavar="SIZE",
+            help="The memory that the kernel never takes from the container (b, k, m, g); 0 for none. cgroup v2 only.",
+            oci="linux.resources.unified.memory.min",
+        ),
+        ResourceField(
+            name="memory_low",
+            flags=("--memory-low",),
+            parse=parse_size,
+            metavar="SIZE",
+            help="The memory that the kernel takes from the container only when nobody else has any to give "
+            "(b, k, m, g); 0 for none. cgroup v2 only.",
+            oci="linux.resources.unified.memory.low",
+        ),
+        ResourceField(
+            name="memory_high",
+            flags=("--memory-high",),
+            parse=parse_memory,
+            metavar="SIZE",
+            help="The memory above which the container is slowed down and has to give memory back, but is not killed "
+            "(b, k, m, g); -1 for no such bound. cgroup v2 only.",
+            oci="linux.resources.unified.memory.high",
+        ),
+        ResourceField(
+            name="memory_oom_group",
+            flags=("--memory-oom-group",),
+            parse=parse_flag,
+            metavar="",
+            help="When the memory is used up, kill all of the container and not one process. cgroup v2 only.",
+            oci="linux.resources.unified.memory.oom.group",
+            kind="flag",
         ),
     )
 
 
 @hookimpl
 def mydocker_probe(layout: Layout) -> Probe:
-    files = {
-        1: ("memory.limit_in_bytes", _V1_SWAP, "memory.soft_limit_in_bytes"),
-        2: ("memory.max", _V2_SWAP, "memory.low"),
-    }
     try:
         version = layout.require("memory").version
     except CgroupError as e:
         return Probe(controllers=("memory",), problem=str(e))
     offered = layout.root("memory")
+    files = (*_ANY_VERSION[version], *(name for only, name, _ in _ONLY_ON.values() if only == version))
     # The root cgroup of v2 has none of these files; that of v1 has them all.
-    there = tuple(name for name in files[version] if version == 2 or offered.has(name))
+    there = tuple(name for name in files if version == 2 or offered.has(name))
     return Probe(controllers=("memory",), version=version, files=there)
 
 
 @hookimpl
 def mydocker_validate(config: ResourceConfig, layout: Layout) -> None:
-    layout.require("memory")
+    hierarchy = layout.require_for("memory", config, *_FIELDS)
+    if hierarchy is None:
+        return
+    _require_files(config, layout, hierarchy.version)
+    _check_limits(config)
+    if "memory_low" in config and "memory_reservation" in config:
+        other = config.flag("memory_reservation")
+        raise LimitError("memory_low", f"it cannot be combined with {other}: on cgroup v2 both set memory.low")
+    if config.get("oom_kill_disable") and config.get("memory", UNLIMITED) == UNLIMITED:
+        raise LimitError("oom_kill_disable", "it needs --memory too: without a limit all of the host could stand still")
+
+
+def _require_files(config: ResourceConfig, layout: Layout, version: int) -> None:
+    """On v2 the root cgroup has none of the files: an old kernel that lacks one shows when the container's is made."""
+    for field, (only, name, nothing) in _ONLY_ON.items():
+        if config.get(field, nothing) == nothing:
+            continue
+        if only != version:
+            reason = f"{name} exists on cgroup v{only} only, and the memory controller here is on v{version}"
+            raise UnsupportedLimit(field, reason)
+        if version == 1:
+            layout.root("memory").require_for(field, name)
+    if config.get("memory_swap", UNLIMITED) != UNLIMITED and version == 1:
+        layout.root("memory").require_for("memory_swap", _V1_SWAP, why=_SWAP_MISSING)
+
+
+def _check_limits(config: ResourceConfig) -> None:
+    """What the limits mean together."""
     memory, swap, reservation = (config.get(f"memory{part}") for part in ("", "_swap", "_reservation"))
     if swap is not None and memory is None:
         raise LimitError("memory_swap", "it needs --memory too, because it is the limit of memory and swap together")
-    if swap is not None and swap != -1 and swap < memory:
+    if swap is not None and swap != UNLIMITED and memory == UNLIMITED:
+        raise LimitError("memory_swap", "it includes --memory, which has no limit; -1 takes the limit of both away")
+    if swap is not None and swap != UNLIMITED and swap < memory:
         raise LimitError(
             "memory_swap",
             f"{format_size(swap)} is less than --memory {format_size(memory)}, which it includes",
         )
-    # On v2 the root cgroup has no such file, and its absence shows when the container's is made.
-    if swap is not None and layout.version("memory") == 1 and not layout.root("memory").has(_V1_SWAP):
-        raise LimitError("memory_swap", _SWAP_MISSING)
-    if reservation is not None and memory is not None and reservation > memory:
+    if reservation is not None and memory not in (None, UNLIMITED) and reservation > memory:
         reason = f"{format_size(reservation)} is more than --memory {format_size(memory)}"
         raise LimitError("memory_reservation", reason)
 
 
 @hookimpl
 def mydocker_prepare(config: ResourceConfig, cgroup: ContainerCgroup) -> None:
+    _change(config, {}, cgroup)
+
+
+@hookimpl
+def mydocker_update(config: ResourceConfig, previous: ResourceConfig, cgroup: ContainerCgroup, pid: int) -> None:
+    """Lowers a limit only as far as the kernel can free memory: an update kills nothing, on either version."""
+    _change(config, previous, cgroup)
+
+
+def _change(config: ResourceConfig, previous: ResourceConfig | dict[str, Any], cgroup: ContainerCgroup) -> None:
+    """From ``previous`` to ``config``. What is in neither is not touched: its file may be another plugin's to write."""
     controller = cgroup.controller("memory")
-    if "memory" in config:
+    changed = {field for field in _FIELDS if config.get(field) != previous.get(field)}
+    if not changed.isdisjoint(("memory", "memory_swap")):
         set_limits = _set_limits_v1 if controller.version == 1 else _set_limits_v2
-        set_limits(controller, config["memory"], config.get("memory_swap"))
-    if "memory_reservation" in config:
-        if controller.version == 1:
-            controller.soft_limit_in_bytes = config["memory_reservation"]
-        else:
-            controller.low = config["memory_reservation"]
+        set_limits(controller, config.get("memory", UNLIMITED), config.get("memory_swap"))
+    change_others = _change_v1 if controller.version == 1 else _change_v2
+    change_others(config, changed, cgroup)
+
+
+def _total(memory: int, swap: int | None) -> int:
+    """The limit of memory and swap together: what was asked for, or Docker's default."""
+    if memory == UNLIMITED:
+        return UNLIMITED
+    return 2 * memory if swap is None else swap
 
 
 def _set_limits_v1(controller: Controller, memory: int, swap: int | None) -> None:
@@ -123,27 +261,150 @@ def _set_limits_v1(controller: Controller, memory: int, swap: int | None) -> Non
     if not controller.use_hierarchy:
         controller.use_hierarchy = True
     if not controller.has(_V1_SWAP):
-        if swap is not None:
-            raise LimitError("memory_swap", _SWAP_MISSING)
-        controller.limit_in_bytes = memory
+        if swap is not None and swap != UNLIMITED:
+            controller.require_for("memory_swap", _V1_SWAP, why=_SWAP_MISSING)
+        _lower_v1(controller, "limit_in_bytes", "memory", memory)
         return
-    total = 2 * memory if swap is None else swap
-    if memory <= controller.memsw_limit_in_bytes:
-        controller.limit_in_bytes = memory
-        controller.memsw_limit_in_bytes = total
-    else:
-        controller.memsw_limit_in_bytes = total
-        controller.limit_in_bytes = memory
+    total = _total(memory, swap)
+    writes = [("limit_in_bytes", "memory", memory), ("memsw_limit_in_bytes", "memory_swap", total)]
+    if memory == UNLIMITED or memory > controller.memsw_limit_in_bytes:
+        writes.reverse()
+    for name, field, value in writes:
+        _lower_v1(controller, name, field if swap is not None else "memory", value)
+
+
+def _lower_v1(controller: Controller, name: str, field: str, value: int) -> None:
+    """Write one limit. The kernel frees what it can, and answers EBUSY if that is not enough."""
+    try:
+        setattr(controller, name, value)
+    except CgroupError as e:
+        if e.errno != errno.EBUSY:
+            raise
+        used = controller.usage_in_bytes if name == "limit_in_bytes" else controller.memsw_usage_in_bytes
+        raise _in_use(field, used, value) from e
+
+
+def _in_use(field: str, used: int, wanted: int) -> LimitError:
+    what = "memory and swap" if field == "memory_swap" else "memory"
+    return LimitError(
+        field,
+        f"the container has {used >> 20} MiB of {what} in use, and the kernel cannot free enough of it "
+        f"for a limit of {format_size(wanted)}",
+    )
 
 
 def _set_limits_v2(controller: Controller, memory: int, swap: int | None) -> None:
-    """v2 limits swap by itself, so the order does not matter: total - memory."""
+    """v2 limits swap by itself: total - memory. What grows is set first, so that what shrinks can be moved there."""
+    writes = [_set_memory_v2]
     if controller.has(_V2_SWAP):
-        total = 2 * memory if swap is None else swap
-        controller.swap_max = None if total == -1 else total - memory
-    elif swap is not None:
-        raise LimitError("memory_swap", _SWAP_MISSING)
-    controller.max = memory
+        writes.append(_set_swap_v2)
+        total = _total(memory, swap)
+        room = None if total == UNLIMITED else total - memory
+        present = controller.swap_max
+        if room is None or (present is not None and room > present):
+            writes.reverse()
+    elif swap is not None and swap != UNLIMITED:
+        controller.require_for("memory_swap", _V2_SWAP, why=_SWAP_MISSING)
+    else:
+        room = None
+    for write in writes:
+        write(controller, memory, room)
+
+
+def _set_swap_v2(controller: Controller, memory: int, room: int | None) -> None:
+    """The kernel takes a limit below what is in swap and does not shrink that (cgroup-v2.rst): so look."""
+    if room is not None and controller.swap_current > room:
+        raise _in_use("memory_swap", controller.current + controller.swap_current, memory + room)
+    controller.swap_max = room
+
+
+def _set_memory_v2(controller: Controller, memory: int, room: int | None) -> None:
+    """A limit below what is in use makes the kernel kill (cgroup-v2.rst, "memory.max"), where v1 refuses it.
+
+    memory.high makes it free what it can and kills nobody: if that is enough, the limit is set while it still holds.
+    """
+    if memory == UNLIMITED or controller.current <= memory:
+        controller.max = None if memory == UNLIMITED else memory
+        return
+    high = controller.high
+    try:
+        for _ in range(5):  # the container may take some in the meantime
+            controller.high = memory
+            used = controller.current
+            if used <= memory:
+                controller.max = memory
+                return
+    finally:
+        controller.high = high
+    raise _in_use("memory", used, memory)
+
+
+def _change_v1(config: ResourceConfig, changed: set[str], cgroup: ContainerCgroup) -> None:
+    controller = cgroup.controller("memory")
+    if "memory_reservation" in changed:
+        controller.soft_limit_in_bytes = config.get("memory_reservation", UNLIMITED)
+    if "memory_swappiness" in changed:
+        wanted = config.get("memory_swappiness", -1)
+        controller.swappiness = controller.parent().swappiness if wanted == -1 else wanted
+    if "oom_kill_disable" in changed:
+        # The file shows several lines, so an update that fails does not write back what it held.
+        former = bool(controller.oom_control["oom_kill_disable"])
+        cgroup.on_undo(lambda: setattr(controller, "oom_control", former))
+        controller.oom_control = config.get("oom_kill_disable", False)
+
+
+def _change_v2(config: ResourceConfig, changed: set[str], cgroup: ContainerCgroup) -> None:
+    controller = cgroup.controller("memory")
+    for field, name, value in (
+        ("memory_min", "min", config.get("memory_min", 0)),
+        ("memory_low", "low", config.get("memory_low", 0)),
+        ("memory_reservation", "low", max(0, config.get("memory_reservation", 0))),
+    ):
+        if field in changed:
+            _protect(cgroup, name, value)
+    if "memory_high" in changed:
+        high = config.get("memory_high", UNLIMITED)
+        controller.high = None if high == UNLIMITED else high
+    if "memory_oom_group" in changed:
+        controller.require_for("memory_oom_group", "memory.oom.group", why="it came with Linux 4.19")
+        controller.oom_group = config.get("memory_oom_group", False)
+
+
+def _protect(cgroup: ContainerCgroup, name: str, value: int) -> None:
+    cgroup.on_undo(lambda: _protect_parents(cgroup, name))
+    setattr(cgroup.controller("memory"), name, value)
+    _protect_parents(cgroup, name)
+
+
+def _protect_parents(cgroup: ContainerCgroup, name: str, leaving: str = "") -> None:
+    """Give the parents that are ours as much protection as the cgroups in them have together, but for ``leaving``.
+
+    A cgroup is protected only as far as those above it are (cgroup-v2.rst, "memory.low"). Another run may change
+    its part in the meantime: whoever writes last looks again.
+    """
+    for parent in cgroup.parents("memory"):
+        for _ in range(100):
+            parts = [_protected(child, name) for child in parent.children() if child.path != leaving]
+            wanted = None if None in parts else sum(part or 0 for part in parts)
+            if getattr(parent, name) == wanted:
+                break
+            setattr(parent, name, wanted)
+        leaving = ""
+
+
+def _protected(cgroup: Controller, name: str) -> int | None:
+    """How much of its memory is protected, None for all. Nothing if it is being removed or has no such controller."""
+    try:
+        found: int | None = getattr(cgroup, name)
+    except CgroupError:
+        return 0
+    return found
+
+
+@hookimpl
+def mydocker_account(cgroup: ContainerCgroup) -> None:
+    if cgroup.layout.find("memory"):
+        cgroup.controller("memory")
 
 
 @hookimpl
@@ -152,27 +413,67 @@ def mydocker_apply(config: ResourceConfig, cgroup: ContainerCgroup, pid: int) ->
 
 
 @hookimpl
-def mydocker_usage(config: ResourceConfig, cgroup: ContainerCgroup) -> dict[str, Any]:
-    """``peak_bytes`` (where the kernel knows it), ``oom_kills``, and how often the limit was hit (``limit_hits``)."""
+def mydocker_remove(cgroup: ContainerCgroup) -> None:
+    """The parents no longer need to protect this container's memory."""
+    if cgroup.layout.version("memory") != 2 or not cgroup.has("memory"):
+        return
     controller = cgroup.controller("memory")
-    return _usage_v1(controller) if controller.version == 1 else _usage_v2(controller)
+    for name in ("min", "low"):
+        if getattr(controller, name) != 0:
+            _protect_parents(cgroup, name, leaving=controller.path)
+
+
+@hookimpl
+def mydocker_usage(config: ResourceConfig, cgroup: ContainerCgroup) -> dict[str, Any]:
+    """``current_bytes``, ``peak_bytes``, ``swap_bytes``, ``kinds``, ``oom_kills``, ``limit_hits``, ``pressure``.
+
+    Each where the kernel knows it.
+    """
+    if not cgroup.has("memory"):
+        return {}
+    controller = cgroup.controller("memory")
+    figures = _usage_v1(controller) if controller.version == 1 else _usage_v2(controller)
+    from mydocker.cgroups.pressure import stall_seconds
+
+    pressure = stall_seconds(cgroup, "memory")
+    if pressure is not None:
+        figures["pressure"] = pressure
+    return figures
 
 
 def _usage_v1(controller: Controller) -> dict[str, Any]:
     # Peak and hits take in what is nested; the count of kills is each cgroup's own on v1. Where the limit of both
     # together is no higher than memory's own, it is the one that is hit (and some kernels do not count that).
     everywhere = (controller, *controller.below())
-    return {
+    accounts_for_swap = controller.has(_V1_SWAP)
+    stat = controller.stat
+    kinds = {kind: stat[name] for kind, name in _KINDS.items() if name in stat}
+    if controller.has("memory.kmem.usage_in_bytes"):
+        kinds["kernel"] = controller.kmem_usage_in_bytes
+    figures = {
+        "current_bytes": controller.usage_in_bytes,
         "peak_bytes": controller.max_usage_in_bytes,
         "oom_kills": sum(cgroup.oom_control.get("oom_kill", 0) for cgroup in everywhere),
-        "limit_hits": controller.failcnt + (controller.memsw_failcnt if controller.has(_V1_SWAP) else 0),
+        "limit_hits": controller.failcnt + (controller.memsw_failcnt if accounts_for_swap else 0),
+        "kinds": kinds,
     }
+    if accounts_for_swap:
+        figures["swap_bytes"] = stat.get("total_swap", 0)
+    return figures
 
 
 def _usage_v2(controller: Controller) -> dict[str, Any]:
     # Not memory.events.local: a process that the container moved to a cgroup of its own making counts too.
     events = controller.events
-    usage = {"oom_kills": events["oom_kill"], "limit_hits": events["max"]}
+    stat = controller.stat
+    figures = {
+        "current_bytes": controller.current,
+        "oom_kills": events["oom_kill"],
+        "limit_hits": events["max"],
+        "kinds": {kind: stat[kind] for kind in _KINDS if kind in stat},
+    }
     if controller.has("memory.peak"):  # Linux 5.19
-        usage["peak_bytes"] = controller.peak
-    return usage
+        figures["peak_bytes"] = controller.peak
+    if controller.has("memory.swap.current"):
+        figures["swap_bytes"] = controller.swap_current
+    return figures

@@ -62,8 +62,7 @@ def mydocker_validate(config: ResourceConfig, layout: Layout) -> None:
 
 @hookimpl
 def mydocker_prepare(config: ResourceConfig, cgroup: ContainerCgroup) -> None:
-    limit = config.get("pids_limit", UNLIMITED)
-    cgroup.controller("pids").max = None if limit == UNLIMITED else limit
+    _set(config, cgroup)
 
 
 @hookimpl
@@ -80,7 +79,12 @@ def mydocker_apply(config: ResourceConfig, cgroup: ContainerCgroup, pid: int) ->
 @hookimpl
 def mydocker_update(config: ResourceConfig, previous: ResourceConfig, cgroup: ContainerCgroup, pid: int) -> None:
     """A limit below the tasks that there are ends none of them: it refuses new ones (cgroup-v2.rst, "PID")."""
-    mydocker_prepare(config, cgroup)
+    _set(config, cgroup)
+
+
+def _set(config: ResourceConfig, cgroup: ContainerCgroup) -> None:
+    limit = config.get("pids_limit", UNLIMITED)
+    cgroup.controller("pids").max = None if limit == UNLIMITED else limit
 
 
 @hookimpl
@@ -96,8 +100,8 @@ def mydocker_usage(config: ResourceConfig, cgroup: ContainerCgroup) -> dict[str,
 
 
 def _refused_forks(controller: Controller) -> int:
-    """``max`` of pids.events. Since Linux 6.12 that counts on v2 what this limit refused, in nested cgroups too; before,
-    and on v1, each cgroup counts what was refused to its own processes.
+    """``max`` of pids.events: since Linux 6.12 what this limit refused, on v2, in nested cgroups too. Before, and on
+    v1, each cgroup counts what was refused to its own processes.
     """
     everywhere = (controller,) if controller.has("pids.events.local") else (controller, *controller.below())
     return sum(cgroup.events["max"] for cgroup in everywhere if cgroup.has("pids.events"))
