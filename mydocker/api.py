@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from mydocker import plugins, runner
+from mydocker import config, plugins, runner
 from mydocker.errors import RunFailed, UsageError
 from mydocker.resources import ResourceConfig, parse_duration
 from mydocker.spec import Spec, Tmpfs, Volume, resolve_capabilities
@@ -51,7 +51,9 @@ def run(
     cap_add: Sequence[str] = (),
     cap_drop: Sequence[str] = (),
     privileged: bool = False,
-    **limits: Any,
+    accounting: bool = False,
+    limits: Literal["strict", "best-effort"] = "strict",
+    **fields: Any,
 ) -> Result:
     """Run ``argv`` in a container and wait for it.
 
@@ -62,7 +64,10 @@ def run(
     is raised, unless ``check``.
 
     Every other keyword is a limit, by the name of its field (``memory="100m"``, ``cpus=0.5``): a plugin declares
-    it; ``mydocker subsystems`` lists them.
+    it; ``mydocker subsystems`` lists them. A field that may be given several times takes a list. What the configuration
+    file sets (`mydocker.config`) holds unless the keyword is given. ``limits="best-effort"``: a limit that this host
+    cannot put in force is dropped with a warning and listed in ``Result.unenforced``. ``accounting``: fill
+    ``Result.usage`` even where no limit needs a cgroup; costs some cgroups.
 
     Returns a `Result`. Raises `RunFailed` with ``check=True`` if the command did not exit with 0; `LimitError` for
     a value; `UsageError` for a wrong call; `CommandNotFound` and `CommandNotExecutable`; another `MydockerError`
@@ -70,11 +75,15 @@ def run(
     """
     if isinstance(argv, (str, bytes)) or not argv:
         raise UsageError("argv is a list of the command and its arguments, as in ['ls', '-l']")
-    registry, config = None, ResourceConfig()
-    if limits:
-        registry = plugins.load()
-        given = {key: value for key, value in limits.items() if value is not None}
-        config = registry.parse(given, {key: key for key in given})  # errors name the keyword, not a flag
+    if limits not in ("strict", "best-effort"):
+        raise UsageError(f'limits: "{limits}" is not a way to treat limits: use strict or best-effort')
+    registry, resources = None, ResourceConfig()
+    configuration = config.load()
+    given = {key: value for key, value in fields.items() if value is not None}
+    if given or configuration.limits or accounting:
+        registry = plugins.load(configuration)
+        # errors name the keyword, not a flag
+        resources = registry.parse(*configuration.with_defaults(given, {key: key for key in given}))
     if capture_output:
         if stdout is not None or stderr is not None:
             raise UsageError("stdout and stderr may not be given together with capture_output")
@@ -105,6 +114,8 @@ def run(
         cgroup_parent=cgroup_parent,
         capabilities=resolve_capabilities(cap_add, cap_drop),
         privileged=privileged,
+        accounting=accounting,
+        limits=limits,
     )
     reserve_standard()
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
@@ -112,7 +123,7 @@ def run(
         streams = CapturedStreams(
             _descriptor(stdin, null, null), _descriptor(stdout, 1, null), _descriptor(stderr, 2, null), input or b""
         )
-        result = runner.run(spec, config, registry, streams)
+        result = runner.run(spec, resources, registry, streams)
     finally:
         os.close(null)
     out, err = streams.output("stdout"), streams.output("stderr")

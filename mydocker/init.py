@@ -42,6 +42,7 @@ class Plan(Value):
     ``reports``       write end of the pipe for reports.
     ``runtime``       pidfd of the runtime, readable when it has died.
     ``status``        write end of the pipe for the command's wait status, used with ``init``; or -1.
+    ``upper``         descriptor of the mount for the overlay's upper layer, or -1.
     ``entrances``     descriptors of v1 ``tasks`` files: writing ``0`` to them puts the child into its cgroup.
     """
 
@@ -56,6 +57,7 @@ class Plan(Value):
     reports: int
     runtime: int
     status: int = -1
+    upper: int = -1
     entrances: tuple[int, ...] = ()
 
 
@@ -100,7 +102,7 @@ def _prepare_and_wait(plan: Plan, step: mounts.Step) -> tuple[list[bytes], list[
     spec = plan.spec
     step.doing = "set up the process"
     signals.default_all()
-    keep = {plan.commands, plan.reports, plan.runtime, plan.status, *plan.stdio, *plan.entrances}
+    keep = {plan.commands, plan.reports, plan.runtime, plan.status, plan.upper, *plan.stdio, *plan.entrances}
     process.close_all_except(keep)
     os.setsid()
     os.umask(0)
@@ -112,7 +114,7 @@ def _prepare_and_wait(plan: Plan, step: mounts.Step) -> tuple[list[bytes], list[
     if spec.network == "none":
         step.doing = "bring the loopback device up"
         network.loopback_up()
-    root, devpts = mounts.build(spec, plan.staging, step)
+    root, devpts = mounts.build(spec, plan.staging, step, plan.upper)
     terminal = -1
     if spec.terminal:
         step.doing = "open a pseudo-terminal"

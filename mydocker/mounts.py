@@ -127,14 +127,15 @@ class CgroupView:
             os.close(place)
 
 
-def build(spec: Spec, staging: str, step: Step) -> tuple[int, int]:
+def build(spec: Spec, staging: str, step: Step, upper: int = -1) -> tuple[int, int]:
     """Assemble everything but the cgroup mounts: (descriptor of the root, descriptor of its devpts or -1).
 
+    ``upper`` is the descriptor of a mount, attached nowhere, that keeps what is written with ``spec.overlay``.
     For an own root the caller then pivots to it.
     """
     step.doing = "make the mounts private"
     mount.make_all_private()
-    root = _own_root(spec, staging, step) if spec.own_root else _directory("/")
+    root = _own_root(spec, staging, step, upper) if spec.own_root else _directory("/")
     devpts = _kernel_views(spec, root, step)
     for entry in spec.mounts:
         step.doing = f"mount {entry.source} on {entry.destination}" if isinstance(entry, Volume) else (
@@ -160,11 +161,11 @@ def _attach_at(new: int, path: str) -> None:
     os.close(target)
 
 
-def _own_root(spec: Spec, staging: str, step: Step) -> int:
+def _own_root(spec: Spec, staging: str, step: Step, upper: int) -> int:
     base = spec.rootfs or "/"
     step.doing = f"use {base} as the root"
     if spec.overlay:
-        root = _copy_on_write_root(base, staging)
+        root = _copy_on_write_root(base, staging, upper)
     else:
         root = mount.clone_tree(mount.AT_FDCWD, os.fsencode(base), follow=True)
         _attach_at(root, staging)
@@ -180,14 +181,14 @@ def _own_root(spec: Spec, staging: str, step: Step) -> int:
     return root
 
 
-def _copy_on_write_root(base: str, staging: str) -> int:
-    """An overlay whose upper layer is a tmpfs of this namespace: gone with it.
+def _copy_on_write_root(base: str, staging: str, upper: int) -> int:
+    """An overlay whose upper layer is on the mount ``upper``, or on a tmpfs of this namespace: gone with it.
 
     An overlay shows one file system only, so each mount below ``base`` gets one of its own; what cannot carry one
     is seen read-only. All are made before the first is attached: they name their layers by path, which the root
     then covers.
     """
-    layers = mount.new_filesystem(b"tmpfs", ((b"mode", b"700"),), _NOSUID_NODEV)
+    layers = upper if upper >= 0 else mount.new_filesystem(b"tmpfs", ((b"mode", b"700"),), _NOSUID_NODEV)
     lower = [_directory(base)]
     below = []
     for path in _mounts_below(base):

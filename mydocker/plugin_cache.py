@@ -1,8 +1,8 @@
 """What discovery found, kept in one file until something changes that it depends on.
 
 Discovery reads the metadata of every installed package and imports every plugin. The answer depends on the
-interpreter, on ``sys.path``, on the packages in its directories, on the code of the plugins and on
-``MYDOCKER_DISABLE_PLUGINS``; all this is compared by some dozens of ``stat(2)`` before a remembered table is used:
+interpreter, on ``sys.path``, on the packages in its directories, on the code of the plugins and on the
+`mydocker.plugins.Selection`; all this is compared by some dozens of ``stat(2)`` before a remembered table is used:
 
 - the modification time of a directory of ``sys.path`` changes when a package is installed in it or removed. A
   directory also changes for other reasons (a job's working directory does all the time): then the names,
@@ -23,14 +23,12 @@ import marshal
 import os
 import sys
 
-from mydocker.plugins import DISABLE_VARIABLE
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
-    from mydocker.plugins import Table
+    from mydocker.plugins import Selection, Table
 
     #: modification time in ns, size, inode; None if there is no such file
     Stamp = tuple[int, int, int] | None
@@ -60,16 +58,16 @@ def directory() -> str | None:
     return f"{base}/mydocker" if base else None
 
 
-def read() -> Table | None:
+def read(selection: Selection) -> Table | None:
     """The remembered table, or None if there is none that is still true."""
     try:
-        return _read()
+        return _read(selection)
     except Exception:
         # Whatever is wrong with the file, discovery knows better.
         return None
 
 
-def remember(discover: Callable[[], Table]) -> Table:
+def remember(selection: Selection, discover: Callable[[], Table]) -> Table:
     """Run ``discover`` and keep its answer for the next process. That it cannot be kept is no error."""
     looked = _now()
     before = {path: _metadata(path, ()) for path in _search_path()}
@@ -83,18 +81,18 @@ def remember(discover: Callable[[], Table]) -> Table:
         files = tuple((path, _stamp(path)) for path in _files(directories, packages))
         settled = all(stamp is None or _settled(stamp[0], looked) for _, stamp in files)
         if settled and before == {path: _metadata(path, ()) for path in before}:
-            _write(marshal.dumps((FORMAT, _environment(), directories, packages, files, table)))
+            _write(selection, marshal.dumps((FORMAT, _environment(selection), directories, packages, files, table)))
     except (OSError, ValueError):
         pass
     return table
 
 
-def _read() -> Table | None:
-    content = _content()
+def _read(selection: Selection) -> Table | None:
+    content = _content(selection)
     if content is None:
         return None
     version, environment, directories, packages, files, table = marshal.loads(content)
-    if version != FORMAT or environment != _environment():
+    if version != FORMAT or environment != _environment(selection):
         return None
     for path, changed, metadata in directories:
         if _changed(path) != changed and _metadata(path, packages) != metadata:
@@ -105,9 +103,9 @@ def _read() -> Table | None:
     return table  # type: ignore[no-any-return]
 
 
-def _content() -> bytes | None:
+def _content(selection: Selection) -> bytes | None:
     """The payload of the cache file if it is ours and whole."""
-    name = _file()
+    name = _file(selection)
     if name is None:
         return None
     fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -122,8 +120,8 @@ def _content() -> bytes | None:
     return content if data[:8] == _checksum(content) else None
 
 
-def _write(content: bytes) -> None:
-    name = _file()
+def _write(selection: Selection, content: bytes) -> None:
+    name = _file(selection)
     if name is None:
         return
     folder = os.path.dirname(name)
@@ -160,17 +158,17 @@ def _checksum(content: bytes) -> bytes:
     return (int.from_bytes(content, "little") % _PRIME).to_bytes(8, "little")
 
 
-def _file() -> str | None:
+def _file(selection: Selection) -> str | None:
     folder = directory()
     if folder is None:
         return None
-    names = "\0".join(_environment()).encode("utf-8", "surrogateescape")
+    names = "\0".join(_environment(selection)).encode("utf-8", "surrogateescape")
     return f"{folder}/plugins-{_checksum(names).hex()}"
 
 
-def _environment() -> tuple[str, ...]:
-    disabled = os.environ.get(DISABLE_VARIABLE, "")
-    return (sys.executable or "", sys.version, sys.prefix, __file__, disabled, *_search_path())
+def _environment(selection: Selection) -> tuple[str, ...]:
+    chosen = repr(selection)
+    return (sys.executable or "", sys.version, sys.prefix, __file__, chosen, *_search_path())
 
 
 def _search_path() -> list[str]:

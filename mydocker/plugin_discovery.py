@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import importlib.metadata
 import inspect
-import os
 from typing import Any
 
 import pluggy
 
-from mydocker import hookspecs
+from mydocker import hooks, hookspecs
 from mydocker.errors import ConflictError, MydockerError, PluginError
 from mydocker.plugins import DISABLE_VARIABLE, GROUP, described, error_text, resolve
 from mydocker.resources import ResourceField
@@ -21,27 +20,18 @@ from mydocker.version import __version__
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from mydocker.plugins import FieldRow, Table
+    from mydocker.plugins import FieldRow, Selection, Table
 
 _KINDS = ("value", "multiple", "flag")
 _WRAPPERS = ("wrapper", "hookwrapper")
 
 
-def discover() -> Table:
-    """Load every entry point of the group, check it, and put the answer into plain values."""
+def discover(selection: Selection) -> Table:
+    """Load every entry point of the group that is selected, check it, and put the answer into plain values."""
     manager = pluggy.PluginManager("mydocker")
     manager.add_hookspecs(hookspecs)
-    for name in os.environ.get(DISABLE_VARIABLE, "").split(","):
-        if name.strip():
-            manager.set_blocked(name.strip())
-    found = _unique(
-        [Candidate(point) for point in _entry_points() if not manager.is_blocked(point.name)]
-    )
-    # pluggy calls what was registered last first
-    for candidate in reversed(found):
-        candidate.register(manager)
-    for candidate in found:
-        candidate.declare()
+    found = _unique([Candidate(point) for point in _entry_points() if selection.has(point.name)])
+    hooks.supervised(lambda phase: _load(phase, found, manager))
     _refuse_conflicts(found)
     positions = {
         (caller.name, implementation.plugin_name): position
@@ -63,6 +53,16 @@ def discover() -> Table:
         )
         for candidate in found
     )
+
+
+def _load(phase: hooks.Phase, found: list[Candidate], manager: pluggy.PluginManager) -> None:
+    # pluggy calls what was registered last first
+    for candidate in reversed(found):
+        phase.begin(f"{candidate} was imported")
+        candidate.register(manager)
+    for candidate in found:
+        phase.begin(f"{candidate} was called in mydocker_fields")
+        candidate.declare()
 
 
 def _entry_points() -> list[importlib.metadata.EntryPoint]:

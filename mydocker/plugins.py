@@ -8,8 +8,10 @@ is a table of plain values that `mydocker.plugin_cache` keeps until a package or
 
 from __future__ import annotations
 
+import os
 import sys
 
+from mydocker import config as configuration
 from mydocker.errors import LimitError, MydockerError, PluginError, UsageError
 from mydocker.resources import ResourceConfig, ResourceField
 from mydocker.value import Value
@@ -18,6 +20,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
+
+    from mydocker.config import Config
 
     #: name, flags, "module:qualname" of the parser, metavar, help, oci, kind, complete
     FieldRow = tuple[str, tuple[str, ...], str, str, str, str, Any, str]
@@ -97,9 +101,11 @@ def described(name: str, dist: str, version: str) -> str:
 class Registry:
     """The plugins of this environment, in the order of their names."""
 
-    __slots__ = ("_fields", "_objects", "plugins")
+    __slots__ = ("_fields", "_objects", "config", "plugins")
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: Table, config: Config = configuration.NONE) -> None:
+        """``config``: the configuration file by which they were selected."""
+        self.config = config
         self.plugins: tuple[Plugin, ...] = tuple(
             Plugin(
                 name=name,
@@ -208,8 +214,10 @@ def error_text(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
 
 
-def load() -> Registry:
-    """The plugins that are installed, from the cache if it is still true.
+def load(config: Config | None = None) -> Registry:
+    """The plugins that are installed and allowed, from the cache if it is still true.
+
+    ``config``: the configuration file if the caller has read it already.
 
     Raises `PluginError` or `ConflictError` if one of them is broken, whether the run uses it or not: nobody can
     say which flags a plugin would have had that cannot be loaded. ``MYDOCKER_DISABLE_PLUGINS=name,name``
@@ -217,9 +225,28 @@ def load() -> Registry:
     """
     from mydocker import plugin_cache
 
-    table = plugin_cache.read()
+    if config is None:
+        config = configuration.load()
+    selection = Selection.of(config)
+    table = plugin_cache.read(selection)
     if table is None:
         from mydocker.plugin_discovery import discover
 
-        table = plugin_cache.remember(discover)
-    return Registry(table)
+        table = plugin_cache.remember(selection, lambda: discover(selection))
+    return Registry(table, config)
+
+
+class Selection(Value):
+    """Which of the installed plugins may be there: all that are not ``disabled``, and only the ``allowed`` ones."""
+
+    disabled: tuple[str, ...] = ()
+    allowed: tuple[str, ...] | None = None
+
+    @classmethod
+    def of(cls, config: Config) -> Selection:
+        """What the environment and the configuration file say."""
+        disabled = [name.strip() for name in os.environ.get(DISABLE_VARIABLE, "").split(",") if name.strip()]
+        return cls(disabled=(*disabled, *config.disable), allowed=config.allow)
+
+    def has(self, name: str) -> bool:
+        return name not in self.disabled and (self.allowed is None or name in self.allowed)

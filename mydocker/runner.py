@@ -1,7 +1,7 @@
 """The life of one container, told in order. The chapters are those of the design's "journey of one run".
 
-    validate → claim a name → prepare the cgroups → clone → apply the limits → hand the command over
-    → wait → report → remove
+    validate → claim a name → amend → prepare the cgroups → clone → apply the limits → hand the command over
+    → wait and watch → report → remove
 
 Each thing that exists for the container is owned by the function that made it, which removes it whatever happens.
 """
@@ -24,23 +24,30 @@ from mydocker.errors import (
     SetupError,
     UsageError,
 )
+from mydocker.limits import Limits
 from mydocker.linux import capabilities, process, signals
 from mydocker.linux.paths import read_in_root
 from mydocker.resources import ResourceConfig
-from mydocker.result import Result, Usage
+from mydocker.result import Result
 from mydocker.spec import DEFAULT_PATH, Volume
 from mydocker.user import User, resolve
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable
     from typing import Any
 
     from mydocker.cgroups.group import ContainerCgroup
     from mydocker.forwarding import Forwarder
-    from mydocker.plugins import Plugin, Registry
+    from mydocker.plugins import Registry
+    from mydocker.result import Usage
     from mydocker.spec import Spec
     from mydocker.streams import Streams
+    from mydocker.watch import Verdict, Watch
+    from mydocker.watching import Watcher
+
+    #: given a function that reads the usage, what to look at while the container runs
+    Observer = Callable[[Callable[[], Usage]], Iterable[Watch]]
 
 _NAMESPACES = process.CLONE_NEWNS | process.CLONE_NEWUTS | process.CLONE_NEWIPC | process.CLONE_NEWPID
 
@@ -51,14 +58,16 @@ def run(
     registry: Registry | None,
     streams: Streams,
     forwarder: Forwarder | None = None,
+    observer: Observer | None = None,
 ) -> Result:
     """Run the command of ``spec`` under the limits of ``config`` and wait for its end.
 
     ``registry`` may be None if ``config`` is empty. ``forwarder``: passes the runtime's signals on; without one,
-    as in a library, signals are the caller's. Raises a `MydockerError` if the command did not run.
+    as in a library, signals are the caller's. ``observer``: watches the container as plugins do. Raises a
+    `MydockerError` if the command did not run.
     """
     try:
-        return _run(spec, config, registry, streams, forwarder)
+        return _run(spec, config, registry, streams, forwarder, observer)
     except OSError as e:  # such as a process that may open no more files
         about = f": {os.fsdecode(e.filename)}" if isinstance(e.filename, (str, bytes)) else ""
         raise SetupError(f"cannot run the container: {e.strerror}{about}", e.errno or 0) from e
@@ -66,7 +75,9 @@ def run(
         streams.close()
 
 
-def run_foreground(spec: Spec, config: ResourceConfig, registry: Registry | None, *, stdin: bool) -> Result:
+def run_foreground(
+    spec: Spec, config: ResourceConfig, registry: Registry | None, *, stdin: bool, observer: Observer | None = None
+) -> Result:
     """`run` as a command line does it: attached to descriptors 0, 1 and 2, the process's signals passed on.
 
     ``stdin``: whether descriptor 0 goes to the command; else it reads an empty input. With ``spec.terminal`` the
@@ -81,10 +92,10 @@ def run_foreground(spec: Spec, config: ResourceConfig, registry: Registry | None
     null = -1
     try:
         if spec.terminal:
-            return run(spec, config, registry, streams.TerminalStreams(interactive=stdin), forwarder)
+            return run(spec, config, registry, streams.TerminalStreams(interactive=stdin), forwarder, observer)
         if not stdin:
             null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        return run(spec, config, registry, streams.Streams(0 if stdin else null, 1, 2), forwarder)
+        return run(spec, config, registry, streams.Streams(0 if stdin else null, 1, 2), forwarder, observer)
     finally:
         forwarder.close()
         if null >= 0:
@@ -92,12 +103,18 @@ def run_foreground(spec: Spec, config: ResourceConfig, registry: Registry | None
 
 
 def _run(
-    spec: Spec, config: ResourceConfig, registry: Registry | None, streams: Streams, forwarder: Forwarder | None
+    spec: Spec,
+    config: ResourceConfig,
+    registry: Registry | None,
+    streams: Streams,
+    forwarder: Forwarder | None,
+    observer: Observer | None,
 ) -> Result:
     logs.info("all command is %s", b" ".join(spec.args).decode(errors="replace"))
-    plugins = registry.owners(config) if registry is not None and config else ()
     layout = Layout.read()
-    _validate(spec, config, registry, plugins, layout)
+    _validate(spec)
+    limits = Limits(config, registry, spec, layout)
+    limits.validate()
     user = _look_up_user(spec)
     root = state.default_root()
     state.recover(root)
@@ -106,22 +123,21 @@ def _run(
         record = state.Record(
             id=claim.id,
             runtime=os.getpid(),
-            cgroup=f"{spec.cgroup_parent or 'mydocker'}/{claim.id}" if plugins else "",
+            cgroup=f"{spec.cgroup_parent or 'mydocker'}/{claim.id}",
             pidfile=os.path.abspath(spec.pidfile) if spec.pidfile else "",
             created=time.time(),
             command=os.fsdecode(b" ".join(spec.args)[:1000]),
+            limits=limits.config.texts,
         )
         claim.write(record)
-        container = _Container(spec, config, registry, plugins, claim, record, streams, forwarder)
+        container = _Container(spec, limits, claim, record, streams, forwarder, observer)
         return container.run(layout, user)
     finally:
         claim.release()
 
 
-def _validate(
-    spec: Spec, config: ResourceConfig, registry: Registry | None, plugins: Sequence[Plugin], layout: Layout
-) -> None:
-    """Everything that can be known to be wrong before anything exists."""
+def _validate(spec: Spec) -> None:
+    """Everything that can be known to be wrong before anything exists, but for the limits."""
     if os.geteuid() != 0:
         raise SetupError("mydocker needs root to make namespaces and cgroups: run it with sudo", errno.EPERM)
     if not spec.args:
@@ -133,6 +149,10 @@ def _validate(
     if spec.rootfs is not None and not os.path.isdir(spec.rootfs):
         problem = "is not a directory" if os.path.exists(spec.rootfs) else "does not exist"
         raise UsageError(f"--rootfs: {spec.rootfs} {problem}: give the directory that is to be the container's /")
+    _validate_mounts(spec)
+
+
+def _validate_mounts(spec: Spec) -> None:
     for entry in spec.mounts:
         if not entry.destination.startswith("/"):
             raise UsageError(f'"{entry.destination}" is not a place in the container: write a path that begins with /')
@@ -143,9 +163,6 @@ def _validate(
                 f"{entry.destination} does not exist, and mydocker makes nothing in the host's own root: "
                 "make it, or add --overlay"
             )
-    for plugin in registry.owners(config, "mydocker_validate") if registry is not None and plugins else ():
-        assert registry is not None
-        registry.call(plugin, "mydocker_validate", config=config, layout=layout)
 
 
 def _look_up_user(spec: Spec) -> User:
@@ -231,63 +248,65 @@ class _Child:
                     os.close(fd)
 
 
+class _Ending:
+    """Why the runtime ended the container, if it did, and what the watches had to say."""
+
+    def __init__(self) -> None:
+        self.timed_out = False
+        self.stopped = ""
+        self.notes: list[str] = []
+
+
 class _Container:
     """One run, from its claimed name on."""
 
     def __init__(
         self,
         spec: Spec,
-        config: ResourceConfig,
-        registry: Registry | None,
-        plugins: Sequence[Plugin],
+        limits: Limits,
         claim: state.Claim,
         record: state.Record,
         streams: Streams,
         forwarder: Forwarder | None,
+        observer: Observer | None,
     ) -> None:
         self._spec = spec
-        self._config = config
-        self._registry = registry
-        self._plugins = plugins
+        self._limits = limits
         self._claim = claim
         self._record = record
         self._streams = streams
         self._forwarder = forwarder
+        self._observer = observer
+        self._ending = _Ending()
 
     def run(self, layout: Layout, user: User) -> Result:
-        if not self._plugins:
-            return self._run_child(layout, user, None)
+        if not self._limits.plugins:
+            try:
+                return self._run_child(layout, user, None)
+            finally:
+                self._remove_made_meanwhile(layout)
         from mydocker.cgroups.group import ContainerCgroup
 
         cgroup = ContainerCgroup(layout, self._record.cgroup)
-        prepared: list[Plugin] = []
         self._claim.unfinished = True
         try:
-            for plugin in self._in_order_of("mydocker_prepare"):
-                prepared.append(plugin)
-                self._call(plugin, "mydocker_prepare", cgroup, config=self._config)
+            self._spec = self._limits.prepare(cgroup)
+            _validate_mounts(self._spec)
             return self._run_child(layout, user, cgroup)
         finally:
-            self._undo(prepared, cgroup)
+            if self._claim.changed():
+                cgroup.adopt()  # an update may have made more of it
+            self._limits.undo()
+            self._claim.unfinished = False
 
-    def _call(self, plugin: Plugin, hook: str, cgroup: ContainerCgroup, **arguments: Any) -> Any:
-        assert self._registry is not None
-        return self._registry.call(plugin, hook, cgroup=cgroup.for_plugin(plugin.name), **arguments)
+    def _remove_made_meanwhile(self, layout: Layout) -> None:
+        """An update gives limits, and so a cgroup, to a container that was started without."""
+        if self._claim.changed():
+            from mydocker.cgroups.group import remove_stale
 
-    def _in_order_of(self, hook: str) -> Sequence[Plugin]:
-        return self._registry.owners(self._config, hook) if self._registry is not None and self._plugins else ()
-
-    def _undo(self, prepared: list[Plugin], cgroup: ContainerCgroup) -> None:
-        failed: MydockerError | None = None
-        for plugin in reversed(prepared):
-            try:
-                self._call(plugin, "mydocker_remove", cgroup)
-            except MydockerError as e:
-                failed = failed or e
-        cgroup.remove()
-        self._claim.unfinished = False
-        if failed is not None:
-            raise failed
+            self._claim.unfinished = True
+            remove_stale(layout, self._record.cgroup)
+            self._claim.unfinished = False
 
     def _run_child(self, layout: Layout, user: User, cgroup: ContainerCgroup | None) -> Result:
         spec = self._spec
@@ -303,18 +322,24 @@ class _Container:
             self._note_pid(child)
             if cgroup is not None:
                 cgroup.entered(child.pid)
-            for plugin in self._in_order_of("mydocker_apply"):
-                assert cgroup is not None
-                self._call(plugin, "mydocker_apply", cgroup, config=self._config, pid=child.pid)
+                self._limits.apply(child.pid)
+                cgroup.runs(child.pid)
             poll = select.poll()
             self._streams.started(process.pidfd_getfd(child.pidfd, terminal) if terminal >= 0 else -1, poll)
+            watcher = self._watcher(child)
             started = time.monotonic()
-            self._hand_over(child, frame)
-            timed_out = self._wait(child, poll, started)
+            try:
+                self._hand_over(child, frame)
+                if watcher is not None:
+                    watcher.start()
+                self._wait(child, poll, started, watcher)
+            finally:
+                if watcher is not None:
+                    watcher.stop()
             status, usage = child.reap()
             wall = time.monotonic() - started
             self._streams.finish()
-            return self._result(child, status, usage, wall, cgroup, timed_out=timed_out)
+            return self._result(child, status, usage, wall)
         finally:
             child.close()
             if self._record.pidfile:
@@ -349,6 +374,7 @@ class _Container:
                 user=user,
                 capabilities=wanted,
                 cwd=cwd,
+                upper=self._limits.upper,
                 stdio=self._streams.for_child(),
                 commands=commands,
                 reports=reports,
@@ -408,35 +434,88 @@ class _Container:
         if logs.enabled("info"):
             _log_path(child.pid)
 
-    def _wait(self, child: _Child, poll: select.poll, started: float) -> bool:
-        """Serve streams and signals until the container has ended; whether its deadline did it."""
+    def _watcher(self, child: _Child) -> Watcher | None:
+        """What looks after the running container for the plugins and the observer, if any does."""
+        watches = self._limits.watches(child.pid) if self._limits.plugins else []
+        if self._observer is not None:
+            watches += [("the observer", watch) for watch in self._observer(self._limits.usage)]
+        if not watches:
+            return None
+        from mydocker.hooks import timeout
+        from mydocker.watching import Watcher
+
+        return Watcher(watches, timeout())
+
+    def _wait(self, child: _Child, poll: select.poll, started: float, watcher: Watcher | None) -> None:
+        """Serve streams, signals and watches until the container has ended; `_ending` says what did it."""
         forwarder = self._forwarder
         poll.register(child.pidfd, select.POLLIN)
         if forwarder is not None:
             poll.register(forwarder.fd, select.POLLIN)
+        if watcher is not None:
+            poll.register(watcher.fd, select.POLLIN)
         deadline = None if self._spec.timeout is None else started + self._spec.timeout
-        timed_out = False
         while True:
+            now = time.monotonic()
             limits = [at for at in (deadline, forwarder.kill_at if forwarder else None) if at is not None]
-            remaining = min(limits) - time.monotonic() if limits else None
+            remaining = min(limits) - now if limits else None
             if remaining is not None and remaining <= 0:
-                timed_out = deadline is not None and time.monotonic() >= deadline
-                child.kill()
+                self._ending.timed_out = deadline is not None and now >= deadline
+                self._kill(child)
                 deadline = None
                 if forwarder is not None:
                     forwarder.kill_at = None
                 continue
+            if watcher is not None:
+                overdue = watcher.overdue()
+                if overdue is not None:
+                    self._act(overdue, child)
+                remaining = watcher.patience if remaining is None else min(remaining, watcher.patience)
             for fd, _ in poll.poll(None if remaining is None else remaining * 1000 + 1):
                 if fd == child.pidfd:
-                    return timed_out
+                    return
                 if forwarder is not None and fd == forwarder.fd:
                     forwarder.forward(child.pid, child.pidfd, self._streams, reaper=self._spec.init)
+                elif watcher is not None and fd == watcher.fd:
+                    for verdict in watcher.take():
+                        self._act(verdict, child)
                 else:
                     self._streams.serve(fd, poll)
 
-    def _result(
-        self, child: _Child, status: int, used: Any, wall: float, cgroup: ContainerCgroup | None, *, timed_out: bool
-    ) -> Result:
+    def _act(self, verdict: Verdict, child: _Child) -> None:
+        """Do what a plugin that watches the container has decided."""
+        if self._ending.stopped:
+            return
+        if verdict.text:
+            logs.warning("%s", verdict.text)
+            self._ending.notes.append(verdict.text)
+        if verdict.action == "stop":
+            self._ending.stopped = verdict.reason or "stopped"
+            self._kill(child)
+        elif verdict.action != "note":
+            self._freeze(verdict, child)
+
+    def _freeze(self, verdict: Verdict, child: _Child) -> None:
+        """Freeze or thaw all processes of the container. One that cannot be frozen is stopped: a limit fails closed."""
+        from mydocker.cgroups import freezing
+
+        assert self._limits.cgroup is not None
+        try:
+            (freezing.freeze if verdict.action == "freeze" else freezing.thaw)(self._limits.cgroup)
+        except MydockerError as e:
+            self._ending.notes.append(str(e))
+            self._ending.stopped = "plugin-error"
+            self._kill(child)
+
+    def _kill(self, child: _Child) -> None:
+        """Kill the container. On v1 what is frozen dies when it is thawed."""
+        child.kill()
+        if self._limits.cgroup is not None and self._limits.cgroup.frozen:
+            from mydocker.cgroups import freezing
+
+            freezing.thaw(self._limits.cgroup)
+
+    def _result(self, child: _Child, status: int, used: Any, wall: float) -> Result:
         if self._spec.init:
             status = _reported_status(child.status, status)
         code = os.waitstatus_to_exitcode(status)
@@ -444,9 +523,13 @@ class _Container:
         if code < 0:
             signal = (self._forwarder.ended_by if self._forwarder else None) or -code
             code = 128 + signal
-        usage = self._usage(used, cgroup)
+        if self._claim.changed():
+            self._limits.reload(self._claim.limits())
+        usage = self._limits.usage(used.ru_utime, used.ru_stime)
         reason = "exited" if signal is None else "signaled"
-        if timed_out and signal == signals.SIGKILL:
+        if self._ending.stopped and signal == signals.SIGKILL:
+            reason = self._ending.stopped
+        elif self._ending.timed_out and signal == signals.SIGKILL:
             reason = "timeout"
         elif usage.oom_kills and code == 128 + signals.SIGKILL:
             reason = "oom"
@@ -457,30 +540,10 @@ class _Container:
             signal=signal,
             reason=reason,
             wall_seconds=wall,
-            limits=self._config.asdict(),
+            limits=self._limits.config.asdict(),
+            unenforced=self._limits.unenforced,
+            notes=tuple(self._ending.notes),
             usage=usage,
-        )
-
-    def _usage(self, used: Any, cgroup: ContainerCgroup | None) -> Usage:
-        figures: dict[str, Any] = {}
-        peaks, kills = [], 0
-        for plugin in self._plugins:
-            assert cgroup is not None
-            try:
-                found = dict(self._call(plugin, "mydocker_usage", cgroup, config=self._config) or {})
-            except (MydockerError, TypeError, ValueError) as e:
-                logs.warning("%s", e)
-                found = {"error": str(e)}
-            figures[plugin.name] = found
-            if isinstance(found.get("peak_bytes"), int):
-                peaks.append(found["peak_bytes"])
-            kills += found.get("oom_kills") or 0
-        return Usage(
-            cpu_user=used.ru_utime,
-            cpu_system=used.ru_stime,
-            memory_peak=max(peaks) if peaks else None,
-            oom_kills=kills,
-            plugins=figures,
         )
 
 

@@ -95,6 +95,8 @@ class Spec(Value):
     ``pidfile``       where to write the PID of the container's first process, as the host sees it, while it runs.
     ``cgroup_parent`` cgroup, from the mount point of each hierarchy, below which the container's is made.
     ``capabilities``  names, as in capabilities(7): the bounding, permitted and effective set.
+    ``accounting``    make the cgroups that the figures of `mydocker.Usage` need, even without a limit.
+    ``limits``        ``strict``: a limit that this host cannot put in force is an error. ``best-effort``: a warning.
     ``privileged``    all capabilities, nothing masked, no_new_privs off.
     """
 
@@ -117,6 +119,8 @@ class Spec(Value):
     pidfile: str | None = None
     cgroup_parent: str | None = None
     capabilities: tuple[str, ...] = DEFAULT_CAPABILITIES
+    accounting: bool = False
+    limits: Literal["strict", "best-effort"] = "strict"
     privileged: bool = False
 
     @property

@@ -24,6 +24,12 @@ APPLETS = (
 ).split()
 
 
+@pytest.fixture(autouse=True)
+def no_configuration_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What this host's configuration sets for every run is not what the tests are about."""
+    monkeypatch.setenv("MYDOCKER_CONFIG", "")
+
+
 @pytest.fixture
 def layout() -> Layout:
     """The cgroup hierarchies of this host."""

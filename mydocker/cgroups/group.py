@@ -272,6 +272,27 @@ class ContainerCgroup:
             if hierarchy.version == 1 and inside.issuperset(hierarchy.controllers):
                 self._made.attached.add((mountpoint, pid))
 
+    def runs(self, pid: int) -> None:
+        """From now on the container runs: `controller` makes what is missing for ``pid`` and its descendants too."""
+        self._made.running = pid
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the container is frozen, as far as its cgroup can tell."""
+        for hierarchy, directory in self._made.directories.values():
+            if hierarchy.version == 2:
+                name, thawed = "cgroup.freeze", "0"
+            elif "freezer" in hierarchy.controllers:
+                name, thawed = "freezer.state", "THAWED"
+            else:
+                continue
+            try:
+                if files.read(f"{directory}/{name}") != thawed:
+                    return True
+            except CgroupError:
+                continue  # removed meanwhile, or a kernel before 5.2
+        return False
+
     @property
     def exists(self) -> bool:
         """Whether anything was made."""

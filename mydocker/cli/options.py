@@ -263,6 +263,15 @@ OPTIONS = (
         help="Write how the run ended to FILE, as JSON.",
     ),
     Option(
+        name="limits",
+        flags=("--limits",),
+        kind="value",
+        section=LIFE,
+        metavar="strict|best-effort",
+        complete="strict best-effort",
+        help="best-effort: a limit that this host cannot put in force is a warning instead of an error.",
+    ),
+    Option(
         name="cgroup_parent",
         flags=("--cgroup-parent",),
         kind="value",

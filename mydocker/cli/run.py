@@ -58,7 +58,7 @@ def configure_logs(options: Mapping[str, Any]) -> None:
 
 def _run(parsed: Parsed, registry: Registry) -> Result:
     spec = to_spec(parsed)
-    config = registry.parse(parsed.limits, parsed.flags)
+    config = registry.parse(*registry.config.with_defaults(parsed.limits, parsed.flags))
     if spec.terminal and not os.isatty(0):
         raise UsageError("the input device is not a TTY")
     from mydocker.runner import run_foreground
@@ -93,7 +93,17 @@ def to_spec(parsed: Parsed) -> Spec:
         cgroup_parent=_cgroup_parent(options.get("cgroup_parent")),
         capabilities=resolve_capabilities(options.get("cap_add", ()), options.get("cap_drop", ())),
         privileged="privileged" in options,
+        accounting="result" in options,
+        limits=_policy(options.get("limits", "strict")),
     )
+
+
+def _policy(text: str) -> Literal["strict", "best-effort"]:
+    if text == "strict":
+        return "strict"
+    if text == "best-effort":
+        return "best-effort"
+    raise UsageError(f'--limits: "{text}" is not a way to treat limits: use strict or best-effort')
 
 
 def _duration(flag: str, text: str) -> float:

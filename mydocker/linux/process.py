@@ -51,6 +51,7 @@ _pidfd_send_signal = system_call(424, c_int, c_int, c_void_p, c_uint)
 _keyctl = system_call(architecture_number(250, 219), c_int, c_long)
 _prctl = function("prctl", c_int, c_ulong, c_ulong, c_ulong, c_ulong)
 _unshare = function("unshare", c_int)
+_setns = function("setns", c_int, c_int)
 _sethostname = function("sethostname", c_char_p, c_size_t)
 
 _filters = _thread.allocate_lock()
@@ -90,6 +91,11 @@ def fork() -> int:
 def single_threaded() -> bool:
     """Whether this process has one thread only, threads that Python does not know of included."""
     return len(os.listdir("/proc/self/task")) == 1
+
+
+def setns(fd: int, kind: int) -> None:
+    """Move the calling thread into the namespace of ``kind`` that ``fd`` is of (setns(2))."""
+    _setns(fd, kind)
 
 
 def unshare(flags: int) -> None:

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from mydocker.config import NONE
 from mydocker.errors import CgroupError, ConflictError, LimitError, PluginError, UsageError
 from mydocker.plugin_discovery import discover
-from mydocker.plugins import NamedFunction, Plugin, Registry
+from mydocker.plugins import NamedFunction, Plugin, Registry, Selection
 from mydocker.resources import ResourceConfig, parse_integer
 
 HEAD = """
@@ -29,13 +30,18 @@ def source(name: str, rest: str = "") -> str:
     return f"NAME = {name!r}\n{HEAD}\n{rest}"
 
 
+def discovered() -> Any:
+    """What discovery finds, with what the environment turns off."""
+    return discover(Selection.of(NONE))
+
+
 def plugin(registry: Registry, name: str) -> Plugin:
     return next(p for p in registry.plugins if p.name == name)
 
 
 def test_a_plugin_is_found_with_its_package_version_and_fields(site: Any) -> None:
     site.add("nofile", source("nofile"), version="3.2")
-    found = plugin(Registry(discover()), "nofile")
+    found = plugin(Registry(discovered()), "nofile")
     assert (found.dist, found.version, found.target) == ("nofile-dist", "3.2", "nofile_module")
     assert str(found) == "plugin nofile (nofile-dist 3.2)"
     assert [field.flags for field in found.fields] == [("--nofile",)]
@@ -43,7 +49,7 @@ def test_a_plugin_is_found_with_its_package_version_and_fields(site: Any) -> Non
 
 def test_a_field_and_its_owner_are_found_by_name(site: Any) -> None:
     site.add("nofile", source("nofile"))
-    registry = Registry(discover())
+    registry = Registry(discovered())
     field, owner = registry.field("nofile")
     assert (field.metavar, owner.name) == ("N", "nofile")
     with pytest.raises(UsageError, match=r"no limit named nothing.*nofile"):
@@ -52,7 +58,7 @@ def test_a_field_and_its_owner_are_found_by_name(site: Any) -> None:
 
 def test_the_module_of_a_plugin_is_imported_only_when_it_is_called(site: Any) -> None:
     site.add("nofile", source("nofile", "@hookimpl\ndef mydocker_usage():\n    return {'calls': 1}"))
-    table = discover()
+    table = discovered()
     del sys.modules["nofile_module"]
     registry = Registry(table)
     config = registry.parse({"nofile": "7"})
@@ -65,7 +71,7 @@ def test_the_module_of_a_plugin_is_imported_only_when_it_is_called(site: Any) ->
 def test_only_owners_of_a_set_field_are_owners(site: Any) -> None:
     for name in ("ccc", "aaa", "bbb"):
         site.add(name, source(name))
-    registry = Registry(discover())
+    registry = Registry(discovered())
     assert [p.name for p in registry.owners(registry.parse({"ccc": 1, "aaa": 2}))] == ["aaa", "ccc"]
     assert registry.owners(ResourceConfig()) == ()
     with pytest.raises(UsageError, match="no limit named nothing"):
@@ -76,7 +82,7 @@ def test_pluggys_order_is_the_order_of_the_calls(site: Any) -> None:
     for name, mark in (("aaa", "(trylast=True)"), ("bbb", ""), ("ccc", ""), ("ddd", "(tryfirst=True)")):
         site.add(name, source(name, f"@hookimpl{mark}\ndef mydocker_apply(pid):\n    pass"))
     site.add("eee", source("eee"))
-    registry = Registry(discover())
+    registry = Registry(discovered())
     config = registry.parse(dict.fromkeys(("aaa", "bbb", "ccc", "ddd", "eee"), 1))
     assert [p.name for p in registry.owners(config, "mydocker_apply")] == ["ddd", "bbb", "ccc", "aaa", "eee"]
     assert [p.name for p in registry.owners(config)] == ["aaa", "bbb", "ccc", "ddd", "eee"]
@@ -85,7 +91,7 @@ def test_pluggys_order_is_the_order_of_the_calls(site: Any) -> None:
 def test_a_hook_gets_the_parameters_that_it_takes(site: Any) -> None:
     body = "@hookimpl\ndef mydocker_apply(pid, config=None):\n    SEEN.append((pid, config))\nSEEN = []"
     site.add("nofile", source("nofile", body))
-    registry = Registry(discover())
+    registry = Registry(discovered())
     config = registry.parse({"nofile": 5})
     found = registry.owners(config)[0]
     assert registry.call(found, "mydocker_apply", config=config, cgroup=None, pid=42) is None
@@ -108,7 +114,7 @@ class namespace:
 """
     head = HEAD.replace("@hookimpl\ndef mydocker_fields", "def other")
     site.add("thing", head + body, target="thing_module:namespace.limits")
-    registry = Registry(discover())
+    registry = Registry(discovered())
     config = registry.parse({"thing": 3})
     assert registry.call(registry.owners(config)[0], "mydocker_usage", config=config) == {"thing": 3}
 
@@ -116,7 +122,7 @@ class namespace:
 @pytest.mark.parametrize("raised", ["TypeError('of two\\nlines')", "SystemExit('of two lines')"])
 def test_what_a_hook_raises_becomes_a_plugin_error_that_names_it(site: Any, raised: str) -> None:
     site.add("nofile", source("nofile", f"@hookimpl\ndef mydocker_apply(pid):\n    raise {raised}"))
-    registry = Registry(discover())
+    registry = Registry(discovered())
     with pytest.raises(PluginError) as caught:
         registry.call(plugin(registry, "nofile"), "mydocker_apply", pid=1)
     kind = raised.partition("(")[0]
@@ -126,7 +132,7 @@ def test_what_a_hook_raises_becomes_a_plugin_error_that_names_it(site: Any, rais
 def test_a_limit_error_of_a_plugin_names_the_flag_as_it_was_typed(site: Any) -> None:
     body = "@hookimpl\ndef mydocker_validate(config):\n    raise LimitError('nofile', 'too many')"
     site.add("nofile", source("nofile", body))
-    registry = Registry(discover())
+    registry = Registry(discovered())
     config = registry.parse({"nofile": 5}, {"nofile": "-files"})
     with pytest.raises(LimitError, match=r"^-files: too many$"):
         registry.call(plugin(registry, "nofile"), "mydocker_validate", config=config)
@@ -134,7 +140,7 @@ def test_a_limit_error_of_a_plugin_names_the_flag_as_it_was_typed(site: Any) -> 
 
 def test_other_errors_of_mydocker_pass_through(site: Any) -> None:
     site.add("nofile", source("nofile", "@hookimpl\ndef mydocker_prepare():\n    raise CgroupError('no such group')"))
-    registry = Registry(discover())
+    registry = Registry(discovered())
     with pytest.raises(CgroupError, match=r"^no such group$"):
         registry.call(plugin(registry, "nofile"), "mydocker_prepare")
 
@@ -142,7 +148,7 @@ def test_other_errors_of_mydocker_pass_through(site: Any) -> None:
 def test_values_are_parsed_from_text_and_from_python(site: Any) -> None:
     site.add("aaa", source("aaa"))
     site.add("bbb", source("bbb"))
-    registry = Registry(discover())
+    registry = Registry(discovered())
     config = registry.parse({"aaa": "5", "bbb": None}, {"aaa": "--aaa"})
     assert config.asdict() == {"aaa": 5}
     assert registry.parse({"aaa": 6})["aaa"] == 6
@@ -158,7 +164,7 @@ def test_a_parser_that_fails_otherwise_is_the_plugins_fault(site: Any) -> None:
     fields = "@hookimpl\ndef mydocker_fields():\n    return [field('nofile', parse=parse)]"
     site.add("nofile", HEAD.replace("@hookimpl", "") + f"def parse(text):\n    raise KeyError(text)\n{fields}")
     with pytest.raises(PluginError, match=r"\(nofile-dist 1.0\) failed in the parser of nofile: KeyError"):
-        Registry(discover()).parse({"nofile": 1})
+        Registry(discovered()).parse({"nofile": 1})
 
 
 @pytest.mark.parametrize(
@@ -190,7 +196,7 @@ def test_a_parser_that_fails_otherwise_is_the_plugins_fault(site: Any) -> None:
 def test_a_broken_plugin_is_an_error_that_names_it_and_the_way_out(site: Any, rest: str, words: str) -> None:
     site.add("nofile", source("nofile", rest), version="0.9")
     with pytest.raises(PluginError) as caught:
-        discover()
+        discovered()
     text = str(caught.value)
     assert text.startswith("plugin nofile (nofile-dist 0.9) ")
     assert words in text
@@ -201,9 +207,9 @@ def test_a_plugin_that_is_turned_off_is_not_imported(site: Any, monkeypatch: pyt
     site.add("broken", "raise RuntimeError")
     site.add("nofile", source("nofile"))
     monkeypatch.setenv("MYDOCKER_DISABLE_PLUGINS", "broken, nofile")
-    assert not {"broken", "nofile"} & {p.name for p in Registry(discover()).plugins}
+    assert not {"broken", "nofile"} & {p.name for p in Registry(discovered()).plugins}
     monkeypatch.setenv("MYDOCKER_DISABLE_PLUGINS", "broken")
-    assert plugin(Registry(discover()), "nofile")
+    assert plugin(Registry(discovered()), "nofile")
 
 
 @pytest.mark.parametrize(
@@ -219,7 +225,7 @@ def test_two_plugins_that_claim_the_same_conflict(
     site.add_simple("one", field=first[0], flags=first[1], version="1.5")
     site.add_simple("two", field=second[0], flags=second[1], version="2.5")
     with pytest.raises(ConflictError) as caught:
-        discover()
+        discovered()
     assert str(caught.value).startswith(f"plugin one (one-dist 1.5) and plugin two (two-dist 2.5) {words}")
     assert "MYDOCKER_DISABLE_PLUGINS=one or MYDOCKER_DISABLE_PLUGINS=two" in str(caught.value)
 
@@ -231,7 +237,7 @@ def test_two_plugins_of_one_name_conflict(site: Any) -> None:
     (second / "METADATA").write_text("Metadata-Version: 2.1\nName: two\nVersion: 1\n")
     (second / "entry_points.txt").write_text("[mydocker.subsystems]\none = one_module\n")
     with pytest.raises(ConflictError, match=r"one \(one-dist 1.0\) and plugin one \(two 1\) have the same name"):
-        discover()
+        discovered()
 
 
 @pytest.mark.parametrize(
@@ -241,7 +247,7 @@ def test_two_plugins_of_one_name_conflict(site: Any) -> None:
 def test_what_the_core_has_no_plugin_may_take(site: Any, field: str, flags: str) -> None:
     site.add_simple("mine", field=field, flags=flags)
     with pytest.raises(ConflictError, match=r"plugin mine \(mine-dist 1.0\) .* which mydocker itself has"):
-        discover()
+        discovered()
 
 
 def test_a_package_that_is_found_twice_counts_once(site: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,7 +256,7 @@ def test_a_package_that_is_found_twice_counts_once(site: Any, tmp_path: Any, mon
     monkeypatch.syspath_prepend(str(site.path.parent / "second"))
     (site.path.parent / "second").mkdir()
     type(site)(site.path.parent / "second").add_simple("nofile", version="2.0")
-    assert plugin(Registry(discover()), "nofile").version == "2.0"
+    assert plugin(Registry(discovered()), "nofile").version == "2.0"
 
 
 def test_a_parser_is_looked_up_by_its_name_when_it_is_called() -> None:

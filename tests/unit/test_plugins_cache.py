@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from mydocker import plugin_cache
+from mydocker.config import NONE
 from mydocker.plugin_discovery import discover
+from mydocker.plugins import Selection
 
 LONG_AGO = 1_000_000_000
 
@@ -31,13 +33,18 @@ def age(folder: Path) -> None:
         os.utime(path, (LONG_AGO, LONG_AGO))
 
 
+def selection() -> Selection:
+    """What the environment turns off."""
+    return Selection.of(NONE)
+
+
 def remember() -> Any:
-    return plugin_cache.remember(discover)
+    return plugin_cache.remember(selection(), lambda: discover(selection()))
 
 
 def cached() -> dict[str, str]:
     """Plugin to version of what the cache holds; empty if it is not believed."""
-    return {row[0]: row[2] for row in plugin_cache.read() or ()}
+    return {row[0]: row[2] for row in plugin_cache.read(selection()) or ()}
 
 
 def cache_file() -> Path:
@@ -46,7 +53,7 @@ def cache_file() -> Path:
 
 
 def test_what_was_discovered_is_remembered(filled: Any) -> None:
-    assert plugin_cache.read() == discover()
+    assert plugin_cache.read(selection()) == discover(selection())
 
 
 def test_a_package_that_is_installed_is_seen(filled: Any) -> None:
@@ -109,7 +116,7 @@ def test_a_disabled_plugin_is_another_answer(filled: Any, monkeypatch: pytest.Mo
     monkeypatch.setenv("MYDOCKER_DISABLE_PLUGINS", "nofile")
     assert cached() == {}
     remember()
-    assert plugin_cache.read() is not None
+    assert plugin_cache.read(selection()) is not None
     assert "nofile" not in cached()
     monkeypatch.delenv("MYDOCKER_DISABLE_PLUGINS")
     assert "nofile" in cached()

@@ -12,6 +12,12 @@ import mydocker
 from mydocker import errors
 
 NAMES = {
+    "Amendment",
+    "Tmpfs",
+    "UnsupportedLimit",
+    "Verdict",
+    "Volume",
+    "Watch",
     "CgroupError",
     "CommandNotExecutable",
     "CommandNotFound",
@@ -61,7 +67,7 @@ def test_every_error_is_public_and_in_the_one_tree() -> None:
 
 
 def test_exit_codes_are_those_of_docker() -> None:
-    codes = {name: getattr(mydocker, name).exit_code for name in NAMES if name.endswith("Error")}
+    codes = {name: getattr(mydocker, name).exit_code for name in NAMES if name.endswith(("Error", "Limit"))}
     assert set(codes.values()) == {125}
     assert mydocker.CommandNotExecutable.exit_code == 126
     assert mydocker.CommandNotFound.exit_code == 127

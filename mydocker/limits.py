@@ -1,0 +1,288 @@
+"""The limits of one container, from the first look at the values to the last undo: every call of a plugin's hook.
+
+The runner tells when; which plugins take part, in which order, what they may not both claim and what follows when
+one fails is decided here.
+"""
+
+from __future__ import annotations
+
+import os
+
+from mydocker import hooks, logs
+from mydocker.errors import ConflictError, MydockerError, PluginError, UnsupportedLimit
+from mydocker.linux import process
+from mydocker.resources import ResourceConfig
+from mydocker.result import Usage
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+    from mydocker.amendment import Amendment
+    from mydocker.cgroups.group import ContainerCgroup
+    from mydocker.cgroups.layout import Layout
+    from mydocker.plugins import Plugin, Registry
+    from mydocker.spec import Spec
+    from mydocker.watch import Watch
+
+
+class Limits:
+    """What was asked for, the plugins that put it in force, and what of it cannot be."""
+
+    def __init__(self, config: ResourceConfig, registry: Registry | None, spec: Spec, layout: Layout) -> None:
+        """``registry`` may be None if ``config`` is empty and no figures were asked for."""
+        self.config = config
+        #: with best-effort limits: field to the reason why it is not in force
+        self.unenforced: dict[str, str] = {}
+        #: descriptor of the mount for the overlay's upper layer, or -1
+        self.upper = -1
+        self._registry = registry
+        self._spec = spec
+        self._layout = layout
+        self.cgroup: ContainerCgroup | None = None
+        self._network: list[tuple[Plugin, Callable[[int], None]]] = []
+        self._to_undo: list[Plugin] = []
+
+    @property
+    def plugins(self) -> tuple[Plugin, ...]:
+        """Those that own a field which is set, and those that were asked for figures."""
+        return self._owners() + self._accounting()
+
+    def _owners(self, hook: str = "") -> tuple[Plugin, ...]:
+        """The owners of what is set; with ``hook`` those that implement it, in its order."""
+        if self._registry is None or not self.config:
+            return ()
+        owners = self._registry.owners(self.config, hook)
+        return tuple(plugin for plugin in owners if hook in plugin.hooks) if hook else owners
+
+    def _accounting(self) -> tuple[Plugin, ...]:
+        if self._registry is None or not self._spec.accounting:
+            return ()
+        owners = self._owners()
+        return tuple(
+            plugin for plugin in self._registry.plugins if "mydocker_account" in plugin.hooks and plugin not in owners
+        )
+
+    def validate(self) -> None:
+        """All plugins, before anything exists."""
+        if self._owners("mydocker_validate"):
+            hooks.supervised(self._validate_each)
+
+    def _validate_each(self, phase: hooks.Phase) -> None:
+        assert self._registry is not None
+        for plugin in self._owners("mydocker_validate"):
+            self._attempt(phase, plugin, "mydocker_validate", layout=self._layout)
+
+    def _attempt(self, phase: hooks.Phase, plugin: Plugin, hook: str, **arguments: Any) -> None:
+        """Call the hook; with best-effort limits again and again, each time without what this host lacks."""
+        while any(field.name in self.config for field in plugin.fields):
+            try:
+                self._call(phase, plugin, hook, config=self.config, **arguments)
+                return
+            except UnsupportedLimit as error:
+                if self._spec.limits != "best-effort" or error.field not in self.config:
+                    raise
+                logs.warning("%s; the command runs without this limit", error)
+                self.unenforced[error.field] = error.reason
+                self.config = self.config.without(error.field)
+
+    def _call(self, phase: hooks.Phase, plugin: Plugin, hook: str, **arguments: Any) -> Any:
+        """The one place from which a hook is called."""
+        assert self._registry is not None
+        view = self.cgroup.for_plugin(plugin.name) if self.cgroup is not None else None
+        phase.begin(f"{plugin} was called in {hook}", view.abandon if view is not None else None)
+        return self._registry.call(plugin, hook, cgroup=view, **arguments)
+
+    def prepare(self, cgroup: ContainerCgroup) -> Spec:
+        """Let the plugins amend the container, make its cgroup and write the limits; the Spec as it is then.
+
+        `undo` is owed from now on, also if this raises.
+        """
+        self.cgroup = cgroup
+        hooks.supervised(self._prepare_each)
+        return self._spec
+
+    def _prepare_each(self, phase: hooks.Phase) -> None:
+        claims = _Claims(self._spec)
+        for plugin in self._owners("mydocker_amend"):
+            self._will_undo(plugin)
+            spec, layout = claims.spec, self._layout
+            answer = self._call(phase, plugin, "mydocker_amend", config=self.config, spec=spec, layout=layout)
+            if answer is not None:
+                self._take(plugin, answer, claims)
+        self._spec = claims.spec
+        for plugin in self._owners("mydocker_prepare"):
+            self._will_undo(plugin)
+            self._attempt(phase, plugin, "mydocker_prepare")
+        for plugin in self._accounting():
+            self._will_undo(plugin)
+            self._call(phase, plugin, "mydocker_account")
+
+    def _will_undo(self, plugin: Plugin) -> None:
+        if plugin not in self._to_undo:
+            self._to_undo.append(plugin)
+
+    def _take(self, plugin: Plugin, amendment: Amendment, claims: _Claims) -> None:
+        if getattr(amendment, "upper", -1) >= 0:
+            if self.upper >= 0:
+                os.close(amendment.upper)
+            else:
+                self.upper = amendment.upper
+        claims.add(plugin, amendment)
+        if amendment.network is not None:
+            self._network.append((plugin, amendment.network))
+
+    def apply(self, pid: int) -> None:
+        """Put all limits in force for the child, which waits, and do the work in its network namespace."""
+        if self._owners("mydocker_apply"):
+            hooks.supervised(lambda phase: self._apply_each(phase, pid))
+        if self._network:
+            hooks.supervised(lambda phase: self._enter_network(phase, pid))
+
+    def _apply_each(self, phase: hooks.Phase, pid: int) -> None:
+        for plugin in self._owners("mydocker_apply"):
+            self._will_undo(plugin)
+            self._attempt(phase, plugin, "mydocker_apply", pid=pid)
+
+    def _enter_network(self, phase: hooks.Phase, pid: int) -> None:
+        """The thread enters the namespace, and ends with it."""
+        namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            process.setns(namespace, process.CLONE_NEWNET)
+        finally:
+            os.close(namespace)
+        for plugin, work in self._network:
+            phase.begin(f"{plugin} was called in the container's network namespace")
+            try:
+                work(pid)
+            except MydockerError:
+                raise
+            except (Exception, SystemExit) as error:
+                from mydocker.plugins import error_text
+
+                raise PluginError(f"{plugin} failed in the container's network: {error_text(error)}") from error
+
+    def watches(self, pid: int) -> list[tuple[str, Watch]]:
+        """What the plugins want to look at while the container runs, each with the name of its plugin for texts."""
+        found: list[tuple[str, Watch]] = []
+        if self._owners("mydocker_watch"):
+            hooks.supervised(lambda phase: self._ask_for_watches(phase, pid, found))
+        return found
+
+    def _ask_for_watches(self, phase: hooks.Phase, pid: int, found: list[tuple[str, Watch]]) -> None:
+        from mydocker.watch import Watch
+
+        for plugin in self._owners("mydocker_watch"):
+            answer = self._call(phase, plugin, "mydocker_watch", config=self.config, pid=pid)
+            watches = tuple(answer) if isinstance(answer, (list, tuple)) else (answer,)
+            for watch in watches:
+                if not isinstance(watch, Watch):
+                    raise PluginError(f"{plugin} answered mydocker_watch with {watch!r}, which is no mydocker.Watch")
+                found.append((str(plugin), watch))
+
+    def reload(self, texts: Mapping[str, str | list[str]]) -> None:
+        """Take over the limits that an update has put in force meanwhile."""
+        if self._registry is None:
+            from mydocker import plugins
+
+            self._registry = plugins.load()
+        self.config = self._registry.parse(texts)
+
+    def usage(self, cpu_user: float = 0.0, cpu_system: float = 0.0) -> Usage:
+        """The figures of the plugins, at the end or while the container runs. See `Usage.of` for the parameters."""
+        figures: dict[str, Any] = {}
+        waiting = list(self.plugins) if self.cgroup is not None else []
+        while waiting:
+            try:
+                hooks.supervised(lambda phase: self._ask_for_figures(phase, waiting, figures))
+            except PluginError as e:  # one hangs: the others are still asked
+                figures[waiting.pop(0).name] = _no_figures(e)
+        return Usage.of(figures, cpu_user, cpu_system)
+
+    def _ask_for_figures(self, phase: hooks.Phase, waiting: list[Plugin], figures: dict[str, Any]) -> None:
+        while waiting:
+            plugin = waiting[0]
+            try:
+                found = dict(self._call(phase, plugin, "mydocker_usage", config=self.config) or {})
+            except (MydockerError, TypeError, ValueError) as e:
+                found = _no_figures(e)
+            if phase.abandoned:
+                return
+            figures[plugin.name] = found
+            waiting.pop(0)
+
+    def undo(self) -> None:
+        """Undo what the plugins made, the last one first, and remove the cgroup. Raises the first error at the end."""
+        if self.upper >= 0:
+            os.close(self.upper)
+            self.upper = -1
+        failed: list[MydockerError] = []
+        waiting = [plugin for plugin in reversed(self._to_undo) if "mydocker_remove" in plugin.hooks]
+        try:
+            while waiting:
+                try:
+                    hooks.supervised(lambda phase: self._undo_each(phase, waiting, failed))
+                except PluginError as e:
+                    failed.append(e)
+        finally:
+            if self.cgroup is not None:
+                self.cgroup.remove()
+        if failed:
+            raise failed[0]
+
+    def _undo_each(self, phase: hooks.Phase, waiting: list[Plugin], failed: list[MydockerError]) -> None:
+        while waiting:
+            plugin = waiting.pop(0)
+            try:
+                self._call(phase, plugin, "mydocker_remove")
+            except MydockerError as e:
+                failed.append(e)
+
+
+def _no_figures(error: Exception) -> dict[str, Any]:
+    logs.warning("%s", error)
+    return {"error": str(error)}
+
+
+class _Claims:
+    """Who adds what to the container: two that claim the same are a conflict."""
+
+    def __init__(self, spec: Spec) -> None:
+        self.spec = spec
+        self._mounts = {entry.destination: "--volume or --tmpfs" for entry in spec.mounts}
+        self._variables = {_key(entry): "--env" for entry in (*(spec.env or ()), *spec.extra_env)}
+        self._upper = ""
+
+    def add(self, plugin: Plugin, amendment: Amendment) -> None:
+        """Put what the plugin adds into the Spec. ConflictError for what is claimed, PluginError for what is none."""
+        from mydocker.amendment import Amendment
+
+        if not isinstance(amendment, Amendment):
+            raise PluginError(f"{plugin} answered mydocker_amend with {amendment!r}, which is no mydocker.Amendment")
+        for entry in amendment.mounts:
+            self._claim(plugin, self._mounts, entry.destination, f"mount on {entry.destination}")
+        for variable in amendment.env:
+            name = _key(variable)
+            self._claim(plugin, self._variables, name, f"set the variable {name}")
+        if amendment.upper >= 0:
+            if self._upper:
+                raise ConflictError(f"{self._upper} and {plugin} both provide the overlay's upper layer: use one")
+            if not self.spec.overlay:
+                raise PluginError(f"{plugin} provides an upper layer, and this container has no overlay: add --overlay")
+            self._upper = str(plugin)
+        if amendment.network is not None and self.spec.network == "host":
+            raise PluginError(f"{plugin} works in the container's own network, and --network host gives it none")
+        # What is mounted below another mount comes after it.
+        mounts = sorted((*self.spec.mounts, *amendment.mounts), key=lambda entry: entry.destination.count("/"))
+        self.spec = self.spec.replace(mounts=tuple(mounts), extra_env=(*self.spec.extra_env, *amendment.env))
+
+    @staticmethod
+    def _claim(plugin: Plugin, claimed: dict[str, str], name: str, deed: str) -> None:
+        if name in claimed:
+            raise ConflictError(f"{claimed[name]} and {plugin} both {deed}: leave one of them out")
+        claimed[name] = str(plugin)
+
+
+def _key(variable: bytes) -> str:
+    return os.fsdecode(variable.partition(b"=")[0])
