@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 MINIMUM = 512 << 10
 UNLIMITED = -1
 
+#: v1 shows no limit as the most that its counter of pages takes, some 2^63 bytes (PAGE_COUNTER_MAX).
+_V1_NO_LIMIT = 1 << 62
+
 _V1_SWAP = "memory.memsw.limit_in_bytes"
 _V2_SWAP = "memory.swap.max"
 _SWAP_MISSING = "it does not account for swap; boot it with swapaccount=1"
@@ -48,6 +51,7 @@ _KINDS = {
     "anon": "total_rss",
     "file": "total_cache",
     "shmem": "total_shmem",
+    "inactive_file": "total_inactive_file",
     "file_mapped": "total_mapped_file",
     "file_dirty": "total_dirty",
     "file_writeback": "total_writeback",
@@ -425,7 +429,8 @@ def mydocker_remove(cgroup: ContainerCgroup) -> None:
 
 @hookimpl
 def mydocker_usage(config: ResourceConfig, cgroup: ContainerCgroup) -> dict[str, Any]:
-    """``current_bytes``, ``peak_bytes``, ``swap_bytes``, ``kinds``, ``oom_kills``, ``limit_hits``, ``pressure``.
+    """``current_bytes``, ``peak_bytes``, ``swap_bytes``, ``kinds``, ``oom_kills``, ``limit_hits``, ``limit_bytes``,
+    ``pressure``.
 
     Each where the kernel knows it.
     """
@@ -459,6 +464,8 @@ def _usage_v1(controller: Controller) -> dict[str, Any]:
     }
     if accounts_for_swap:
         figures["swap_bytes"] = stat.get("total_swap", 0)
+    if controller.limit_in_bytes < _V1_NO_LIMIT:
+        figures["limit_bytes"] = controller.limit_in_bytes
     return figures
 
 
@@ -476,4 +483,6 @@ def _usage_v2(controller: Controller) -> dict[str, Any]:
         figures["peak_bytes"] = controller.peak
     if controller.has("memory.swap.current"):
         figures["swap_bytes"] = controller.swap_current
+    if controller.max is not None:
+        figures["limit_bytes"] = controller.max
     return figures

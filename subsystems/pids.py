@@ -89,13 +89,15 @@ def _set(config: ResourceConfig, cgroup: ContainerCgroup) -> None:
 
 @hookimpl
 def mydocker_usage(config: ResourceConfig, cgroup: ContainerCgroup) -> dict[str, Any]:
-    """``current_pids``, ``peak_pids`` (Linux 6.1), and how many forks were refused (``refused_forks``)."""
+    """``current_pids``, ``peak_pids`` (Linux 6.1), ``limit_pids``, and how many forks were refused (``refused_forks``)."""
     if not cgroup.has("pids"):
         return {}
     controller = cgroup.controller("pids")
     figures = {"current_pids": controller.current, "refused_forks": _refused_forks(controller)}
     if controller.has("pids.peak"):
         figures["peak_pids"] = controller.peak
+    if controller.max is not None:
+        figures["limit_pids"] = controller.max
     return figures
 
 
