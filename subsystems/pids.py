@@ -89,7 +89,7 @@ def _set(config: ResourceConfig, cgroup: ContainerCgroup) -> None:
 
 @hookimpl
 def mydocker_usage(config: ResourceConfig, cgroup: ContainerCgroup) -> dict[str, Any]:
-    """``current_pids``, ``peak_pids`` (Linux 6.1), ``limit_pids``, and how many forks were refused (``refused_forks``)."""
+    """``current_pids``, ``peak_pids`` (Linux 6.1), ``limit_pids``, ``refused_forks``: how many were refused."""
     if not cgroup.has("pids"):
         return {}
     controller = cgroup.controller("pids")
