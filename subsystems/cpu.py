@@ -1,15 +1,17 @@
-"""CPU limits: ``--cpu-shares`` (a weight), ``--cpus``, ``--cpu-quota`` and ``--cpu-period`` (a bandwidth).
+"""CPU limits: a weight (``--cpu-shares``, ``--cpu-idle``), a bandwidth (``--cpus``, ``--cpu-quota``, ``--cpu-period``,
+``--cpu-burst``), and realtime (``--cpu-rt-runtime``, ``--cpu-rt-period``).
 
-Kernel documentation: scheduler/sched-design-CFS.rst and scheduler/sched-bwc.rst (v1), cgroup-v2.rst ("CPU"). What
-the flags mean together is Docker's ("Runtime constraints on resources", docs.docker.com).
+Kernel documentation: scheduler/sched-design-CFS.rst, scheduler/sched-bwc.rst and scheduler/sched-rt-group.rst (v1),
+cgroup-v2.rst ("CPU"). What the flags mean together is Docker's ("Runtime constraints on resources", docs.docker.com).
 """
 
 from __future__ import annotations
 
+import errno
 import os
 
-from mydocker import CgroupError, LimitError, Probe, ResourceField, hookimpl
-from mydocker.resources import parse_cpus, parse_integer
+from mydocker import CgroupError, LimitError, Probe, ResourceField, UnsupportedLimit, hookimpl
+from mydocker.resources import parse_cpus, parse_flag, parse_integer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,11 +30,21 @@ MINIMUM_QUOTA = 1000
 DEFAULT_PERIOD = 100000
 #: `MINIMUM_QUOTA` of `DEFAULT_PERIOD`.
 MINIMUM_CPUS = 0.01
+UNLIMITED = -1
+DEFAULT_SHARES = 1024
+#: Microseconds (sched-rt-group.rst, 2.1).
+DEFAULT_RT_PERIOD = 1000000
 
 _FILES = {
-    1: ("cpu.shares", "cpu.cfs_quota_us", "cpu.cfs_period_us"),
-    2: ("cpu.weight", "cpu.max"),
+    1: ("cpu.shares", "cpu.cfs_quota_us", "cpu.cfs_period_us", "cpu.cfs_burst_us", "cpu.idle", "cpu.rt_runtime_us"),
+    2: ("cpu.weight", "cpu.max", "cpu.max.burst", "cpu.idle"),
 }
+_BANDWIDTH = ("cpus", "cpu_quota", "cpu_period")
+_REALTIME = ("cpu_rt_runtime", "cpu_rt_period")
+_FIELDS = ("cpu_shares", "cpu_idle", *_BANDWIDTH, "cpu_burst", *_REALTIME)
+_NO_BURST = "it came with Linux 5.14"
+_NO_IDLE = "it came with Linux 5.15"
+_NO_REALTIME = "it has no CONFIG_RT_GROUP_SCHED"
 
 
 def parse_shares(text: str) -> int:
@@ -43,7 +55,9 @@ def parse_shares(text: str) -> int:
 
 
 def parse_cpu_bandwidth(text: str) -> float:
-    """A number of CPUs, as `parse_cpus` has it, that makes a quota which the kernel takes."""
+    """A number of CPUs, as `parse_cpus` has it, that makes a quota which the kernel takes; -1 for ``unlimited``."""
+    if text.strip() == "unlimited":
+        return UNLIMITED
     cpus = parse_cpus(text)
     if cpus < MINIMUM_CPUS:
         raise ValueError(f"{text.strip()} CPUs is less than the minimum, {MINIMUM_CPUS}")
@@ -64,6 +78,20 @@ def parse_quota(text: str) -> int:
     return quota
 
 
+def parse_microseconds(text: str) -> int:
+    microseconds = parse_integer(text)
+    if not 0 <= microseconds < 1 << 31:
+        raise ValueError(f"{microseconds} µs is not a time from 0 on that the kernel can count")
+    return microseconds
+
+
+def parse_rt_period(text: str) -> int:
+    period = parse_microseconds(text)
+    if period == 0:
+        raise ValueError(f"a period has at least 1 µs; the default is {DEFAULT_RT_PERIOD}")
+    return period
+
+
 @hookimpl
 def mydocker_fields() -> tuple[ResourceField, ...]:
     return (
@@ -80,7 +108,7 @@ def mydocker_fields() -> tuple[ResourceField, ...]:
             flags=("--cpus",),
             parse=parse_cpu_bandwidth,
             metavar="N",
-            help="The most CPUs' worth of time that the container gets, as in 0.5 or 2.",
+            help="The most CPUs' worth of time that the container gets, as in 0.5 or 2, or unlimited.",
         ),
         ResourceField(
             name="cpu_period",
@@ -98,6 +126,40 @@ def mydocker_fields() -> tuple[ResourceField, ...]:
             help="The CPU time in microseconds that the container gets in each period; -1 for no bound.",
             oci="linux.resources.cpu.quota",
         ),
+        ResourceField(
+            name="cpu_burst",
+            flags=("--cpu-burst",),
+            parse=parse_microseconds,
+            metavar="µs",
+            help="The unused CPU time in microseconds that the container may save up and use above its bound later.",
+            oci="linux.resources.cpu.burst",
+        ),
+        ResourceField(
+            name="cpu_idle",
+            flags=("--cpu-idle",),
+            parse=parse_flag,
+            metavar="",
+            help="Run only while nobody else wants the CPU.",
+            oci="linux.resources.cpu.idle",
+            kind="flag",
+        ),
+        ResourceField(
+            name="cpu_rt_runtime",
+            flags=("--cpu-rt-runtime",),
+            parse=parse_microseconds,
+            metavar="µs",
+            help="The CPU time in microseconds that realtime tasks of the container get in each period. "
+            "cgroup v1 only.",
+            oci="linux.resources.cpu.realtimeRuntime",
+        ),
+        ResourceField(
+            name="cpu_rt_period",
+            flags=("--cpu-rt-period",),
+            parse=parse_rt_period,
+            metavar="µs",
+            help="The period in microseconds to which --cpu-rt-runtime applies, 1000000 by default. cgroup v1 only.",
+            oci="linux.resources.cpu.realtimePeriod",
+        ),
     )
 
 
@@ -108,38 +170,101 @@ def mydocker_probe(layout: Layout) -> Probe:
     except CgroupError as e:
         return Probe(controllers=("cpu",), problem=str(e))
     offered = layout.root("cpu")
-    # The root cgroup has no bandwidth files on either version; cpu.stat shows the throttling where the kernel has it.
-    bandwidth = version == 2 or offered.has("cpu.cfs_quota_us")
-    files = _FILES[version] if bandwidth else _FILES[version][:1]
+    # The root cgroup of v2 has none of the files; that of v1 has them all.
+    files = tuple(name for name in _FILES[version] if version == 2 or offered.has(name))
+    bandwidth = version == 2 or "cpu.cfs_quota_us" in files
     problem = "" if bandwidth else "--cpu-shares works; --cpus, --cpu-quota: this kernel has no CONFIG_CFS_BANDWIDTH"
     return Probe(controllers=("cpu",), version=version, files=files, problem=problem)
 
 
 @hookimpl
 def mydocker_validate(config: ResourceConfig, layout: Layout) -> None:
-    layout.require("cpu")
-    if "cpus" not in config:
+    hierarchy = layout.require_for("cpu", config, *_FIELDS)
+    if hierarchy is None:
         return
-    for name in ("cpu_quota", "cpu_period"):
-        if name in config:
-            raise LimitError("cpus", f"it cannot be combined with {config.flag(name)}: both set the same bound")
-    offered = os.cpu_count() or 1
-    if config["cpus"] > offered:
-        raise LimitError("cpus", f"{config['cpus']:g} is more than this host has, {offered}")
+    _require_files(config, layout, hierarchy.version)
+    _check_bandwidth(config)
+    if config.get("cpu_idle") and "cpu_shares" in config:
+        reason = f"it cannot be combined with {config.flag('cpu_shares')}: an idle container has less than any share"
+        raise LimitError("cpu_idle", reason)
+    runtime, period = _realtime(config)
+    if runtime > period:
+        raise LimitError("cpu_rt_runtime", f"{runtime} µs is more than the period, {period} µs")
+
+
+def _require_files(config: ResourceConfig, layout: Layout, version: int) -> None:
+    """On v2 the root cgroup has none of the files: an old kernel that lacks one shows when the container's is made."""
+    if version == 1:
+        offered = layout.root("cpu")
+        for fields, file, why in (
+            (_BANDWIDTH, "cpu.cfs_quota_us", "it has no CONFIG_CFS_BANDWIDTH"),
+            (("cpu_burst",), "cpu.cfs_burst_us", _NO_BURST),
+            (("cpu_idle",), "cpu.idle", _NO_IDLE),
+            (_REALTIME, "cpu.rt_runtime_us", _NO_REALTIME),
+        ):
+            for field in fields:
+                if config.get(field, False) is not False:
+                    offered.require_for(field, file, why=why)
+        return
+    for field in _REALTIME:
+        if field in config:
+            file = f"cpu.{field.removeprefix('cpu_')}_us"
+            reason = f"{file} exists on cgroup v1 only, and the cpu controller here is on v2"
+            raise UnsupportedLimit(field, reason)
+
+
+def _check_bandwidth(config: ResourceConfig) -> None:
+    """What the fields of the bandwidth mean together."""
+    if "cpus" in config:
+        for name in ("cpu_quota", "cpu_period"):
+            if name in config:
+                raise LimitError("cpus", f"it cannot be combined with {config.flag(name)}: both set the same bound")
+        offered = os.cpu_count() or 1
+        if config["cpus"] > offered:
+            raise LimitError("cpus", f"{config['cpus']:g} is more than this host has, {offered}")
+    quota, _ = _bandwidth(config) or (None, 0)
+    burst = config.get("cpu_burst", 0)
+    if burst and quota is None:
+        raise LimitError("cpu_burst", "it needs --cpus or --cpu-quota too: there is no bound to go above")
+    if quota is not None and burst > quota:
+        raise LimitError("cpu_burst", f"{burst} µs is more than the quota of each period, {quota} µs")
 
 
 @hookimpl
 def mydocker_prepare(config: ResourceConfig, cgroup: ContainerCgroup) -> None:
+    _change(config, {}, cgroup)
+
+
+@hookimpl
+def mydocker_update(config: ResourceConfig, previous: ResourceConfig, cgroup: ContainerCgroup, pid: int) -> None:
+    _change(config, previous, cgroup)
+
+
+def _change(config: ResourceConfig, previous: ResourceConfig | dict[str, Any], cgroup: ContainerCgroup) -> None:
+    """From ``previous`` to ``config``. What is in neither is not touched: its file may be another plugin's to write."""
     controller = cgroup.controller("cpu")
-    if "cpu_shares" in config:
-        if controller.version == 1:
-            controller.shares = config["cpu_shares"]
-        else:
-            controller.weight = weight_of(config["cpu_shares"])
-    bandwidth = _bandwidth(config)
-    if bandwidth is not None:
-        set_bandwidth = _set_bandwidth_v1 if controller.version == 1 else _set_bandwidth_v2
-        set_bandwidth(controller, *bandwidth)
+    changed = {field for field in _FIELDS if config.get(field) != previous.get(field)}
+    if not changed.isdisjoint(("cpu_shares", "cpu_idle")):
+        _set_weight(controller, config, changed)
+    if not changed.isdisjoint((*_BANDWIDTH, "cpu_burst")):
+        _set_bandwidth(controller, config, changed)
+    if not changed.isdisjoint(_REALTIME):
+        _set_realtime(cgroup, *_realtime(config))
+
+
+def _set_weight(controller: Controller, config: ResourceConfig, changed: set[str]) -> None:
+    """The kernel takes no shares for a cgroup that is idle, and gives it the default when it is so no longer."""
+    idle = config.get("cpu_idle", False)
+    if "cpu_idle" in changed and (idle or controller.has("cpu.idle")):
+        controller.require_for("cpu_idle", "cpu.idle", why=_NO_IDLE)
+        controller.idle = idle
+    if idle or ("cpu_shares" not in changed and "cpu_shares" not in config):
+        return
+    shares = config.get("cpu_shares", DEFAULT_SHARES)
+    if controller.version == 1:
+        controller.shares = shares
+    else:
+        controller.weight = weight_of(shares)
 
 
 def weight_of(shares: int) -> int:
@@ -157,43 +282,177 @@ def weight_of(shares: int) -> int:
 def _bandwidth(config: ResourceConfig) -> tuple[int | None, int] | None:
     """Quota (None: no bound) and period in microseconds, or None if no flag sets them."""
     if "cpus" in config:
-        return round(config["cpus"] * DEFAULT_PERIOD), DEFAULT_PERIOD
+        cpus = config["cpus"]
+        return None if cpus == UNLIMITED else round(cpus * DEFAULT_PERIOD), DEFAULT_PERIOD
     if "cpu_quota" not in config and "cpu_period" not in config:
         return None
-    quota = config.get("cpu_quota", -1)
-    return (None if quota == -1 else quota), config.get("cpu_period", DEFAULT_PERIOD)
+    quota = config.get("cpu_quota", UNLIMITED)
+    return (None if quota == UNLIMITED else quota), config.get("cpu_period", DEFAULT_PERIOD)
 
 
-def _set_bandwidth_v1(controller: Controller, quota: int | None, period: int) -> None:
-    """The period first: a new cgroup has no quota, so no period can be too short for it."""
-    controller.cfs_period_us = period
+def _set_bandwidth(controller: Controller, config: ResourceConfig, changed: set[str]) -> None:
+    """The kernel takes no burst above the quota: it shrinks before that does, and grows after it."""
+    quota, period = _bandwidth(config) or (None, DEFAULT_PERIOD)
+    burst = config.get("cpu_burst", 0)
+    name, file = ("cfs_burst_us", "cpu.cfs_burst_us") if controller.version == 1 else ("max_burst", "cpu.max.burst")
+    if burst:
+        controller.require_for("cpu_burst", file, why=_NO_BURST)
+    shrinks = "cpu_burst" in changed and controller.has(file) and burst < getattr(controller, name)
+    if shrinks:
+        setattr(controller, name, burst)
+    if not changed.isdisjoint(_BANDWIDTH):
+        set_quota = _set_quota_v1 if controller.version == 1 else _set_quota_v2
+        set_quota(controller, quota, period)
+    if "cpu_burst" in changed and burst and not shrinks:
+        setattr(controller, name, burst)
+
+
+def _set_quota_v1(controller: Controller, quota: int | None, period: int) -> None:
+    """Quota and period are two files, and the kernel checks their quotient at each write.
+
+    It may not be more than that of the cgroups above, nor less than that of those below (sched-bwc.rst,
+    "Hierarchical considerations"). So in between it is never more than the old and the new one. Where it is too
+    small in between for a cgroup that the container nested in its own, the way leads over no quota for a moment.
+    """
+    former = controller.cfs_quota_us
+    steps = [("cfs_period_us", period), ("cfs_quota_us", quota)]
+    if quota is None or (former is not None and quota <= former):
+        steps.reverse()
     try:
-        controller.cfs_quota_us = quota
+        try:
+            _write(controller, steps)
+        except CgroupError as e:
+            if e.errno != errno.EINVAL or former is None or quota is None:
+                raise
+            _write(controller, [("cfs_quota_us", None), ("cfs_period_us", period), ("cfs_quota_us", quota)])
     except CgroupError as e:
-        above = _bandwidth_above_v1(controller)
-        if quota is None or above is None or quota / period <= above:
+        if e.errno != errno.EINVAL or quota is None:
             raise
-        # sched-bwc.rst, "Hierarchical considerations": sum and share of a child are bounded on v1, not clipped.
-        raise CgroupError(
-            f"a cgroup above {controller.path} allows {above:g} CPUs, and {quota / period:g} were asked for: "
+        raise _against_the_others_v1(controller, quota / period, e) from e
+
+
+def _write(controller: Controller, steps: list[tuple[str, int | None]]) -> None:
+    for name, value in steps:
+        setattr(controller, name, value)
+
+
+def _against_the_others_v1(controller: Controller, wanted: float, refusal: CgroupError) -> CgroupError:
+    """Why the kernel refused so many CPUs."""
+    above = _bandwidth_above_v1(controller)
+    if above is not None and wanted > above:
+        return CgroupError(
+            f"a cgroup above {controller.path} allows {above:g} CPUs, and {wanted:g} were asked for: "
             "on cgroup v1 a container may not have more than its parent",
-            e.errno,
-        ) from e
+            refusal.errno,
+        )
+    for nested in controller.below():
+        allowed = _cpus_v1(nested)
+        if allowed is not None and allowed > wanted:
+            return CgroupError(
+                f"the container's own cgroup {nested.path} allows {allowed:g} CPUs, and {wanted:g} were asked for: "
+                "on cgroup v1 a container may not have less than the cgroups in it",
+                refusal.errno,
+            )
+    return refusal
+
+
+def _cpus_v1(controller: Controller) -> float | None:
+    """How many CPUs its quota allows, None if there is none."""
+    quota = controller.cfs_quota_us
+    return None if quota is None else quota / controller.cfs_period_us
 
 
 def _bandwidth_above_v1(controller: Controller) -> float | None:
     """How many CPUs the nearest quota above allows, None if there is none."""
     above = controller.parent()
     while above.has("cpu.cfs_quota_us"):
-        if above.cfs_quota_us is not None:
-            return float(above.cfs_quota_us / above.cfs_period_us)
+        allowed = _cpus_v1(above)
+        if allowed is not None:
+            return allowed
         above = above.parent()
     return None
 
 
-def _set_bandwidth_v2(controller: Controller, quota: int | None, period: int) -> None:
+def _set_quota_v2(controller: Controller, quota: int | None, period: int) -> None:
     """Both at once. A smaller quota of a cgroup above it bounds this one too."""
     controller.max = (quota, period)
+
+
+def _realtime(config: ResourceConfig) -> tuple[int, int]:
+    """Runtime and period in microseconds."""
+    return config.get("cpu_rt_runtime", 0), config.get("cpu_rt_period", DEFAULT_RT_PERIOD)
+
+
+def _set_realtime(cgroup: ContainerCgroup, runtime: int, period: int) -> None:
+    """What the cgroups above have bounds what those below have together (sched-rt-group.rst, 2.2).
+
+    More than once: another run may have counted what the parents need without this one.
+    """
+    cgroup.on_undo(lambda: _lower_parents(cgroup))
+    for _ in range(10):
+        _raise_parents(cgroup, runtime / period)
+        try:
+            _write_realtime(cgroup.controller("cpu"), runtime, period)
+        except CgroupError as e:
+            if e.errno == errno.EBUSY:
+                raise LimitError("cpu_rt_runtime", "realtime tasks run in the container, which need some") from e
+            if e.errno != errno.EINVAL:
+                raise
+        else:
+            _lower_parents(cgroup)
+            return
+    raise LimitError(
+        "cpu_rt_runtime",
+        f"the cgroups above the container's do not have {runtime} µs in {period} µs left for it: "
+        "give them more in their cpu.rt_runtime_us",
+    )
+
+
+def _write_realtime(controller: Controller, runtime: int, period: int) -> None:
+    """In between, the quotient of both is never more than the old and the new one."""
+    steps: list[tuple[str, int | None]] = [("rt_period_us", period), ("rt_runtime_us", runtime)]
+    if runtime <= (controller.rt_runtime_us or 0):
+        steps.reverse()
+    _write(controller, steps)
+
+
+def _raise_parents(cgroup: ContainerCgroup, wanted: float) -> None:
+    """Give the parents that are ours what the cgroups in them have together with ``wanted``, the container's part."""
+    inner = cgroup.controller("cpu").path
+    needs: list[tuple[Controller, float]] = []
+    for parent in cgroup.parents("cpu"):
+        others = sum(_part(child) for child in parent.children() if child.path != inner)
+        wanted = max(wanted + others, _part(parent))
+        needs.append((parent, wanted))
+        inner = parent.path
+    for parent, part in reversed(needs):
+        _set_part(parent, part)
+
+
+def _lower_parents(cgroup: ContainerCgroup) -> None:
+    """Leave to the parents that are ours what the cgroups in them have together."""
+    for parent in cgroup.parents("cpu"):
+        _set_part(parent, sum(_part(child) for child in parent.children()))
+
+
+def _part(controller: Controller) -> float:
+    """The part of a CPU that realtime tasks may have."""
+    try:
+        return float((controller.rt_runtime_us or 0) / controller.rt_period_us)
+    except CgroupError:  # it is being removed
+        return 0
+
+
+def _set_part(controller: Controller, part: float) -> None:
+    """The kernel refuses what those above do not have, or those below have by now: whoever asks next is told."""
+    runtime = -int(-part * controller.rt_period_us // 1)
+    if runtime == controller.rt_runtime_us:
+        return
+    try:
+        controller.rt_runtime_us = runtime
+    except CgroupError as e:
+        if e.errno not in (errno.EINVAL, errno.EBUSY):
+            raise
 
 
 @hookimpl
@@ -202,15 +461,57 @@ def mydocker_apply(config: ResourceConfig, cgroup: ContainerCgroup, pid: int) ->
 
 
 @hookimpl
-def mydocker_usage(config: ResourceConfig, cgroup: ContainerCgroup) -> dict[str, Any]:
-    """With a quota: how many periods there were, in how many it ran out, and for how long processes then waited."""
+def mydocker_remove(cgroup: ContainerCgroup) -> None:
+    """The parents no longer need this container's realtime."""
+    if cgroup.layout.version("cpu") != 1 or not cgroup.has("cpu"):
+        return
     controller = cgroup.controller("cpu")
-    if _bandwidth(config) is None:
+    if controller.has("cpu.rt_runtime_us") and controller.rt_runtime_us:
+        _set_part(controller, 0)
+        _lower_parents(cgroup)
+
+
+@hookimpl
+def mydocker_account(cgroup: ContainerCgroup) -> None:
+    """On v1, CPU time is counted by a controller of its own, and a cgroup more is made for it. v2 counts it anyway."""
+    for name in ("cpu", "cpuacct"):
+        if cgroup.layout.find(name):
+            cgroup.controller(name)
+
+
+@hookimpl
+def mydocker_usage(config: ResourceConfig, cgroup: ContainerCgroup) -> dict[str, Any]:
+    """``user_seconds``, ``system_seconds``, ``periods``, ``throttled_periods``, ``throttled_seconds``, ``pressure``.
+
+    Each where the kernel counts it for this container. The periods are those in which it had a quota, and was
+    throttled because it had used it up; in the seconds, its processes waited for that.
+    """
+    from mydocker.cgroups.pressure import stall_seconds
+
+    v2 = cgroup.controller("cgroup").cpu_stat if cgroup.has("cgroup") else {}
+    figures = _times_v1(cgroup.controller("cpuacct")) if cgroup.has("cpuacct") else _times_v2(v2)
+    stat = cgroup.controller("cpu").stat if cgroup.has("cpu") and cgroup.layout.version("cpu") == 1 else v2
+    if "nr_periods" in stat:  # CONFIG_CFS_BANDWIDTH
+        throttled = stat["throttled_usec"] / 1e6 if stat is v2 else stat["throttled_time"] / 1e9
+        figures["periods"] = stat["nr_periods"]
+        figures["throttled_periods"] = stat["nr_throttled"]
+        figures["throttled_seconds"] = round(throttled, 6)
+    pressure = stall_seconds(cgroup, "cpu")
+    if pressure is not None:
+        figures["pressure"] = pressure
+    return figures
+
+
+def _times_v1(controller: Controller) -> dict[str, Any]:
+    """The CPU seconds of all processes that were in the container's cgroup, in user and in kernel mode."""
+    if controller.has("cpuacct.usage_user"):
+        return {"user_seconds": controller.usage_user / 1e9, "system_seconds": controller.usage_sys / 1e9}
+    ticks = controller.acct_stat  # before Linux 4.7
+    hertz = os.sysconf("SC_CLK_TCK")
+    return {"user_seconds": ticks["user"] / hertz, "system_seconds": ticks["system"] / hertz}
+
+
+def _times_v2(stat: dict[str, int]) -> dict[str, Any]:
+    if "user_usec" not in stat:
         return {}
-    stat = controller.stat
-    throttled = stat["throttled_time"] / 1e9 if controller.version == 1 else stat["throttled_usec"] / 1e6
-    return {
-        "periods": stat["nr_periods"],
-        "throttled_periods": stat["nr_throttled"],
-        "throttled_seconds": round(throttled, 6),
-    }
+    return {"user_seconds": stat["user_usec"] / 1e6, "system_seconds": stat["system_usec"] / 1e6}
