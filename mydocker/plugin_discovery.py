@@ -26,11 +26,15 @@ _KINDS = ("value", "multiple", "flag")
 _WRAPPERS = ("wrapper", "hookwrapper")
 
 
-def discover(selection: Selection) -> Table:
-    """Load every entry point of the group that is selected, check it, and put the answer into plain values."""
+def discover(selection: Selection, points: list[importlib.metadata.EntryPoint] | None = None) -> Table:
+    """Load every entry point of the group that is selected, check it, and put the answer into plain values.
+
+    ``points``: instead of all that are installed.
+    """
     manager = pluggy.PluginManager("mydocker")
     manager.add_hookspecs(hookspecs)
-    found = _unique([Candidate(point) for point in _entry_points() if selection.has(point.name)])
+    points = _entry_points() if points is None else points
+    found = _unique([Candidate(point) for point in points if selection.has(point.name)])
     hooks.supervised(lambda phase: _load(phase, found, manager))
     _refuse_conflicts(found)
     positions = {

@@ -50,7 +50,7 @@ def make(hierarchy: Hierarchy, path: str) -> str:
     *parents, directory = directories(hierarchy, path)
     for _ in range(1000):
         try:
-            os.mkdir(directory)
+            files.make_directory(directory)
         except FileExistsError:
             raise CgroupError(
                 f"the cgroup {directory} exists already: a container of that name runs, or left it behind",
@@ -68,7 +68,7 @@ def make(hierarchy: Hierarchy, path: str) -> str:
 def _make_parents(parents: list[str]) -> None:
     for parent in parents:
         try:
-            os.mkdir(parent)
+            files.make_directory(parent)
         except FileExistsError:
             continue
         except OSError as e:
@@ -141,7 +141,7 @@ def _make_room(hierarchy: Hierarchy, directory: str, refusal: CgroupError) -> No
         ) from refusal
     leaf = f"{directory}/{HOST_LEAF}"
     try:
-        os.mkdir(leaf)
+        files.make_directory(leaf)
     except FileExistsError:
         pass
     except OSError as e:

@@ -7,6 +7,24 @@ import os
 
 from mydocker.errors import CgroupError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class Imitation(Protocol):
+        """What answers in place of the kernel below ``path``. Its methods raise OSError as the system call would."""
+
+        path: str
+
+        def write(self, path: str, value: str) -> None: ...
+        def make_directory(self, path: str) -> None: ...
+        def remove_directory(self, path: str) -> None: ...
+        def kill(self, path: str) -> None: ...
+
+
+#: The imitated cgroup file systems of this process (`mydocker.testing`): none in a run.
+imitations: list[Imitation] = []
+
 # What each refusal means for a cgroup file: Documentation/admin-guide/cgroup-v2.rst, cgroup-v1/*.rst, cgroups(7).
 _HINTS = {
     errno.ENOENT: "this kernel does not have that file for this cgroup",
@@ -32,6 +50,14 @@ def refused(action: str, path: str, error: OSError, hint: str = "") -> CgroupErr
     return CgroupError(f"cannot {action} {path}: {reason}", number)
 
 
+def imitation_of(path: str) -> Imitation | None:
+    """What answers for ``path`` in place of the kernel, if anything does."""
+    for imitation in imitations:
+        if path.startswith(f"{imitation.path}/"):
+            return imitation
+    return None
+
+
 def read(path: str) -> str:
     """The whole text of a cgroup file, stripped. `CgroupError` if the kernel refuses."""
     try:
@@ -54,6 +80,9 @@ def write(path: str, value: str) -> None:
     that is no cgroup's, a missing file would otherwise look like a limit in force.
     """
     try:
+        imitation = imitation_of(path) if imitations else None
+        if imitation is not None:
+            return imitation.write(path, value)
         fd = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
         try:
             os.write(fd, os.fsencode(value))
@@ -61,3 +90,21 @@ def write(path: str, value: str) -> None:
             os.close(fd)
     except OSError as e:
         raise refused(f'write "{value}" to', path, e) from e
+
+
+def make_directory(path: str) -> None:
+    """mkdir(2) of a cgroup. OSError if the kernel refuses."""
+    imitation = imitation_of(path) if imitations else None
+    if imitation is None:
+        os.mkdir(path)
+    else:
+        imitation.make_directory(path)
+
+
+def remove_directory(path: str, parent: int | None = None) -> None:
+    """rmdir(2) of a cgroup, by its name in the directory ``parent``. OSError if the kernel refuses."""
+    imitation = imitation_of(path) if imitations else None
+    if imitation is None:
+        os.rmdir(path, dir_fd=parent)
+    else:
+        imitation.remove_directory(path)

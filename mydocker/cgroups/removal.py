@@ -27,8 +27,9 @@ def walk(directory: str) -> Iterator[str]:
     while waiting:
         directory = waiting.pop()
         try:
-            # A cgroup directory counts its subdirectories in its links: mostly there is nothing to list.
-            if os.stat(directory).st_nlink > 2:
+            # A cgroup directory counts its subdirectories in its links: mostly there is nothing to list. Where an
+            # imitated one is, a file system may count none (1).
+            if os.stat(directory).st_nlink != 2:
                 with os.scandir(directory) as entries:
                     waiting += [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
         except OSError as e:
@@ -53,6 +54,10 @@ def pids(directory: str) -> list[int]:
 
 def kill(directory: str, version: int) -> None:
     """Send SIGKILL to every process in the cgroup and below it. They end a little later."""
+    imitation = files.imitation_of(directory) if files.imitations else None
+    if imitation is not None:
+        imitation.kill(directory)  # the PIDs in it are not for us to signal
+        return
     if version == 2 and _kill_at_once(directory):
         return
     # What does not fork meets the signal at once; what is not frozen in time is met by the caller's next round.
@@ -164,7 +169,7 @@ def remove_if_empty(directory: str) -> bool:
 def _rmdir(directory: str, parent: int | None = None) -> bool:
     """Whether the cgroup is gone; False if it holds processes or cgroups."""
     try:
-        os.rmdir(directory, dir_fd=parent)
+        files.remove_directory(directory, parent)
     except OSError as e:
         if e.errno in (errno.EBUSY, errno.ENOTEMPTY):
             return False
@@ -179,6 +184,8 @@ def _remove_nested(directory: str) -> bool:
     The container may have nested them deeper than a path or a recursion reaches, so this climbs down and up by one
     descriptor at a time. The way up is what it came down: what is killed on it is never above ``directory``.
     """
+    if files.imitations and files.imitation_of(directory) is not None:
+        return _remove_imitated(directory)
     here = _open(directory)
     if here is None:
         return True
@@ -207,6 +214,12 @@ def _remove_nested(directory: str) -> bool:
             here = there
     finally:
         os.close(here)
+
+
+def _remove_imitated(directory: str) -> bool:
+    """As `_remove_nested`, by path: the imitated cgroups are few, and nobody works against us in them."""
+    removed = [_rmdir(nested) for nested in reversed(list(walk(directory))) if nested != directory]
+    return any(removed)
 
 
 def _identity(directory: int) -> tuple[int, int]:
