@@ -70,23 +70,16 @@ class Claim:
         self.unfinished = False
         self._root = root
         self._lock = lock
-        self._written = 0
+        self._written = (0, 0)
 
     def write(self, record: Record) -> None:
         """Replace state.json by a whole new one: a reader sees the old or the new."""
-        new = f"{self.path}/state.json.new"
-        fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        try:
-            os.write(fd, _to_json(record.asdict()).encode(errors="surrogateescape"))
-            self._written = os.fstat(fd).st_ino
-        finally:
-            os.close(fd)
-        os.rename(new, f"{self.path}/state.json")
+        self._written = _write(f"{self.path}/", record, "state.json.new")
 
     def changed(self) -> bool:
         """Whether somebody else has replaced the record since: an update of the container's limits."""
         try:
-            return os.stat(f"{self.path}/state.json").st_ino != self._written
+            return _identity(os.stat(f"{self.path}/state.json")) != self._written
         except FileNotFoundError:
             return False
 
@@ -101,6 +94,24 @@ class Claim:
             _remove_directory(self.path)
         os.close(self._lock)
         _remove_empty(self._root)
+
+
+def _write(path: str, record: Record, new: str, directory: int | None = None) -> tuple[int, int]:
+    """``path`` is the container's directory, or empty if ``directory`` is a descriptor of it."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+    fd = os.open(path + new, flags, 0o600, dir_fd=directory)
+    try:
+        os.write(fd, _to_json(record.asdict()).encode(errors="surrogateescape"))
+        identity = _identity(os.fstat(fd))
+    finally:
+        os.close(fd)
+    os.rename(path + new, f"{path}state.json", src_dir_fd=directory, dst_dir_fd=directory)
+    return identity
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    """With the time: a file system gives the number of a file that was replaced to the next one."""
+    return status.st_ino, status.st_mtime_ns
 
 
 def claim(name: str | None, root: str) -> Claim:
@@ -247,6 +258,35 @@ def find(name: str, root: str) -> Record:
     return record
 
 
+def lock_for_update(name: str, root: str) -> int:
+    """Wait until no other process changes the limits of the container ``name``; a descriptor, for `rewrite` and to be
+    closed at the end.
+
+    The lock is on the container's directory itself, so there is no further file to remove. StateError if it is gone.
+    """
+    path = f"{root}/{check_name(name)}"
+    try:
+        lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as e:
+        raise StateError(f'the container "{name}" has ended') from e
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    except BaseException:
+        os.close(lock)
+        raise
+    return lock
+
+
+def rewrite(record: Record, lock: int) -> None:
+    """Replace the record of a container that another process runs. StateError if it has ended meanwhile."""
+    try:
+        _write("", record, "state.json.update", lock)
+    except FileNotFoundError as e:  # in a directory that was removed, even if another has its name now
+        raise StateError(f'the container "{record.id}" has ended') from e
+    except OSError as e:
+        raise StateError(f'cannot keep the state of the container "{record.id}": {e.strerror}') from e
+
+
 def _running(path: str) -> Record | None:
     try:
         lock = _lock(path, 0, wait=False)
@@ -324,9 +364,11 @@ def remove_pidfile(path: str, pid: int) -> None:
 
 
 def _remove_directory(path: str) -> None:
-    for name in ("state.json", "state.json.new", "lock"):
-        _unlink(f"{path}/{name}")
-    _remove_empty(path)
+    for _ in range(10):  # an update may put its record there at this very moment; it does so twice at most
+        for name in ("state.json", "state.json.new", "state.json.update", "lock"):
+            _unlink(f"{path}/{name}")
+        if _remove_empty(path):
+            return
 
 
 def _unlink(path: str) -> None:
@@ -336,12 +378,15 @@ def _unlink(path: str) -> None:
         pass
 
 
-def _remove_empty(path: str) -> None:
+def _remove_empty(path: str) -> bool:
+    """Whether the directory is gone."""
     try:
         os.rmdir(path)
     except OSError as e:
         if e.errno not in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
             raise
+        return e.errno == errno.ENOENT
+    return True
 
 
 def _to_json(values: Mapping[str, Any]) -> str:
