@@ -7,6 +7,10 @@ if TYPE_CHECKING:
     from mydocker.cgroups.layout import Hierarchy, Layout
 
 
+#: The reason that is left when no other is found.
+UNKNOWN = "this kernel does not have it"
+
+
 def explain(layout: Layout, controller: str) -> str:
     """One sentence: that the controller is missing, the likely reason, what to do, and what there is."""
     why = reason(layout, controller, _read("/proc/cgroups"))
@@ -32,7 +36,7 @@ def reason(layout: Layout, controller: str, proc_cgroups: str) -> str:
         return f"{there}; mount that, or boot with cgroup_no_v1={controller} to have it on v2"
     if controller in known:
         return f"it is in no hierarchy that is mounted; mount cgroup2, or v1 with -t cgroup -o {controller}"
-    return "this kernel does not have it"
+    return UNKNOWN
 
 
 def _is_above_base(unified: Hierarchy, controller: str) -> bool:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from mydocker.plugins import Registry
 
 #: Modules of this package, each with a ``command(registry)`` that makes the subcommand of its name.
-SUBCOMMANDS = ("subsystems",)
+SUBCOMMANDS = ("doctor", "subsystems")
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 

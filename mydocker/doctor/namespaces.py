@@ -1,0 +1,132 @@
+"""Namespaces: whether the kernel has each, and whether this user may make one."""
+
+from __future__ import annotations
+
+import errno
+
+from mydocker.doctor.check import missing, not_needed, ok, warning
+from mydocker.doctor.trials import NAMESPACES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mydocker.doctor.check import Check
+    from mydocker.doctor.host import Host
+    from mydocker.doctor.trials import Outcome
+
+#: The option of the kernel's configuration (init/Kconfig); mount and cgroup namespaces have none of their own.
+_OPTIONS = {
+    "mnt": "CONFIG_NAMESPACES",
+    "uts": "CONFIG_UTS_NS",
+    "ipc": "CONFIG_IPC_NS",
+    "pid": "CONFIG_PID_NS",
+    "net": "CONFIG_NET_NS",
+    "user": "CONFIG_USER_NS",
+    "cgroup": "CONFIG_CGROUPS",
+    "time": "CONFIG_TIME_NS",
+}
+_APPARMOR = "/proc/sys/kernel/apparmor_restrict_unprivileged_userns"
+_DEBIAN = "/proc/sys/kernel/unprivileged_userns_clone"
+
+
+def checks(host: Host) -> Iterator[Check]:
+    user = user_namespace(host)
+    yield user
+    for kind in NAMESPACES:
+        if kind != "user":
+            yield namespace(host, kind, users=user.status == "ok")
+    yield subordinate_ids(host)
+
+
+def namespace(host: Host, kind: str, *, users: bool) -> Check:
+    """A namespace of any kind but ``user``. ``users``: whether this user can make user namespaces."""
+    separates = f"for {NAMESPACES[kind][1]}"
+    used = kind != "time"
+    if not host.exists(f"/proc/self/ns/{kind}"):
+        fact = f"this kernel has no namespace {separates}"
+        if not used:
+            return not_needed(kind, f"{fact}, and mydocker uses none")
+        return missing(kind, fact, f"boot a kernel that was built with {_OPTIONS[kind]}")
+    outcome = host.trial(f"namespace {kind}")
+    if outcome.ok:
+        return ok(kind, f"{host.user} can make one {separates}")
+    if not host.can("CAP_SYS_ADMIN"):
+        if not users:
+            fact = f"{host.user} can make none {separates} without a user namespace"
+            return missing(kind, fact, "see user") if used else not_needed(kind, f"{fact}, and mydocker uses none")
+        outcome = host.trial(f"namespace {kind} as root of a user namespace")
+        if outcome.ok:
+            return ok(kind, f"{host.user} can make one {separates} in a user namespace")
+    fact = f"{host.user} can make none {separates}: {outcome.text}"
+    if not used:
+        return not_needed(kind, f"{fact}; mydocker uses none")
+    return missing(kind, fact, _way(host, kind, outcome))
+
+
+def user_namespace(host: Host) -> Check:
+    """What a plain user needs for every other one; root does without."""
+    if not host.exists("/proc/self/ns/user"):
+        fact = "this kernel has no user namespaces"
+        if host.is_root:
+            return not_needed("user", f"{fact}, and root does without")
+        return missing("user", fact, "boot a kernel that was built with CONFIG_USER_NS, or run mydocker as root")
+    outcome = host.trial("namespace user")
+    if not outcome.ok:
+        fact = f"{host.user} can make no user namespace: {outcome.text}"
+        if host.is_root:
+            return warning("user", f"{fact}; root does without", _way(host, "user", outcome))
+        return missing("user", fact, f"{_way(host, 'user', outcome)}, or run mydocker as root")
+    inside = host.trial("capabilities in a user namespace")
+    if inside.ok:
+        return ok("user", f"{host.user} can make one, and is its root")
+    fact = f"{host.user} can make one, and has no capabilities in it: {inside.text}"
+    if host.is_root:
+        return warning("user", f"{fact}; root does without", _way(host, "user", inside))
+    return missing("user", fact, f"{_way(host, 'user', inside)}, or run mydocker as root")
+
+
+def _way(host: Host, kind: str, outcome: Outcome) -> str:
+    """What to do about a refusal: the kernel's reasons are those of unshare(2), the switches are distributions'."""
+    maximum = host.read(f"/proc/sys/user/max_{kind}_namespaces")
+    if maximum == "0":
+        return f"sysctl -w user.max_{kind}_namespaces=10000"
+    if kind == "user" and not host.is_root and host.read(_DEBIAN) == "0":
+        return "sysctl -w kernel.unprivileged_userns_clone=1"
+    if not host.is_root and host.read(_APPARMOR) == "1":
+        return "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0, or an AppArmor profile that allows userns"
+    if outcome.errno == errno.ENOSPC:
+        return f"sysctl -w user.max_{kind}_namespaces to more than {maximum or 'there are'}"
+    if outcome.errno == errno.EPERM and host.is_root:
+        return "run it with CAP_SYS_ADMIN, as in an outer container that is started with --privileged"
+    return "look for a seccomp filter or a security module of the outer container that refuses it"
+
+
+def subordinate_ids(host: Host) -> Check:
+    """More than one user id inside a user namespace: newuidmap(1) and the ranges of subuid(5)."""
+    name = "subordinate ids"
+    if host.is_root:
+        return not_needed(name, "root gives a container any user id without them")
+    lacking = [file for file in ("/etc/subuid", "/etc/subgid") if not _has_range(host, file)]
+    programs = [program for program in ("newuidmap", "newgidmap") if host.program(program) is None]
+    if not lacking and not programs:
+        return ok(name, f"newuidmap, newgidmap and ranges of ids for {host.user} are there")
+    facts = []
+    advice = []
+    if programs:
+        facts.append(f"{' and '.join(programs)} {'is' if len(programs) == 1 else 'are'} not installed")
+        advice.append("install the package uidmap (shadow-utils)")
+    if lacking:
+        facts.append(f"{' and '.join(lacking)} {'has' if len(lacking) == 1 else 'have'} no ids for {host.user}")
+        advice.append(f"usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {host.user}")
+    return warning(
+        name,
+        f"{'; '.join(facts)}: a container of this user has one user id only, its root",
+        " and ".join(advice),
+    )
+
+
+def _has_range(host: Host, file: str) -> bool:
+    """Whether subuid(5) has a line for this user, by name or by number."""
+    owners = {line.partition(":")[0] for line in (host.read(file) or "").splitlines()}
+    return bool(owners & {host.user, str(host.uid)})
