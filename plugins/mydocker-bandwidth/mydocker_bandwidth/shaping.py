@@ -21,6 +21,13 @@ if TYPE_CHECKING:
 
     from mydocker_bandwidth.rates import Limits
 
+#: What the kernel must have for a step that begins with these words.
+_NEEDED = {
+    "make an ifb": "ifb (CONFIG_IFB)",
+    "lead": "CONFIG_NET_SCH_INGRESS, CONFIG_NET_CLS_U32 or CONFIG_NET_ACT_MIRRED",
+    "limit": "tbf (CONFIG_NET_SCH_TBF)",
+}
+
 _INGRESS = 0xFFFF0000
 _INGRESS_PARENT = 0xFFFFFFF1
 _ROOT = 0xFFFFFFFF
@@ -37,11 +44,10 @@ class Refused(NetlinkError):  # type: ignore[misc]
 def reason(error: NetlinkError) -> str:
     """Why the limits cannot be put in force, in the words of somebody who did not write this file."""
     step = getattr(error, "step", "limit the container's network")
-    missing = {"make an ifb": "ifb (CONFIG_IFB)", "lead": "ingress, u32 and mirred", "limit": "tbf (CONFIG_NET_SCH_TBF)"}
     if error.code == errno.EEXIST:
         return f"cannot {step}: it has a queueing discipline of somebody else's"
     if error.code in (errno.ENOENT, errno.EOPNOTSUPP):
-        what = next((name for begin, name in missing.items() if step.startswith(begin)), "traffic control")
+        what = next((name for begin, name in _NEEDED.items() if step.startswith(begin)), "traffic control")
         return f"cannot {step}: this kernel lacks {what}"
     return f"cannot {step}: {os.strerror(error.code)}"
 

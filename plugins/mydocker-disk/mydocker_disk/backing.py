@@ -68,8 +68,7 @@ def mount_image(size: int) -> int:
     """An ext4 with room for ``size`` bytes, in a file in `image_directory`: descriptor of its mount. OSError."""
     image = _unnamed_file(image_directory())
     try:
-        # An inode has 256 bytes for each block of 4096; what is left after the bitmaps and the like is filled up below.
-        os.ftruncate(image, (size + size // 12 + (8 << 20)) // _BLOCK * _BLOCK)
+        os.ftruncate(image, _with_tables(size))
         _make_ext4(image)
         device, path = _attach_to_loop(image)
     finally:
@@ -84,6 +83,15 @@ def mount_image(size: int) -> int:
         os.close(mounted)
         raise
     return mounted
+
+
+def _with_tables(size: int) -> int:
+    """How large an ext4 has to be for ``size`` bytes to be free in it; a little more, never less.
+
+    It has 256 bytes of inode for each block of 4096, bitmaps and copies of the superblock (some thousandths), and keeps
+    back 2 % of its blocks, 16 MiB at most, for itself (fs/ext4/super.c, ext4_calculate_resv_clusters).
+    """
+    return (size + size // 15 + size // 500 + min(size // 45, 17 << 20) + (1 << 20)) // _BLOCK * _BLOCK
 
 
 def _unnamed_file(directory: str) -> int:
