@@ -15,7 +15,7 @@ from mydocker.resources import parse_duration, parse_integer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from mydocker import Amendment, ResourceConfig
     from mydocker.cgroups.group import ContainerCgroup
@@ -207,12 +207,14 @@ def _restored(former: SchedAttr) -> SchedAttr:
 
 
 @hookimpl
-def mydocker_explain(config: ResourceConfig) -> Iterator[str]:
+def mydocker_explain(config: ResourceConfig) -> list[str]:
+    lines = []
     if "sched_policy" in config:
         policy, *parameters = config["sched_policy"]
         names = ("runtime", "deadline", "period") if policy == "deadline" else ("priority",)
         unit = " ns" if policy == "deadline" else ""
         texts = (f", {name} {value}{unit}" for name, value in zip(names, parameters, strict=False))
-        yield f"sched_setattr: policy {policy}{''.join(texts)}"
+        lines.append(f"sched_setattr: policy {policy}{''.join(texts)}")
     if "nice" in config:
-        yield f"sched_setattr: nice {config['nice']}"
+        lines.append(f"sched_setattr: nice {config['nice']}")
+    return lines

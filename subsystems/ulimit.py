@@ -13,7 +13,7 @@ from mydocker.resources import parse_integer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from mydocker import ResourceConfig
     from mydocker.cgroups.group import ContainerCgroup
@@ -189,6 +189,8 @@ def _putting_back(pid: int, name: str, limits: tuple[int, int]) -> Callable[[], 
 
 
 @hookimpl
-def mydocker_explain(config: ResourceConfig) -> Iterator[str]:
-    for name, (soft, hard) in _wanted(config).items():
-        yield f"prlimit(RLIMIT_{name.upper()}): soft {_written(soft)}, hard {_written(hard)}"
+def mydocker_explain(config: ResourceConfig) -> list[str]:
+    return [
+        f"prlimit(RLIMIT_{name.upper()}): soft {_written(soft)}, hard {_written(hard)}"
+        for name, (soft, hard) in _wanted(config).items()
+    ]
