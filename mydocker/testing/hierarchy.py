@@ -86,6 +86,8 @@ class FakeDirectory:
             refuse(errno.ENOENT)
         if file.write is None:
             refuse(errno.EINVAL)
+        if not text:
+            return  # the kernel is not told of a write of no bytes
         content = file.write(self, text.removesuffix("\n"))
         if content is not None:
             self.put(name, content)

@@ -75,8 +75,9 @@ class FakeHost:
         self.path = os.path.realpath(directory)
         self.cpus, self.mems = tuple(cpus), tuple(mems)
         self.block_devices = frozenset(block_devices)
-        self.huge_pages, self.rdma_devices = tuple(huge_pages), tuple(rdma_devices)
-        self.misc_resources = dict({"sev": 16} if misc_resources is None else misc_resources)
+        self.huge_pages: tuple[str, ...] = tuple(huge_pages)
+        self.rdma_devices: tuple[str, ...] = tuple(rdma_devices)
+        self.misc_resources: dict[str, int] = dict({"sev": 16} if misc_resources is None else misc_resources)
         self.without = tuple(without)
         self.writes: list[Write] = []
         self.directories: dict[str, FakeDirectory] = {}

@@ -339,7 +339,19 @@ def _allow(directory: FakeDirectory, text: str) -> None:
     if wanted[0] == "a":
         directory.put("devices.list", _ALL_DEVICES)
     elif not _covers(present, wanted):
-        directory.put("devices.list", "\n".join([*present.splitlines(), " ".join(wanted)]))
+        directory.put("devices.list", "\n".join(_with_rule(present.splitlines(), wanted)))
+
+
+def _with_rule(rules: list[str], added: tuple[str, str, str]) -> list[str]:
+    kind, device, access = added
+    merged = []
+    for rule in rules:
+        if rule.split()[:2] == [kind, device]:
+            access = "".join(letter for letter in "rwm" if letter in access + rule.split()[2])
+            merged.append(f"{kind} {device} {access}")
+        else:
+            merged.append(rule)
+    return merged if f"{kind} {device} {access}" in merged else [*merged, f"{kind} {device} {access}"]
 
 
 def _deny(directory: FakeDirectory, text: str) -> None:
