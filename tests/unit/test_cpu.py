@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mydocker import LimitError, ResourceConfig
+from mydocker import LimitError, ResourceConfig, UnsupportedLimit
 from mydocker.cgroups.layout import Hierarchy, Layout
 from subsystems import cpu
 
@@ -32,6 +33,12 @@ def config(**texts: str) -> ResourceConfig:
         {"cpu_quota": "-1"},
         {"cpu_quota": "50000", "cpu_period": "1000000"},
         {"cpu_period": "1000"},
+        {"cpus": "unlimited", "cpu_shares": "512"},
+        {"cpus": "0.5", "cpu_burst": "50000"},
+        {"cpu_quota": "20000", "cpu_burst": "0"},
+        {"cpu_burst": "0"},
+        {"cpu_idle": "true"},
+        {"cpu_idle": "false", "cpu_shares": "512"},
     ],
 )
 def test_what_is_allowed(texts):
@@ -53,6 +60,20 @@ def test_what_is_allowed(texts):
         ({"cpu_period": "1000001"}, "cpu_period", "is not between 1000 and 1000000 µs"),
         ({"cpus": "1", "cpu_quota": "5000"}, "cpus", "cannot be combined with --cpu-quota"),
         ({"cpus": "1", "cpu_period": "5000"}, "cpus", "cannot be combined with --cpu-period"),
+        ({"cpus": "-1"}, "cpus", "is not a number of CPUs"),
+        ({"cpu_burst": "1000"}, "cpu_burst", "it needs --cpus or --cpu-quota too"),
+        ({"cpu_burst": "1000", "cpu_quota": "-1"}, "cpu_burst", "it needs --cpus or --cpu-quota too"),
+        (
+            {"cpu_burst": "50001", "cpus": "0.5"},
+            "cpu_burst",
+            "50001 µs is more than the quota of each period, 50000 µs",
+        ),
+        ({"cpu_burst": "-1"}, "cpu_burst", "is not a time"),
+        ({"cpu_idle": "true", "cpu_shares": "2"}, "cpu_idle", "cannot be combined with --cpu-shares"),
+        ({"cpu_idle": "1"}, "cpu_idle", "neither true nor false"),
+        ({"cpu_rt_runtime": "1000"}, "cpu_rt_runtime", "cpu.rt_runtime_us exists on cgroup v1 only"),
+        ({"cpu_rt_period": "1000"}, "cpu_rt_period", "cpu.rt_period_us exists on cgroup v1 only"),
+        ({"cpu_rt_period": "0"}, "cpu_rt_period", "at least 1 µs"),
     ],
 )
 def test_what_is_refused(texts, field, words):
@@ -85,21 +106,55 @@ def test_more_shares_never_weigh_less(shares):
         ({"cpu_quota": "-1"}, (None, 100000)),
         ({"cpu_period": "50000"}, (None, 50000)),
         ({"cpu_shares": "512"}, None),
+        ({"cpus": "unlimited"}, (None, 100000)),
     ],
 )
 def test_flags_become_quota_and_period(texts, bandwidth):
     assert cpu._bandwidth(config(**texts)) == bandwidth
 
 
+def v1_host(base: Path) -> Layout:
+    found = Hierarchy(version=1, mountpoint=str(base), controllers=("cpu",), own="/", base=str(base))
+    return Layout.of([found])
+
+
 def test_a_kernel_without_bandwidth_control_is_found_out(tmp_path):
     (tmp_path / "cpu.shares").write_text("1024\n")
-    found = Hierarchy(version=1, mountpoint=str(tmp_path), controllers=("cpu",), own="/", base=str(tmp_path))
-    probe = cpu.mydocker_probe(Layout.of([found]))
+    probe = cpu.mydocker_probe(v1_host(tmp_path))
     assert probe.files == ("cpu.shares",)
     assert "CONFIG_CFS_BANDWIDTH" in probe.problem
 
 
 def test_a_host_without_the_controller():
     assert "no cpu controller" in cpu.mydocker_probe(Layout.of([])).problem
-    with pytest.raises(Exception, match="no cpu controller"):
-        cpu.mydocker_validate(config(cpus="0.5"), Layout.of([]))
+    for field in FIELDS:
+        with pytest.raises(UnsupportedLimit, match="no cpu controller") as caught:
+            cpu.mydocker_validate(ResourceConfig({field: 1}), Layout.of([]))
+        assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("texts", "file"),
+    [
+        ({"cpus": "0.5"}, "cpu.cfs_quota_us"),
+        ({"cpu_quota": "5000"}, "cpu.cfs_quota_us"),
+        ({"cpu_burst": "1000"}, "cpu.cfs_burst_us"),
+        ({"cpu_idle": "true"}, "cpu.idle"),
+        ({"cpu_rt_runtime": "1000"}, "cpu.rt_runtime_us"),
+        ({"cpu_rt_period": "1000"}, "cpu.rt_runtime_us"),
+    ],
+)
+def test_what_an_old_v1_kernel_lacks_is_named_with_its_file(tmp_path, texts, file):
+    (tmp_path / "cpu.shares").write_text("1024\n")
+    with pytest.raises(UnsupportedLimit, match=file) as caught:
+        cpu.mydocker_validate(config(**texts), v1_host(tmp_path))
+    assert caught.value.field == next(iter(texts))
+    cpu.mydocker_validate(config(cpu_shares="512", cpu_idle="false"), v1_host(tmp_path))
+
+
+def test_realtime_has_no_more_than_its_period(tmp_path):
+    for file in ("cpu.rt_runtime_us", "cpu.rt_period_us"):
+        (tmp_path / file).touch()
+    cpu.mydocker_validate(config(cpu_rt_runtime="1000", cpu_rt_period="1000"), v1_host(tmp_path))
+    with pytest.raises(LimitError, match="1001 µs is more than the period, 1000 µs"):
+        cpu.mydocker_validate(config(cpu_rt_runtime="1001", cpu_rt_period="1000"), v1_host(tmp_path))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mydocker import LimitError, ResourceConfig
+from mydocker import LimitError, ResourceConfig, UnsupportedLimit
 from mydocker.cgroups.layout import Hierarchy, Layout
 from subsystems import cpuset
 
@@ -18,9 +18,7 @@ def host(request, tmp_path):
     (tmp_path / f"cpuset.{cpus}").write_text("0-3,8\n")
     (tmp_path / f"cpuset.{mems}").write_text("0\n")
     base = str(tmp_path)
-    return Layout.of(
-        [Hierarchy(version=request.param, mountpoint=base, controllers=("cpuset",), own="/", base=base)]
-    )
+    return Layout.of([Hierarchy(version=request.param, mountpoint=base, controllers=("cpuset",), own="/", base=base)])
 
 
 def validate(host: Layout, **texts: str) -> None:
@@ -40,6 +38,7 @@ def test_what_the_host_has_is_allowed(host, texts):
         ({"cpuset_mems": "1"}, "cpuset_mems", "memory node 1 is not available: this host offers 0"),
         ({"cpuset_cpus": "0", "cpuset_mems": "0-1"}, "cpuset_mems", "memory node 1 is not available"),
         ({"cpuset_cpus": "x"}, "cpuset_cpus", "is not a list"),
+        ({"cpuset_cpus": "0", "cpuset_partition": "alone"}, "cpuset_partition", "write root, isolated or member"),
     ],
 )
 def test_what_it_has_not_is_refused(host, texts, field, words):
@@ -56,7 +55,21 @@ def test_an_old_v1_kernel_that_does_not_say_what_is_effective(tmp_path):
         validate(Layout.of([found]), cpuset_cpus="2")
 
 
+def test_a_partition_takes_cpus_that_are_named_and_exists_on_v2(host):
+    validate(host, cpuset_partition="member")
+    if host.kind == "v1":
+        with pytest.raises(UnsupportedLimit, match=r"cpuset\.cpus\.partition exists on cgroup v2 only"):
+            validate(host, cpuset_cpus="0", cpuset_partition="root")
+    else:
+        validate(host, cpuset_cpus="0", cpuset_partition="isolated")
+        with pytest.raises(LimitError, match="it needs --cpuset-cpus too"):
+            validate(host, cpuset_mems="0", cpuset_partition="root")
+
+
 def test_a_host_without_the_controller():
+    for field in FIELDS:
+        with pytest.raises(UnsupportedLimit, match="no cpuset controller"):
+            cpuset.mydocker_validate(ResourceConfig({field: (0,)}), Layout.of([]))
     assert "no cpuset controller" in cpuset.mydocker_probe(Layout.of([])).problem
     with pytest.raises(Exception, match="no cpuset controller"):
         validate(Layout.of([]), cpuset_cpus="0")

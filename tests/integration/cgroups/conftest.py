@@ -97,12 +97,29 @@ class Limited:
         self._layout = layout
         self.cgroup = cgroup
 
+    def _parsed(self, texts: Mapping[str, str]) -> ResourceConfig:
+        fields = {field.name: field for field in self._plugin.mydocker_fields()}
+        return ResourceConfig({name: fields[name].value_of(text) for name, text in texts.items()})
+
     def prepare(self, **texts: str) -> ResourceConfig:
         """Parse, validate, prepare: the limits that are in force for whatever is attached."""
-        fields = {field.name: field for field in self._plugin.mydocker_fields()}
-        config = ResourceConfig({name: fields[name].value_of(text) for name, text in texts.items()})
+        config = self._parsed(texts)
         self._plugin.mydocker_validate(config, self._layout)
         self._plugin.mydocker_prepare(config, self.cgroup)
+        return config
+
+    def update(self, previous: ResourceConfig, held: Held, **texts: str) -> ResourceConfig:
+        """Change the limits of what is attached, as ``mydocker update`` does: in force as a whole, or not at all."""
+        config = self._parsed(texts)
+        self._plugin.mydocker_validate(config, self._layout)
+        opened = ContainerCgroup.opened(self._layout, self.cgroup.path, held.pid)
+        opened.begin_update()
+        try:
+            self._plugin.mydocker_update(config, previous, opened.for_plugin(self._plugin.__name__), held.pid)
+        except Exception:
+            assert opened.undo() == []
+            raise
+        self.cgroup.adopt()
         return config
 
     def attach(self, config: ResourceConfig, held: Held) -> None:
@@ -111,6 +128,16 @@ class Limited:
     def usage(self, config: ResourceConfig) -> Mapping[str, Any]:
         usage: Mapping[str, Any] = self._plugin.mydocker_usage(config, self.cgroup)
         return usage
+
+    def account(self) -> None:
+        """The cgroups that figures need, and no limit."""
+        self._plugin.mydocker_account(self.cgroup)
+
+    def remove(self) -> None:
+        """What the core calls when the container has ended."""
+        self.cgroup.kill()
+        self._plugin.mydocker_remove(self.cgroup)
+        self.cgroup.remove()
 
     def run(self, held: Held, **texts: str) -> tuple[int, str]:
         """(exit status, output) of the command under these limits."""
