@@ -172,6 +172,8 @@ def _own_root(spec: Spec, staging: str, step: Step, upper: int) -> int:
     for path in (b"proc", b"sys", b"dev"):
         os.close(paths.make_directory_in_root(root, path))
     for entry in spec.mounts:
+        if os.path.normpath(entry.destination).startswith("/dev/"):
+            continue  # the container gets a /dev of its own: what is made here would only stay behind in the root
         step.doing = f"make the mount point {entry.destination}"
         os.close(_target(entry, root, make_target=True))
     step.doing = "set the attributes of the root"

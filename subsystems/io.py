@@ -435,16 +435,15 @@ def _write(controller: Controller, file: str, device: str, value: str) -> None:
     try:
         controller.set_property(file, f"{device} {value}")
     except CgroupError as e:
-        hints = {
-            errno.ENODEV: "it is no whole disk, or has been removed",
-            errno.EOPNOTSUPP: f"its I/O scheduler does not know weights; have BFQ serve it: "
-            f"echo bfq >{_BLOCK_DEVICES}/{device}/queue/scheduler",
-        }
-        if e.errno not in hints:
-            raise
-        raise CgroupError(
-            f'the kernel refuses "{value}" for the block device {device} in {file}: {hints[e.errno]}', e.errno
-        ) from e
+        if e.errno == errno.EOPNOTSUPP:
+            scheduler = f"{_BLOCK_DEVICES}/{device}/queue/scheduler"
+            raise UnsupportedLimit(
+                "blkio_weight_device",
+                f"the scheduler of {device} knows no weights: have BFQ serve it, echo bfq >{scheduler}",
+            ) from e
+        if e.errno == errno.ENODEV:
+            raise CgroupError(f"{e}; {device} is no whole disk, or has been removed", e.errno) from e
+        raise
 
 
 @hookimpl
