@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from mydocker.result import Usage as Usage
     from mydocker.spec import Tmpfs as Tmpfs
     from mydocker.spec import Volume as Volume
+    from mydocker.updating import update as update
     from mydocker.watch import Verdict as Verdict
     from mydocker.watch import Watch as Watch
 
@@ -49,6 +50,7 @@ _HOMES = {
     "Amendment": "amendment",
     "UnsupportedLimit": "errors",
     "run": "api",
+    "update": "updating",
     "hookimpl": "hookimpl",
     "Result": "result",
     "Usage": "result",

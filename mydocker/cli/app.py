@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from mydocker.plugins import Registry
 
 #: Modules of this package, each with a ``command(registry)`` that makes the subcommand of its name.
-SUBCOMMANDS = ("doctor", "subsystems")
+SUBCOMMANDS = ("doctor", "stats", "subsystems", "update")
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -82,11 +82,18 @@ def application(registry: Callable[[], Registry]) -> click.Group:
         def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
             with formatter.section("Commands"):
                 rows = [("run", RunCommand.SUMMARY)]
-                for name in self.list_commands(ctx)[1:]:
-                    command = self.get_command(ctx, name)
-                    assert command is not None
-                    rows.append((name, command.get_short_help_str(80)))
+                rows += [(name, self._summary(ctx, name)) for name in self.list_commands(ctx)[1:]]
                 formatter.write_dl(rows)
+
+        def _summary(self, ctx: click.Context, name: str) -> str:
+            """A module whose command needs the plugins has its summary beside it."""
+            if name in SUBCOMMANDS:
+                summary = getattr(importlib.import_module(f"mydocker.cli.{name}"), "SUMMARY", "")
+                if summary:
+                    return str(summary)
+            command = self.get_command(ctx, name)
+            assert command is not None
+            return command.get_short_help_str(80)
 
     @click.pass_context
     def group(ctx: click.Context, /, **values: Any) -> int | None:
@@ -125,52 +132,29 @@ def _print_version(ctx: click.Context, _parameter: click.Parameter, value: bool)
         ctx.exit()
 
 
-class RunCommand(click.Command):
-    """``mydocker run``."""
+class LimitsCommand(click.Command):
+    """A subcommand with the flags of the limits among its options, and one argument that takes the other words."""
 
-    SUMMARY = "Run a command in a new container."
-
-    def __init__(self, registry: Registry) -> None:
-        self._registry = registry
-        self._options = run_options(registry)
+    def __init__(
+        self, name: str, registry: Registry, options: Sequence[Option], argument: click.Argument, **settings: Any
+    ) -> None:
+        self._options = options
         self._limits = {field.name for field in registry.fields}
-        self._parameters = {option.name: _parameter(option) for option in self._options}
-        super().__init__(
-            "run",
-            callback=self._run,
-            context_settings={**_CONTEXT, "allow_interspersed_args": False},
-            params=[
-                *self._parameters.values(),
-                click.Argument(
-                    ["command"],
-                    nargs=-1,
-                    required=True,
-                    type=click.UNPROCESSED,
-                    shell_complete=_offer("file"),
-                    metavar="COMMAND [ARG...]",
-                ),
-            ],
-            help=f"{self.SUMMARY} Everything after COMMAND belongs to it.\n\n{_EXAMPLES}",
-            epilog=_EXIT_CODES,
-            options_metavar="[OPTIONS]",
-        )
-
-    def _run(self, **_values: Any) -> int:
-        return execute(self.parsed(click.get_current_context()), self._registry)
+        self._parameters = {option.name: _parameter(option) for option in options}
+        self._words = argument.name or ""
+        super().__init__(name, params=[*self._parameters.values(), argument], **settings)
 
     def parsed(self, ctx: click.Context) -> Parsed:
         """What click has read, as `mydocker.cli.fast` would have."""
         values = dict(ctx.params)
-        command = list(values.pop("command"))
+        words = list(values.pop(self._words))
         given = _given(values)
         spellings: dict[str, str] = ctx.meta["mydocker.spellings"]
         return Parsed(
             options={**(ctx.obj or {}), **{name: given[name] for name in given if name not in self._limits}},
-            limits={
-                name: "true" if given[name] is True else given[name] for name in given if name in self._limits
-            },
+            limits={name: "true" if given[name] is True else given[name] for name in given if name in self._limits},
             flags={name: spellings[name] for name in given if name in self._limits},
-            command=command,
+            command=words,
         )
 
     def make_parser(self, ctx: click.Context) -> Any:
@@ -208,10 +192,40 @@ class RunCommand(click.Command):
         order = sorted(sections, key=lambda section: (section != GENERAL, not section.startswith(limit_section(""))))
         help_option = self.get_help_option(ctx)
         if help_option is not None:
-            sections[LOGS].append(("-h, --help", "Show this text."))
+            sections.setdefault(LOGS, []).append(("-h, --help", "Show this text."))
         for section in order:
             with formatter.section(section):
                 formatter.write_dl(sections[section], col_max=32)
+
+
+class RunCommand(LimitsCommand):
+    """``mydocker run``."""
+
+    SUMMARY = "Run a command in a new container."
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        super().__init__(
+            "run",
+            registry,
+            run_options(registry),
+            click.Argument(
+                ["command"],
+                nargs=-1,
+                required=True,
+                type=click.UNPROCESSED,
+                shell_complete=_offer("file"),
+                metavar="COMMAND [ARG...]",
+            ),
+            callback=self._run,
+            context_settings={**_CONTEXT, "allow_interspersed_args": False},
+            help=f"{self.SUMMARY} Everything after COMMAND belongs to it.\n\n{_EXAMPLES}",
+            epilog=_EXIT_CODES,
+            options_metavar="[OPTIONS]",
+        )
+
+    def _run(self, **_values: Any) -> int:
+        return execute(self.parsed(click.get_current_context()), self._registry)
 
 
 def _short_first(flag: str) -> tuple[bool, int]:

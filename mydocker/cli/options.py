@@ -287,8 +287,13 @@ RESERVED_FLAGS = frozenset(("-h", "--help", "--version"))
 
 
 def run_options(registry: Registry) -> tuple[Option, ...]:
-    """All options of ``mydocker run``: those of the core, then the plugins' with a section for each plugin."""
-    return OPTIONS + tuple(
+    """All options of ``mydocker run``: those of the core, then the limits'."""
+    return OPTIONS + limit_options(registry)
+
+
+def limit_options(registry: Registry) -> tuple[Option, ...]:
+    """The options of the limits, with a section for each plugin."""
+    return tuple(
         Option(
             name=field.name,
             flags=field.flags,

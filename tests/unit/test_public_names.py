@@ -38,6 +38,7 @@ NAMES = {
     "__version__",
     "hookimpl",
     "run",
+    "update",
 }
 
 
