@@ -106,8 +106,8 @@ def mydocker_prepare(config: ResourceConfig, cgroup: ContainerCgroup) -> None:
 def mydocker_account(cgroup: ContainerCgroup) -> None:
     """Make the cgroup of each controller that the figures of ``usage`` need, without a limit.
 
-    Called in place of ``validate`` and ``prepare`` for a plugin of which no field is set, when figures were asked
-    for (``--result``, ``--profile``, ``accounting=True``). A controller that this host lacks is passed over.
+    Called after ``prepare``, and for a plugin of which no field is set in place of it, when figures were asked for
+    (``--result``, ``--profile``, ``accounting=True``). A controller that this host lacks is passed over.
     """
 
 

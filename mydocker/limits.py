@@ -115,9 +115,10 @@ class Limits:
         for plugin in self._owners("mydocker_prepare"):
             self._will_undo(plugin)
             self._attempt(phase, plugin, "mydocker_prepare")
-        for plugin in self._accounting():
-            self._will_undo(plugin)
-            self._call(phase, plugin, "mydocker_account")
+        for plugin in self.plugins if self._spec.accounting else ():
+            if "mydocker_account" in plugin.hooks:
+                self._will_undo(plugin)
+                self._call(phase, plugin, "mydocker_account")
 
     def _will_undo(self, plugin: Plugin) -> None:
         if plugin not in self._to_undo:

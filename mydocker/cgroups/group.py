@@ -273,7 +273,14 @@ class ContainerCgroup:
                 self._made.attached.add((mountpoint, pid))
 
     def runs(self, pid: int) -> None:
-        """From now on the container runs: `controller` makes what is missing for ``pid`` and its descendants too."""
+        """From now on the container runs: `controller` makes what is missing for ``pid`` and its descendants too.
+
+        Where no limit did so, as where a cgroup was made for figures alone, ``pid`` is attached now.
+        """
+        for mountpoint, (_, directory) in self._made.directories.items():
+            if (mountpoint, pid) not in self._made.attached:
+                files.write(f"{directory}/cgroup.procs", str(pid))
+                self._made.attached.add((mountpoint, pid))
         self._made.running = pid
 
     @property
