@@ -481,7 +481,8 @@ def mydocker_account(cgroup: ContainerCgroup) -> None:
 
 @hookimpl
 def mydocker_usage(config: ResourceConfig, cgroup: ContainerCgroup) -> dict[str, Any]:
-    """``user_seconds``, ``system_seconds``, ``periods``, ``throttled_periods``, ``throttled_seconds``, ``pressure``.
+    """``user_seconds``, ``system_seconds``, ``periods``, ``throttled_periods``, ``throttled_seconds``, ``limit_cpus``,
+    ``pressure``.
 
     Each where the kernel counts it for this container. The periods are those in which it had a quota, and was
     throttled because it had used it up; in the seconds, its processes waited for that.
@@ -496,10 +497,21 @@ def mydocker_usage(config: ResourceConfig, cgroup: ContainerCgroup) -> dict[str,
         figures["periods"] = stat["nr_periods"]
         figures["throttled_periods"] = stat["nr_throttled"]
         figures["throttled_seconds"] = round(throttled, 6)
+    limit = _limit(cgroup.controller("cpu")) if cgroup.has("cpu") else None
+    if limit is not None:
+        figures["limit_cpus"] = limit
     pressure = stall_seconds(cgroup, "cpu")
     if pressure is not None:
         figures["pressure"] = pressure
     return figures
+
+
+def _limit(controller: Controller) -> float | None:
+    """The CPUs' worth of time that the container's quota allows."""
+    if not controller.has("cpu.cfs_quota_us" if controller.version == 1 else "cpu.max"):
+        return None
+    quota, period = controller.max if controller.version == 2 else (controller.cfs_quota_us, controller.cfs_period_us)
+    return None if quota is None else float(quota / period)
 
 
 def _times_v1(controller: Controller) -> dict[str, Any]:
