@@ -223,12 +223,12 @@ def _refuse_conflicts(found: list[Candidate]) -> None:
     """No two may claim one field or one flag, and none what the core has."""
     names: dict[str, Candidate] = {}
     flags: dict[str, Candidate] = {}
-    core_names, core_flags = _core_names(), _core_flags()
+    names_of_core, flags_of_core = core_names(), core_flags()
     for candidate in found:
         for field in candidate.fields:
-            _claim("field", field.name, candidate, names, core_names)
+            _claim("field", field.name, candidate, names, names_of_core)
             for flag in field.flags:
-                _claim("flag", flag, candidate, flags, core_flags)
+                _claim("flag", flag, candidate, flags, flags_of_core)
 
 
 def _claim(kind: str, name: str, candidate: Candidate, claimed: dict[str, Candidate], core: set[str]) -> None:
@@ -244,7 +244,7 @@ def _way_out(*candidates: Candidate) -> str:
     return f"uninstall {'it' if len(candidates) == 1 else 'one'}, or set {names} to run without it"
 
 
-def _core_names() -> set[str]:
+def core_names() -> set[str]:
     """The keywords of `mydocker.run`, which the fields join."""
     from mydocker import api
 
@@ -252,7 +252,7 @@ def _core_names() -> set[str]:
     return {parameter.name for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD}
 
 
-def _core_flags() -> set[str]:
+def core_flags() -> set[str]:
     """The flags of ``mydocker run``, and what it reads as several of them: ``-ti``."""
     from itertools import permutations
 
