@@ -29,8 +29,9 @@ BLUE, ORANGE, GREEN, RED, PURPLE = "#0072b2", "#e69f00", "#009e73", "#c1272d", "
 GREY = "#666666"
 #: A limit this many times higher than what was used is written in the panel and not drawn: its line would flatten all.
 FAR = 5.0
-#: Rates are means over at least so many seconds, and over at most so many intervals: tick-wise counts would jump.
-SHORTEST_MEAN, MOST_MEANS = 0.1, 200
+#: A rate is a mean over so many seconds, of a short run and at least of a longer one, and over so many intervals at
+#: most. Over less, counts in clock ticks jump, and use goes over its quota, which is one for each 0.1 s.
+SHORT_MEAN, MEAN, MOST_MEANS = 0.1, 0.25, 200
 
 _STYLE: dict[Any, Any] = {
     "font.family": ["DejaVu Sans"],
@@ -205,7 +206,8 @@ def _rates(moments: Sequence[Moment], label: str, colour: str, count: Callable[[
     known = [(moment.seconds, value) for moment in moments if (value := count(moment.usage)) is not None]
     if len(known) < 2:
         return None
-    shortest = max(SHORTEST_MEAN, (known[-1][0] - known[0][0]) / MOST_MEANS)
+    duration = known[-1][0] - known[0][0]
+    shortest = max(SHORT_MEAN, min(MEAN, duration / 20), duration / MOST_MEANS)
     seconds: list[float] = [known[0][0]]
     values: list[float] = []
     since, before = known[0]

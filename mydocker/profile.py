@@ -11,6 +11,7 @@ import time
 
 from mydocker.errors import StateError, UsageError
 from mydocker.value import Value
+from mydocker.watch import Watch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,6 +49,10 @@ class Profile:
             raise UsageError(f"--profile-interval: {interval:g} s is less than the minimum, {SHORTEST_INTERVAL:g} s")
         _require_library()
 
+    def watches(self, usage: Callable[[], Usage]) -> list[Watch]:
+        """What the runner is to do while the container runs: keep what ``usage`` returns."""
+        return [Watch(check=lambda: self.add(usage()))]
+
     def add(self, usage: Usage) -> float:
         """Keep one moment. After how many seconds the next one is wanted."""
         now = time.monotonic()
@@ -75,11 +80,6 @@ class Profile:
         finally:
             if os.path.exists(unfinished):
                 os.unlink(unfinished)
-
-
-def watching(profile: Profile, usage: Callable[[], Usage]) -> Callable[[], float]:
-    """A check for a `mydocker.Watch` that keeps what ``usage`` returns."""
-    return lambda: profile.add(usage())
 
 
 def _format(file: str) -> str:

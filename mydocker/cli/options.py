@@ -263,6 +263,23 @@ OPTIONS = (
         help="Write how the run ended to FILE, as JSON.",
     ),
     Option(
+        name="profile",
+        flags=("--profile",),
+        kind="value",
+        section=LIFE,
+        metavar="FILE",
+        complete="file",
+        help="Draw memory, CPU and pressure over time to FILE, a .svg, .png or .pdf, when the command has ended.",
+    ),
+    Option(
+        name="profile_interval",
+        flags=("--profile-interval",),
+        kind="value",
+        section=LIFE,
+        metavar="DURATION",
+        help="Time between two moments of --profile (default: 50ms, and longer the longer the run).",
+    ),
+    Option(
         name="limits",
         flags=("--limits",),
         kind="value",

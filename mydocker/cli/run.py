@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from mydocker.cli.options import Parsed
     from mydocker.plugins import Registry
+    from mydocker.profile import Profile
     from mydocker.result import Result
 
 #: HOST_NAME_MAX, gethostname(2).
@@ -32,16 +33,20 @@ def execute(parsed: Parsed, registry: Registry) -> int:
     """Run it; the exit code. With ``--result``, the file tells of a failure of mydocker too."""
     options = parsed.options
     configure_logs(options)
+    profile = _profile(options)
     file = options.get("result")
     if file is None:
-        return _run(parsed, registry).exit_code
-    target = _result_file(str(file))
-    try:
-        result = _run(parsed, registry)
-    except (Exception, KeyboardInterrupt) as error:
-        _write_result(target, _failure(parsed, error))
-        raise
-    _write_result(target, result)
+        result = _run(parsed, registry, profile)
+    else:
+        target = _result_file(str(file))
+        try:
+            result = _run(parsed, registry, profile)
+        except (Exception, KeyboardInterrupt) as error:
+            _write_result(target, _failure(parsed, error))
+            raise
+        _write_result(target, result)
+    if profile is not None:
+        profile.draw(result)
     return result.exit_code
 
 
@@ -56,14 +61,26 @@ def configure_logs(options: Mapping[str, Any]) -> None:
     logs.configure("debug" if options.get("debug") else level, log_format)
 
 
-def _run(parsed: Parsed, registry: Registry) -> Result:
+def _profile(options: Mapping[str, Any]) -> Profile | None:
+    if "profile" not in options:
+        if "profile_interval" in options:
+            raise UsageError("--profile-interval: it says how often --profile looks; add --profile FILE")
+        return None
+    from mydocker.profile import INTERVAL, Profile
+
+    interval = options.get("profile_interval")
+    return Profile(options["profile"], INTERVAL if interval is None else _duration("--profile-interval", interval))
+
+
+def _run(parsed: Parsed, registry: Registry, profile: Profile | None) -> Result:
     spec = to_spec(parsed)
     config = registry.parse(*registry.config.with_defaults(parsed.limits, parsed.flags))
     if spec.terminal and not os.isatty(0):
         raise UsageError("the input device is not a TTY")
     from mydocker.runner import run_foreground
 
-    return run_foreground(spec, config, registry, stdin=bool(parsed.options.get("interactive")))
+    observer = profile.watches if profile is not None else None
+    return run_foreground(spec, config, registry, stdin=bool(parsed.options.get("interactive")), observer=observer)
 
 
 def to_spec(parsed: Parsed) -> Spec:
@@ -93,7 +110,7 @@ def to_spec(parsed: Parsed) -> Spec:
         cgroup_parent=_cgroup_parent(options.get("cgroup_parent")),
         capabilities=resolve_capabilities(options.get("cap_add", ()), options.get("cap_drop", ())),
         privileged="privileged" in options,
-        accounting="result" in options,
+        accounting="result" in options or "profile" in options,
         limits=_policy(options.get("limits", "strict")),
     )
 
