@@ -29,6 +29,8 @@ _OURS = {
     "cgroup.freeze": "when the container is frozen",
 }
 
+_V1_NAMES = {"io": "blkio"}
+
 
 def parse_setting(text: str) -> tuple[str, str]:
     """``memory.high=100m``: the file, and what is written to it as it stands."""
@@ -82,7 +84,7 @@ def _require_controller(key: str, layout: Layout) -> None:
         raise UnsupportedLimit(_FIELD, f"{key} is a file of cgroup v2, and this host has v1 only: use a flag for it")
     if controller == _CORE or controller in unified.controllers:
         return
-    if layout.find(controller) is not None:
+    if layout.find(_V1_NAMES.get(controller, controller)) is not None:
         raise UnsupportedLimit(
             _FIELD, f"{key} is a file of cgroup v2, and the controller {controller} is on v1 here: use a flag for it"
         )

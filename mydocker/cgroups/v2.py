@@ -64,6 +64,8 @@ class Core(Other):
         """
         from mydocker.linux import bpf
 
+        if self._is_imitation():
+            return  # it has no processes that could open a device
         try:
             program = bpf.load_device_program(bpf.device_program(rules), _DEVICE_PROGRAM)
             try:
@@ -77,10 +79,15 @@ class Core(Other):
         """Undo `allow_devices`."""
         from mydocker.linux import bpf
 
+        if self._is_imitation():
+            return
         try:
             self._with_directory(lambda directory: bpf.detach_device_program(directory, _DEVICE_PROGRAM))
         except OSError as e:
             raise files.refused("detach the device program of", self.path, e) from e
+
+    def _is_imitation(self) -> bool:
+        return bool(files.imitations) and files.imitation_of(self.path) is not None
 
     def _with_directory(self, call: Callable[[int], None]) -> None:
         directory = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

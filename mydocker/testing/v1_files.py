@@ -392,17 +392,19 @@ def _throttle(name: str) -> KernelFile:
         entries.pop(device, None)
         return text_of(entries if int(value) == 0 else {**entries, device: str(int(value))})
 
-    return KernelFile(name, "", write)
+    return KernelFile(name, "", write, "everywhere")
 
 
 def _set_device_weight(directory: FakeDirectory, text: str) -> str:
     device, value = device_of(directory, text)
-    weight = number(value)
-    if weight and not 1 <= weight <= 1000:
-        refuse(errno.ERANGE)
     entries = lines(directory.read("blkio.bfq.weight_device"))
-    entries.pop(device, None)
-    return text_of({**entries, device: str(weight)} if weight else entries)
+    if value == "default":
+        entries.pop(device, None)
+        return text_of(entries)
+    weight = number(value)
+    if not 1 <= weight <= 1000:
+        refuse(errno.ERANGE)
+    return text_of({**entries, device: str(weight)})
 
 
 BLKIO = (
