@@ -104,6 +104,10 @@ class Limits:
         return self._spec
 
     def _prepare_each(self, phase: hooks.Phase) -> None:
+        self._amend_each(phase)
+        self._write_each(phase)
+
+    def _amend_each(self, phase: hooks.Phase) -> None:
         claims = _Claims(self._spec)
         for plugin in self._owners("mydocker_amend"):
             self._will_undo(plugin)
@@ -112,6 +116,8 @@ class Limits:
             if answer is not None:
                 self._take(plugin, answer, claims)
         self._spec = claims.spec
+
+    def _write_each(self, phase: hooks.Phase) -> None:
         for plugin in self._owners("mydocker_prepare"):
             self._will_undo(plugin)
             self._attempt(phase, plugin, "mydocker_prepare")

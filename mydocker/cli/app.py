@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from mydocker.plugins import Registry
 
 #: Modules of this package, each with a ``command(registry)`` that makes the subcommand of its name.
-SUBCOMMANDS = ("doctor", "stats", "subsystems", "update")
+SUBCOMMANDS = ("doctor", "pause", "stats", "subsystems", "unpause", "update")
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str], registry: Callable[[], Registry] = load) -> i
     except click.Abort:
         return 130
     except click.ClickException as error:
-        raise UsageError(_sentence(error, "mydocker run" if is_run(arguments) else "mydocker")) from error
+        raise UsageError(sentence(error, "mydocker run" if is_run(arguments) else "mydocker")) from error
     return code if isinstance(code, int) else 0
 
 
@@ -282,7 +282,7 @@ def _completion_command() -> click.Command:
     return completion
 
 
-def _sentence(error: click.ClickException, command: str) -> str:
+def sentence(error: click.ClickException, command: str) -> str:
     """What click found wrong, and where the help is."""
     ctx = getattr(error, "ctx", None)
     command = ctx.command_path if ctx is not None and ctx.parent is not None else command

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from mydocker.cgroups import files
 from mydocker.cgroups.group import ContainerCgroup
 from mydocker.cgroups.layout import Hierarchy, Layout
+from mydocker.testing import likeness
 from mydocker.testing.hierarchy import FakeDirectory, FakeHierarchy
 from mydocker.testing.kernel_file import lines, refuse, text_of
 
@@ -52,8 +53,8 @@ class FakeHost:
     """The cgroups of an imitated host.
 
     ``layout`` is what `mydocker.cgroups.layout.Layout.read` would give on it. ``writes`` is every write that was
-    taken, in order. A refused one raises what the kernel's refusal raises in a run: `mydocker.CgroupError` with its
-    ``errno``.
+    taken, in order, ``made`` every cgroup that was made. A refused one raises what the kernel's refusal raises in a
+    run: `mydocker.CgroupError` with its ``errno``.
     """
 
     def __init__(
@@ -80,9 +81,11 @@ class FakeHost:
         self.misc_resources: dict[str, int] = dict({"sev": 16} if misc_resources is None else misc_resources)
         self.without = tuple(without)
         self.writes: list[Write] = []
+        self.made: list[str] = []
         self.directories: dict[str, FakeDirectory] = {}
         self.hierarchies: list[FakeHierarchy] = []
         self.layout = Layout.of(())
+        self._origins: dict[str, str] = {}
         self._processes: set[int] = set()
         self._ended: set[int] = set()
         self._next_pid = _FIRST_PID
@@ -137,6 +140,29 @@ class FakeHost:
         )
         self.layout = Layout.of((*self.layout.hierarchies, seen))
         return made
+
+    @classmethod
+    def like(cls, layout: Layout, directory: str | os.PathLike[str], path: str = CONTAINER) -> Self:
+        """A host like this one, as far as a container in the cgroup ``path`` is concerned. Nothing real changes.
+
+        `real_path` is the way back from its directories to those of ``layout``.
+        """
+        host = cls(directory, **likeness.machine())
+        found = []
+        for number, real in enumerate(layout.hierarchies):
+            mountpoint = f"{host.path}/{number}"
+            found.append(likeness.imitate(host, real, mountpoint, path))
+            host._origins[mountpoint] = real.mountpoint
+        host.layout = Layout.of(found)
+        host.writes.clear()
+        host.made.clear()
+        return host
+
+    def real_path(self, path: str) -> str:
+        """The path on the host that this one is `like`; in a text, all of them."""
+        for mountpoint, real in self._origins.items():
+            path = path.replace(f"{mountpoint}/", f"{real}/")
+        return path
 
     def __enter__(self) -> Self:
         return self
@@ -229,6 +255,7 @@ class FakeHost:
 
     def make_directory(self, path: str) -> None:
         self.directory(os.path.dirname(path)).hierarchy.make(path)
+        self.made.append(path)
 
     def remove_directory(self, path: str) -> None:
         directory = self.directory(path)
