@@ -13,8 +13,6 @@ import pytest
 import mydocker
 from mydocker.cgroups.layout import Layout
 
-pytestmark = pytest.mark.vm
-
 HEAD = """
 import os, time
 from mydocker import Amendment, CgroupError, LimitError, Probe, ResourceField, Tmpfs, UnsupportedLimit, Verdict, Volume
@@ -102,6 +100,7 @@ def test_a_hook_that_wakes_too_late_cannot_touch_the_cgroup(
     assert "took too long" in refused.read_text()
 
 
+@pytest.mark.vm
 def test_a_file_that_another_wrote_is_refused(plugin: Any, run: Any) -> None:
     for name in ("first", "second"):
         plugin(name, "@hookimpl\ndef mydocker_prepare(cgroup):\n    cgroup.controller('pids').max = 50\n")
@@ -296,6 +295,7 @@ class TestWatch:
         assert result["reason"] == "asked"
         assert 2 <= int(result["notes"][0]) <= 4  # no more often than it asked for
 
+    @pytest.mark.vm
     def test_it_freezes_and_thaws(self, plugin: Any, run: Any, tmp_path: Path) -> None:
         """The counter stands still between the two verdicts."""
         counter = tmp_path / "counter"
@@ -357,6 +357,7 @@ class TestBestEffort:
             raise UnsupportedLimit("odd", "this kernel has no oddities")
     """
 
+    @pytest.mark.vm
     @pytest.mark.parametrize("hook", ["mydocker_validate", "mydocker_prepare", "mydocker_apply"])
     def test_what_the_host_lacks_is_an_error_or_a_warning(
         self, plugin: Any, run: Any, tmp_path: Path, hook: str
@@ -448,6 +449,7 @@ class TestConfigurationFile:
         assert (done.returncode, "can be changed by others" in done.stderr) == (125, True)
 
 
+@pytest.mark.vm
 def test_figures_without_a_limit(run: Any, tmp_path: Path) -> None:
     done, result = result_of(run, tmp_path / "result", "sh", "-c", "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done")
     assert done.returncode == 0
