@@ -87,7 +87,7 @@ def mydocker_watch(config: ResourceConfig, cgroup: ContainerCgroup) -> tuple[Wat
         drain(changes)
         budget = budget_seconds(config, cgroup)
         used = used_seconds(cgroup)
-        if used >= budget:
+        if not used < budget:  # so that no number of its own kind, nan, is no budget without an end
             return Verdict.stop("cpu-time", f"the container used {used:.3f} s of CPU time, its budget was {budget:g} s")
         return max(budget - used, SLACK) / cpus
 
@@ -111,7 +111,7 @@ def mydocker_usage(config: ResourceConfig, cgroup: ContainerCgroup) -> Mapping[s
     if "cpu_time" not in config or not cgroup.has(_accountant(cgroup.layout)):
         return {}
     used, budget = used_seconds(cgroup), budget_seconds(config, cgroup)
-    return {"cpu_seconds": used, "budget_seconds": budget, "exceeded": used >= budget}
+    return {"cpu_seconds": used, "budget_seconds": budget, "exceeded": not used < budget}
 
 
 @hookimpl

@@ -1,0 +1,97 @@
+"""A budget of CPU seconds in real containers. CPU time is asserted on, and never the clock: others use this machine."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from mydocker import Result
+
+Run = Callable[..., Result]
+
+#: Seconds of CPU time past the budget that are still precise.
+PRECISION = 0.05
+
+LOOP = "while :; do :; done"
+THREADS = """
+import hashlib, threading
+data = bytes(1 << 20)
+def work():
+    while True: hashlib.sha256(data)
+for _ in range(3): threading.Thread(target=work).start()
+"""
+ENDLESS = {
+    "one process": ["sh", "-c", LOOP],
+    "three processes": ["sh", "-c", f"({LOOP}) & ({LOOP}) & {LOOP}"],
+    # Each child uses some milliseconds: none comes near the budget.
+    "children that end": ["sh", "-c", "while :; do (i=0; while [ $i -lt 3000 ]; do i=$((i + 1)); done); done"],
+    "orphans in sessions of their own": ["sh", "-c", f"setsid sh -c '{LOOP}' & setsid sh -c '{LOOP}' & sleep 1000"],
+    "threads": [sys.executable, "-c", THREADS],
+}
+
+
+@pytest.mark.parametrize("command", ENDLESS.values(), ids=ENDLESS.keys())
+def test_it_is_killed_when_all_of_it_together_has_used_up_the_budget(run_container: Run, command: list[str]) -> None:
+    result = run_container(command, cpu_time="300ms", timeout=60)
+    used = result.usage.plugins["cputime"]
+    assert (result.reason, result.exit_code, used["exceeded"]) == ("cpu-time", 137, True)
+    assert 0.3 <= used["cpu_seconds"] <= 0.3 + PRECISION
+    assert len(result.notes) == 1 and result.notes[0].endswith("its budget was 0.3 s")
+
+
+def test_a_container_that_sleeps_is_not_killed(run_container: Run) -> None:
+    result = run_container(["sleep", "0.5"], cpu_time="200ms")
+    assert (result.reason, result.exit_code, result.notes) == ("exited", 0, ())
+    assert result.usage.plugins["cputime"]["exceeded"] is False
+    assert 0 < result.usage.plugins["cputime"]["cpu_seconds"] < 0.2
+
+
+def test_a_container_that_works_within_its_budget_ends_by_itself(run_container: Run) -> None:
+    script = "i=0; while [ $i -lt 20000 ]; do i=$((i + 1)); done; echo done; exit 3"
+    result = run_container(["sh", "-c", script], cpu_time="30s")
+    assert (result.reason, result.exit_code, result.stdout) == ("exited", 3, "done\n")
+
+
+def test_the_timeout_still_ends_what_waits(run_container: Run) -> None:
+    assert run_container(["sleep", "1000"], cpu_time="10s", timeout=0.5).reason == "timeout"
+
+
+def test_the_runtime_hardly_works_while_it_watches(run_container: Run) -> None:
+    """A poll every few milliseconds would cost the runtime more than this, in so long a time."""
+    run_container(["true"], cpu_time="100s")  # what is imported once
+    before = time.process_time()
+    run_container(["sleep", "2"], cpu_time="100s")
+    assert time.process_time() - before < 0.2
+
+
+def mydocker(*arguments: str) -> subprocess.Popen[str]:
+    script = shutil.which("mydocker", path=str(Path(sys.executable).parent)) or shutil.which("mydocker")
+    command = [script] if script else [sys.executable, "-m", "mydocker"]
+    return subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.fixture
+def working(run_container: Run) -> Iterator[subprocess.Popen[str]]:
+    """A container that works without an end, with a budget of an hour."""
+    run_container(["true"], cpu_time="1h")  # or this is skipped
+    name = f"cputime-{time.monotonic_ns()}"
+    command = ["sh", "-c", f"trap 'exit 1' TERM; echo {name}; {LOOP}"]
+    process = mydocker("run", "--name", name, "--cpu-time", "1h", *command)
+    assert process.stdout is not None and process.stdout.readline() == f"{name}\n"
+    yield process
+    process.terminate()
+    process.communicate()
+
+
+def test_the_budget_of_a_running_container_can_be_lowered(working: subprocess.Popen[str]) -> None:
+    name = working.args[3]  # type: ignore[index]
+    update = mydocker("update", "--cpu-time", "50ms", name)
+    assert (update.communicate()[1], update.returncode) == ("", 0)
+    assert "its budget was 0.05 s" in working.communicate()[1]
+    assert working.returncode == 137
