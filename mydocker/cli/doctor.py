@@ -82,9 +82,10 @@ def _lines(check: Check, names: int, width: int | None, *, coloured: bool) -> li
     status = check.status.ljust(_STATUS_WIDTH)
     styled = click.style(status, **_COLOURS[check.status]) if coloured else status  # type: ignore[arg-type]
     indent = " " * (_STATUS_WIDTH + names + 6)
-    fact = _wrapped(check.fact, indent, width)
+    elsewhere = check.advice.startswith("see ")
+    fact = _wrapped(f"{check.fact} ({check.advice})" if elsewhere else check.fact, indent, width)
     first = f"  {styled}  {check.name.ljust(names)}  {fact[0]}".rstrip()
-    advice = _wrapped(f"-> {check.advice}", indent, width) if check.advice else []
+    advice = _wrapped(f"-> {check.advice}", indent, width) if check.advice and not elsewhere else []
     return [first, *(f"{indent}{line}" for line in [*fact[1:], *advice])]
 
 

@@ -30,6 +30,8 @@ GROUPS: dict[str, Callable[[Host], Iterable[Check]]] = {
     "limits": plugins.checks,
 }
 
+#: The checks without which no run works.
+_DECISIVE = ("container", "state directory")
 STATUSES: tuple[Status, ...] = ("ok", "warning", "missing", "not needed")
 
 
@@ -41,8 +43,8 @@ class Report(Value):
 
     @property
     def works(self) -> bool:
-        """Whether ``mydocker run`` without limits works here for this user: one was run."""
-        return any(check.status == "ok" for check in self.groups["mydocker"] if check.name == "container")
+        """Whether ``mydocker run`` works here for this user: one was tried, with its state in a place of its own."""
+        return all(check.status == "ok" for check in self.groups["mydocker"] if check.name in _DECISIVE)
 
     def count(self, status: Status) -> int:
         return sum(check.status == status for checks in self.groups.values() for check in checks)

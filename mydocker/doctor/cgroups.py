@@ -145,14 +145,20 @@ def _of_root(hierarchies: list[Hierarchy], usable: list[Hierarchy]) -> Check:
 def _way_to_delegate(host: Host, hierarchies: list[Hierarchy]) -> str:
     """systemd gives a user a subtree of v2 ("Delegation", systemd.resource-control(5)); elsewhere root can do it."""
     where = host.layout.find("memory") or hierarchies[-1]
-    place = f"{where.mountpoint}/mydocker-{host.uid}"
-    if where.version == 2:
-        if host.exists("/run/systemd/system"):
-            linger = "" if host.exists(f"/run/user/{host.uid}") else f"loginctl enable-linger {host.user}, then "
-            return f"{linger}systemd-run --user --scope -p Delegate=yes mydocker run ..., or run mydocker as root"
-        return f"as root, mkdir {place} && chown -R {host.uid} {place} && echo PID of the shell > {place}/cgroup.procs"
-    others = ", and the same in the other hierarchies" if len(hierarchies) > 1 else ""
-    return f"as root, mkdir {place} && chown -R {host.uid} {place}{others}; or boot with cgroup_no_v1=all to have v2"
+    place = f"mydocker-{host.uid}"
+    if where.version == 1:
+        others = ", and the same in the other hierarchies" if len(hierarchies) > 1 else ""
+        change = f"mkdir {place} && chown {host.uid} {place} {place}/cgroup.procs"
+        return f"as root, cd {where.mountpoint} && {change}{others}"
+    if host.exists("/run/systemd/system"):
+        linger = "" if host.exists(f"/run/user/{host.uid}") else f"loginctl enable-linger {host.user}, then "
+        return f"{linger}systemd-run --user --scope -p Delegate=yes mydocker run ..., or run mydocker as root"
+    enabled = _words([name for name in _BOTH if name in where.controllers])
+    return (
+        f'as root, cd {where.mountpoint} && echo "{enabled}" > cgroup.subtree_control && mkdir -p {place} && '
+        f"cd {place} && chown {host.uid} . cgroup.procs cgroup.threads cgroup.subtree_control && "
+        "echo $PID_OF_A_SHELL > cgroup.procs"
+    )
 
 
 def controller(host: Host, name: str, older: str) -> Check:

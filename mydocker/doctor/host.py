@@ -60,6 +60,9 @@ class Host:
     def exists(self, path: str) -> bool:
         return os.path.exists(path)
 
+    def is_directory(self, path: str) -> bool:
+        return os.path.isdir(path)
+
     def names(self, directory: str) -> list[str]:
         """What is in a directory, sorted; nothing if it cannot be read."""
         try:

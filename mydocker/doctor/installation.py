@@ -50,11 +50,11 @@ def state_directory(host: Host) -> Check:
     except StateError as error:
         return missing(name, str(error), "remove what is there, or set MYDOCKER_STATE_DIR to a directory of your own")
     nearest = _nearest(host, root)
-    if host.writable(nearest):
+    if host.is_directory(nearest) and host.writable(nearest):
         return ok(name, f"{root} {'can be written' if nearest == root else 'can be made'}")
     return missing(
         name,
-        f"{host.user} may not write in {nearest}, so no container can be noted in {root}",
+        f"{host.user} can make nothing in {nearest}, so no container can be noted in {root}",
         "set MYDOCKER_STATE_DIR to a directory that can be written and that is emptied at boot, as one below /run",
     )
 
@@ -84,11 +84,11 @@ def cache(host: Host) -> Check:
             name, "there is no HOME to keep it in, so each run looks for plugins anew, which takes longer", "set HOME"
         )
     nearest = _nearest(host, directory)
-    if host.writable(nearest):
+    if host.is_directory(nearest) and host.writable(nearest):
         return ok(name, f"{directory} {'can be written' if nearest == directory else 'can be made'}")
     return warning(
         name,
-        f"{host.user} may not write in {nearest}, so each run looks for plugins anew, which takes longer",
+        f"{host.user} can make nothing in {nearest}, so each run looks for plugins anew, which takes longer",
         "set XDG_CACHE_HOME to a directory that can be written",
     )
 
