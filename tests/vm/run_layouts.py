@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
-"""Run the tests that are marked ``vm`` in a virtual machine of each cgroup layout, one after the other.
+"""Run the tests that are marked ``vm`` in a virtual machine of each cgroup layout, two at a time.
 
-    run_layouts.py [--layout v2] [--timeout SECONDS] [-- PYTEST_ARGUMENT...]
+    run_layouts.py [--layout v2] [--jobs N] [--timeout SECONDS] [-- PYTEST_ARGUMENT...]
+
+A guest mostly keeps one processor busy, so on two there is room for two. What each prints is shown when it has ended.
 
 The pytest beside this Python runs in the guests, on the package that is installed there. A layout fails when a
 test fails, when no test ran, when the guest did not come up and when it takes longer than the timeout.
@@ -13,9 +15,12 @@ import argparse
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 from xml.etree import ElementTree
 
 from cgroup_vm import LAYOUTS, VM_FAILED
@@ -42,12 +47,22 @@ class Outcome:
 
 def main() -> int:
     arguments = parse_arguments()
-    outcomes = {}
-    for layout in arguments.layout or LAYOUTS:
-        print(f"=== cgroup {layout} ===", flush=True)
+    layouts = arguments.layout or LAYOUTS
+
+    def run(layout: str) -> Outcome:
         started = time.monotonic()
-        outcomes[layout] = run_tests(layout, arguments.timeout, arguments.pytest)
-        print(f"=== cgroup {layout}: {outcomes[layout].text} in {time.monotonic() - started:.0f} s ===\n", flush=True)
+        with tempfile.TemporaryFile("w+", errors="replace") as output:
+            found = run_tests(layout, arguments.timeout, arguments.pytest, output)
+            output.seek(0)
+            said = output.read()
+        with printing:
+            print(f"=== cgroup {layout} ===\n{said}", flush=True)
+            print(f"=== cgroup {layout}: {found.text} in {time.monotonic() - started:.0f} s ===\n", flush=True)
+        return found
+
+    printing = threading.Lock()
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        outcomes = dict(zip(layouts, pool.map(run, layouts), strict=True))
     for layout, outcome in outcomes.items():
         print(f"{layout}: {outcome.text}")
     return 0 if all(outcome.passed for outcome in outcomes.values()) else 1
@@ -56,23 +71,24 @@ def main() -> int:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layout", choices=LAYOUTS, action="append", help="only this one (may be repeated)")
-    parser.add_argument("--timeout", type=float, default=1500, help="seconds for each layout (default: 1500)")
+    parser.add_argument("--jobs", type=int, default=2, help="how many layouts at a time (default: 2)")
+    parser.add_argument("--timeout", type=float, default=2400, help="seconds for each layout (default: 2400)")
     parser.add_argument("pytest", nargs="*", default=[TESTS], help=f"for pytest (default: {TESTS})")
     return parser.parse_args()
 
 
-def run_tests(layout: str, timeout: float, pytest_arguments: list[str]) -> Outcome:
+def run_tests(layout: str, timeout: float, pytest_arguments: list[str], output: TextIO) -> Outcome:
     """Run pytest in a guest of this layout, for at most ``timeout`` seconds.
 
     What fails is run once more in a new guest, where the emulated processors have nothing else to do, and fails the
     layout if it fails again. What passed only then is named in the outcome: it is a test to be mended.
     """
     with tempfile.TemporaryDirectory() as shared:
-        first = run_guest(layout, timeout, Path(shared), "first", pytest_arguments)
+        first = run_guest(layout, timeout, Path(shared), "first", pytest_arguments, output)
         if not isinstance(first, Counts) or not first.failed:
             return outcome(first)
-        print(f"=== cgroup {layout}: {len(first.failed)} failed, which are run again ===", flush=True)
-        again = run_guest(layout, timeout, Path(shared), "again", ["--last-failed", *pytest_arguments])
+        print(f"=== cgroup {layout}: {len(first.failed)} failed, which are run again ===", file=output, flush=True)
+        again = run_guest(layout, timeout, Path(shared), "again", ["--last-failed", *pytest_arguments], output)
         if not isinstance(again, Counts) or again.failed or again.passed < len(first.failed):
             return Outcome(False, f"{first.passed} passed, {len(first.failed)} failed, {first.skipped} skipped")
         names = ", ".join(first.failed)
@@ -97,13 +113,16 @@ def outcome(counts: Counts | str) -> Outcome:
     return Outcome(counts.passed > 0 and not counts.failed, text)
 
 
-def run_guest(layout: str, timeout: float, shared: Path, name: str, pytest_arguments: list[str]) -> Counts | str:
+def run_guest(
+    layout: str, timeout: float, shared: Path, name: str, pytest_arguments: list[str], output: TextIO
+) -> Counts | str:
     """Boot a guest and run pytest in it: what it counted, or why there is nothing to count."""
     report = shared / f"{name}.xml"
     vm = [sys.executable, str(HERE / "cgroup_vm.py"), "--cgroup", layout, "--rw", str(shared), "--"]
     pytest = [str(Path(sys.executable).with_name("pytest")), "-m", "vm", "-o", f"cache_dir={shared}/cache"]
-    pytest += ["--durations=5", "-o", f"faulthandler_timeout={timeout / 2:.0f}"]  # shows where a test hangs
-    process = subprocess.Popen([*vm, *pytest, f"--junit-xml={report}", *pytest_arguments], cwd=REPOSITORY)
+    pytest += ["--durations=15", "-o", f"faulthandler_timeout={timeout / 2:.0f}"]  # shows where a test hangs
+    command = [*vm, *pytest, f"--junit-xml={report}", *pytest_arguments]
+    process = subprocess.Popen(command, cwd=REPOSITORY, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
     try:
         status = process.wait(timeout)
     except subprocess.TimeoutExpired:
