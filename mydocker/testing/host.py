@@ -105,7 +105,8 @@ class FakeHost:
     @classmethod
     def hybrid(cls, directory: str | os.PathLike[str], **options: Any) -> Self:
         """A host with both: hugetlb, rdma and misc are on v2, the others on v1."""
-        return cls._mounted(directory, options, (*_V1, "perf_event"), _HYBRID_V2)
+        v1 = tuple(names for names in (*_V1, "perf_event") if names not in _HYBRID_V2)
+        return cls._mounted(directory, options, v1, _HYBRID_V2)
 
     @classmethod
     def of_kind(cls, kind: Kind, directory: str | os.PathLike[str], **options: Any) -> Self:

@@ -1,0 +1,197 @@
+"""The flags for devices: what is a value, what is allowed by it, what is written on v1."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mydocker import LimitError, ResourceConfig, UnsupportedLimit
+from mydocker.cgroups.layout import Layout
+from mydocker.spec import Spec, Volume
+from subsystems import devices
+
+FIELDS = {field.name: field for field in devices.mydocker_fields()}
+NULL = ("c", 1, 3)
+
+
+def config(**texts):
+    return ResourceConfig({name: FIELDS[name].value_of(text) for name, text in texts.items()})
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("/dev/fuse", ("/dev/fuse", "/dev/fuse", "rwm")),
+        ("/dev/fuse:/dev/f", ("/dev/fuse", "/dev/f", "rwm")),
+        ("/dev/fuse:r", ("/dev/fuse", "/dev/fuse", "r")),
+        ("/dev/fuse:/dev/f:mw", ("/dev/fuse", "/dev/f", "wm")),
+    ],
+)
+def test_devices_that_are_given(text, value):
+    assert devices.parse_device(text) == value
+
+
+@pytest.mark.parametrize(
+    "text", ["", "fuse", "/dev/a:b", "/dev/a:/dev/b:x", "/dev/a:/dev/b:rr", "/dev/a:/dev/b:r:w", ":/dev/a", "/dev/a:"]
+)
+def test_what_is_no_device(text):
+    with pytest.raises(ValueError, match="is not of the form HOST"):
+        devices.parse_device(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("c 10:200 rwm", ("c", 10, 200, "rwm")),
+        ("b 8:* r", ("b", 8, None, "r")),
+        ("a *:* mwr", ("a", None, None, "rwm")),
+        (" c  4095:1048575  m ", ("c", 4095, 1048575, "m")),
+    ],
+)
+def test_rules(text, value):
+    assert devices.parse_rule(text) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "is not of the form TYPE MAJOR:MINOR ACCESS"),
+        ("c 1:3", "is not of the form"),
+        ("d 1:3 r", "is not of the form"),
+        ("c 1 r", "is not of the form"),
+        ("c 1:3 x", "is not of the form"),
+        ("c 1:3 rwmr", "is not of the form"),
+        ("c 4096:3 r", "4096 is not a major number"),
+        ("c 1:1048576 r", "1048576 is not a minor number"),
+        ("c -1:3 r", "-1 is not a major number"),
+        ("c 1: r", "is not a minor number"),
+    ],
+)
+def test_what_is_no_rule(text, words):
+    with pytest.raises(ValueError, match=words):
+        devices.parse_rule(text)
+
+
+NUMBERS = st.none() | st.integers(0, 4095)
+
+
+@given(
+    kind=st.sampled_from("bc"),
+    major=NUMBERS,
+    minor=NUMBERS,
+    access=st.sets(st.sampled_from("rwm"), min_size=1).map(devices._ordered),
+)
+def test_a_rule_reads_as_v1_writes_it(kind, major, minor, access):
+    assert devices.parse_rule(devices.text_of((kind, major, minor), access)) == (kind, major, minor, access)
+
+
+@given(text=st.text())
+@pytest.mark.parametrize("field", FIELDS)
+def test_any_text_is_a_value_or_refused_with_a_reason(field, text):
+    try:
+        FIELDS[field].value_of(text)
+    except LimitError as error:
+        assert error.reason
+
+
+def test_dockers_defaults_come_with_every_rule():
+    rules = devices.rules_of(config(device_cgroup_rule="c 10:200 rw"))
+    assert rules["c", 10, 200] == "rw"
+    assert rules[NULL] == "rwm"
+    assert rules["c", None, None] == rules["b", None, None] == "m"
+    assert ("b", 8, 0) not in rules
+    assert ("c", 1, 1) not in rules
+
+
+def test_rules_for_the_same_devices_are_one():
+    rules = devices.rules_of(config(device_cgroup_rule=["c 10:200 r", "c 10:200 w", "a 7:* r"]))
+    assert rules["c", 10, 200] == "rw"
+    assert rules["c", 7, None] == rules["b", 7, None] == "r"
+
+
+def test_a_node_is_allowed_by_its_number():
+    assert devices.rules_of(config(device="/dev/tty:/dev/other:r"))["c", 5, 0] == "rwm"  # by default
+    assert devices.rules_of(config(device="/dev/null"))[NULL] == "rwm"
+
+
+def test_a_directory_stands_for_the_devices_in_it():
+    found = [host for host, _, _ in devices._nodes(config(device="/dev:/dev/all:r"))]
+    assert "/dev/null" in found
+    assert all(not stat.S_ISREG(os.lstat(path).st_mode) for path in found)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("/no/such", "/no/such: No such file or directory"),
+        ("/etc/passwd", "/etc/passwd is not a device; use --volume"),
+        ("/etc", "there is no device in /etc"),
+    ],
+)
+def test_what_is_no_device_of_this_host(text, words, cgroup_layout):
+    with pytest.raises(LimitError, match=words) as caught:
+        devices.mydocker_validate(config(device=text), cgroup_layout.layout)
+    assert caught.value.field == "device"
+
+
+def test_two_devices_at_one_place(cgroup_v2):
+    with pytest.raises(LimitError, match="/dev/null and /dev/zero cannot both be /dev/x"):
+        devices.mydocker_validate(config(device=["/dev/null:/dev/x", "/dev/zero:/dev/x"]), cgroup_v2.layout)
+
+
+def test_the_nodes_are_bound_in_a_root_of_its_own():
+    limits = config(device=["/dev/null:/dev/x:r", "/dev/zero"])
+    own = devices.mydocker_amend(limits, Spec(args=(b"true",), overlay=True))
+    assert own is not None
+    assert own.mounts == (
+        Volume(source="/dev/null", destination="/dev/x"),
+        Volume(source="/dev/zero", destination="/dev/zero"),
+    )
+    host = devices.mydocker_amend(limits, Spec(args=(b"true",)))
+    assert host is not None
+    assert host.mounts == (Volume(source="/dev/null", destination="/dev/x"),)
+    assert devices.mydocker_amend(config(device_cgroup_rule="c 1:3 r"), Spec(args=(b"true",), overlay=True)) is None
+
+
+def test_what_v1_is_told(limit_journey, cgroup_v1):
+    container = limit_journey(devices, host=cgroup_v1, device_cgroup_rule="c 10:200 rw")
+    writes = [(write.name, write.value) for write in cgroup_v1.writes if write.name.startswith("devices.")]
+    assert writes[0] == ("devices.deny", "a")
+    assert ("devices.allow", "c 10:200 rw") in writes
+    assert ("devices.allow", "c 1:3 rwm") in writes
+    assert container.attached("devices")
+
+
+def test_v1_never_denies_what_stays_allowed(limit_journey, cgroup_v1):
+    container = limit_journey(devices, host=cgroup_v1, device_cgroup_rule=["c 10:200 rw", "b 8:0 rwm"])
+    before = len(cgroup_v1.writes)
+    container.update(device_cgroup_rule=["c 10:200 r", "c 10:229 rw"])
+    writes = [(write.name, write.value) for write in cgroup_v1.writes[before:]]
+    assert writes == [
+        ("devices.allow", "c 10:229 rw"),
+        ("devices.deny", "c 10:200 w"),
+        ("devices.deny", "b 8:0 rwm"),
+    ]
+
+
+def test_in_every_layout(limit_journey):
+    container = limit_journey(devices, device_cgroup_rule="c 10:200 rw")
+    container.update(device_cgroup_rule="c 10:229 rw")
+    assert container.attached("devices" if container.version("devices") else "cgroup")
+
+
+def test_a_host_without_cgroups():
+    for field, text in (("device", "/dev/null"), ("device_cgroup_rule", "c 1:3 r")):
+        with pytest.raises(UnsupportedLimit, match="no devices controller") as caught:
+            devices.mydocker_validate(config(**{field: text}), Layout.of([]))
+        assert caught.value.field == field
+
+
+def test_what_it_would_do(cgroup_v2):
+    lines = devices.mydocker_explain(config(device="/dev/null:/dev/x", device_cgroup_rule="b 8:* r"), cgroup_v2.layout)
+    assert lines[0] == "bind /dev/null on /dev/x"
+    assert "eBPF program" in lines[1] and "b 8:* r" in lines[1]
