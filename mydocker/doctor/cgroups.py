@@ -151,7 +151,7 @@ def _way_to_delegate(host: Host, hierarchies: list[Hierarchy]) -> str:
         change = f"mkdir {place} && chown {host.uid} {place} {place}/cgroup.procs"
         return f"as root, cd {where.mountpoint} && {change}{others}"
     if host.exists("/run/systemd/system"):
-        linger = "" if host.exists(f"/run/user/{host.uid}") else f"loginctl enable-linger {host.user}, then "
+        linger = "" if host.exists(f"/run/user/{host.uid}") else f"loginctl enable-linger {host.login}, then "
         return f"{linger}systemd-run --user --scope -p Delegate=yes mydocker run ..., or run mydocker as root"
     enabled = _words([name for name in _BOTH if name in where.controllers])
     return (

@@ -27,14 +27,19 @@ class Host:
         self._outcomes: dict[str, Outcome] = {}
 
     @property
-    def user(self) -> str:
-        """How texts name who asks: ``root``, ``alice``, ``user 65534``."""
+    def login(self) -> str:
+        """The name of who asks in /etc/passwd, or the number."""
         import pwd
 
         try:
             return pwd.getpwuid(self.uid).pw_name
         except KeyError:
-            return f"user {self.uid}"
+            return str(self.uid)
+
+    @property
+    def user(self) -> str:
+        """How sentences name who asks: ``root``, ``user nobody``."""
+        return "root" if self.is_root else f"user {self.login}"
 
     def can(self, capability: str) -> bool:
         """Whether this process has the capability."""

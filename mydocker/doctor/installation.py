@@ -101,6 +101,6 @@ def configuration_file() -> Check:
     except UsageError as error:
         return missing(name, str(error), f"mend it, or set {config.VARIABLE}= to run without one")
     if not found.path:
-        return ok(name, f"there is none, as {config.file()}" if config.file() else f"{config.VARIABLE} says none")
+        return ok(name, f"there is no {config.file() or 'file'}, so no limit holds for every run")
     limits = ", ".join(found.limits) or "none"
     return ok(name, f"{found.path}; limits for every run: {limits}")

@@ -118,7 +118,7 @@ def subordinate_ids(host: Host) -> Check:
         advice.append("install the package uidmap (shadow-utils)")
     if lacking:
         facts.append(f"{' and '.join(lacking)} {'has' if len(lacking) == 1 else 'have'} no ids for {host.user}")
-        advice.append(f"usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {host.user}")
+        advice.append(f"usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {host.login}")
     return warning(
         name,
         f"{'; '.join(facts)}: a container of this user has one user id only, its root",
@@ -129,4 +129,4 @@ def subordinate_ids(host: Host) -> Check:
 def _has_range(host: Host, file: str) -> bool:
     """Whether subuid(5) has a line for this user, by name or by number."""
     owners = {line.partition(":")[0] for line in (host.read(file) or "").splitlines()}
-    return bool(owners & {host.user, str(host.uid)})
+    return bool(owners & {host.login, str(host.uid)})

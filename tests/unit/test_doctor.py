@@ -50,7 +50,7 @@ class MadeUpHost(Host):
         self.outcomes: dict[str, Outcome] = {}
 
     @property
-    def user(self) -> str:
+    def login(self) -> str:
         return "root" if self.uid == 0 else "alice"
 
     def become_alice(self) -> None:
@@ -243,8 +243,8 @@ def test_a_plain_user_makes_namespaces_in_one_of_his_own(host: MadeUpHost) -> No
     host.become_alice()
     host.outcomes = {f"namespace {kind}": EPERM for kind in trials.NAMESPACES if kind != "user"}
     checks = list(namespaces.checks(host))
-    assert named(checks, "user") == ok("user", "alice can make one, and is its root")
-    assert named(checks, "pid") == ok("pid", "alice can make one for process numbers in a user namespace")
+    assert named(checks, "user") == ok("user", "user alice can make one, and is its root")
+    assert named(checks, "pid") == ok("pid", "user alice can make one for process numbers in a user namespace")
 
 
 @pytest.mark.parametrize(
@@ -292,12 +292,12 @@ def test_subordinate_ids(host: MadeUpHost) -> None:
     nothing = namespaces.subordinate_ids(host)
     assert nothing.status == "warning"
     assert "newuidmap and newgidmap are not installed" in nothing.fact
-    assert "/etc/subuid and /etc/subgid have no ids for alice" in nothing.fact
+    assert "/etc/subuid and /etc/subgid have no ids for user alice" in nothing.fact
     assert "the package uidmap" in nothing.advice and "usermod --add-subuids" in nothing.advice
     host.programs = ("newuidmap", "newgidmap")
     host.files |= {"/etc/subuid": "bob:1:2\nalice:100000:65536", "/etc/subgid": "alice2:1:2"}
     half = namespaces.subordinate_ids(host)
-    assert "/etc/subgid has no ids for alice" in half.fact and "uidmap" not in half.advice
+    assert "/etc/subgid has no ids for user alice" in half.fact and "uidmap" not in half.advice
     host.files["/etc/subgid"] = "1000:100000:65536"
     assert namespaces.subordinate_ids(host).status == "ok"
 
@@ -455,7 +455,7 @@ def test_a_subtree_without_all_controllers(host: MadeUpHost, hierarchy: Callable
     host.files["/run/systemd/system"] = ""
     check = cgroups.delegation(host)
     assert check.status == "warning"
-    assert check.fact == f"alice may make cgroups in {delegated.base} (by systemd), which lacks cpuset, cpu, io"
+    assert check.fact == f"user alice may make cgroups in {delegated.base} (by systemd), which lacks cpuset, cpu, io"
     assert "Delegate=memory pids cpuset cpu io below [Service]" in check.advice
     del host.files["/run/systemd/system"]
     assert "+cpuset +cpu +io" in cgroups.delegation(host).advice
@@ -627,7 +627,7 @@ def test_what_plugins_answer(host: MadeUpHost, hierarchy: Callable[..., Hierarch
     host.become_alice()
     host.closed.add(hierarchy(1, "memory", "memory").base)
     assert answered(Outcome(value=(("memory",), 1, (), ""))) == missing(
-        "numbers", "-n cannot be used by alice, who may not make cgroups for memory", "see delegation"
+        "numbers", "-n cannot be used by user alice, who may not make cgroups for memory", "see delegation"
     )
 
 
