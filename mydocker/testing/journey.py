@@ -31,7 +31,7 @@ class Journey:
     """A container that runs on ``host`` under the limits of ``plugins``, from its start to `end`.
 
     To make one takes the limits through discovery, parse, validate, amend, prepare, apply and watch; what raises there
-    raises here, and what was made is undone. The container's first process, ``pid``, is a real one, which sleeps: what
+    raises here, and what was made is undone. The container's first process, ``pid``, is a real one, which waits: what
     ``prlimit`` or ``setpriority`` did to it can be looked at. As a context manager it ends with the block::
 
         with Journey(host, mydocker_tasks, tasks="5") as container:
@@ -66,7 +66,7 @@ class Journey:
         self._limits.validate()
         try:
             self.spec = self._limits.prepare(ContainerCgroup(host.layout, path))
-            self._process = subprocess.Popen(["sleep", "1000000"])
+            self._process = _start()
             self.pid = self._process.pid
             self._limits.apply(self.pid)
             self.cgroup.runs(self.pid)
@@ -195,11 +195,21 @@ class Journey:
         process, self._process = self._process, None
         if process is not None:
             process.kill()
-            process.wait()
+            process.communicate()
             self.host.end(self.pid)
         self._limits.undo()
         left = [path for path in self.host.directories if path.endswith(f"/{self.path}")]
         assert not left, f"these cgroups are left: {', '.join(left)}"
+
+
+def _start() -> subprocess.Popen[bytes]:
+    """A process that waits. It has answered once: in the midst of execve(2) the kernel still sets RLIMIT_STACK."""
+    process = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdin is not None and process.stdout is not None
+    process.stdin.write(b"x")
+    process.stdin.flush()
+    process.stdout.read(1)
+    return process
 
 
 class _Rehearsal(Limits):
@@ -226,7 +236,8 @@ def registry_of(*plugins: Any) -> Registry:
 
     A plugin has the name and the version under which it is installed, else the name of its module.
     """
-    return Registry(discover(Selection(), [_entry_point(plugin) for plugin in plugins]))
+    points = sorted((_entry_point(plugin) for plugin in plugins), key=lambda point: point.name)
+    return Registry(discover(Selection(), points))
 
 
 def _entry_point(plugin: Any) -> importlib.metadata.EntryPoint:

@@ -1,0 +1,1 @@
+"""Four limits for mydocker, one of each kind."""
