@@ -245,26 +245,27 @@ def _change(config: ResourceConfig, previous: ResourceConfig | dict[str, Any], c
     controller = cgroup.controller("cpu")
     changed = {field for field in _FIELDS if config.get(field) != previous.get(field)}
     if not changed.isdisjoint(("cpu_shares", "cpu_idle")):
-        _set_weight(controller, config, changed)
+        _set_weight(cgroup, config, changed)
     if not changed.isdisjoint((*_BANDWIDTH, "cpu_burst")):
         _set_bandwidth(controller, config, changed)
     if not changed.isdisjoint(_REALTIME):
         _set_realtime(cgroup, *_realtime(config))
 
 
-def _set_weight(controller: Controller, config: ResourceConfig, changed: set[str]) -> None:
+def _set_weight(cgroup: ContainerCgroup, config: ResourceConfig, changed: set[str]) -> None:
     """The kernel takes no shares for a cgroup that is idle, and gives it the default when it is so no longer."""
+    controller = cgroup.controller("cpu")
+    name = "shares" if controller.version == 1 else "weight"
     idle = config.get("cpu_idle", False)
     if "cpu_idle" in changed and (idle or controller.has("cpu.idle")):
         controller.require_for("cpu_idle", "cpu.idle", why=_NO_IDLE)
+        if not controller.idle:
+            former = getattr(controller, name)
+            cgroup.on_undo(lambda: setattr(controller, name, former))
         controller.idle = idle
-    if idle or ("cpu_shares" not in changed and "cpu_shares" not in config):
-        return
-    shares = config.get("cpu_shares", DEFAULT_SHARES)
-    if controller.version == 1:
-        controller.shares = shares
-    else:
-        controller.weight = weight_of(shares)
+    if not idle and ("cpu_shares" in changed or "cpu_shares" in config):
+        shares = config.get("cpu_shares", DEFAULT_SHARES)
+        setattr(controller, name, shares if controller.version == 1 else weight_of(shares))
 
 
 def weight_of(shares: int) -> int:
@@ -445,7 +446,7 @@ def _part(controller: Controller) -> float:
 
 def _set_part(controller: Controller, part: float) -> None:
     """The kernel refuses what those above do not have, or those below have by now: whoever asks next is told."""
-    runtime = -int(-part * controller.rt_period_us // 1)
+    runtime = -int(-round(part * controller.rt_period_us, 3) // 1)
     if runtime == controller.rt_runtime_us:
         return
     try:

@@ -124,6 +124,7 @@ class Limited:
 
     def attach(self, config: ResourceConfig, held: Held) -> None:
         self._plugin.mydocker_apply(config, self.cgroup, held.pid)
+        self.cgroup.runs(held.pid)
 
     def usage(self, config: ResourceConfig) -> Mapping[str, Any]:
         usage: Mapping[str, Any] = self._plugin.mydocker_usage(config, self.cgroup)
