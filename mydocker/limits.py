@@ -188,23 +188,40 @@ class Limits:
                     raise PluginError(f"{plugin} answered mydocker_watch with {watch!r}, which is no mydocker.Watch")
                 found.append((str(plugin), watch))
 
-    def reload(self, texts: Mapping[str, str | list[str]]) -> None:
-        """Take over the limits that an update has put in force meanwhile."""
-        if self._registry is None:
-            from mydocker import plugins
+    def reload(self, texts: Mapping[str, str | list[str]], path: str) -> None:
+        """Take over what an update has put in force meanwhile: the limits, and what it made of the cgroup ``path``."""
+        from mydocker.cgroups.group import ContainerCgroup
 
-            self._registry = plugins.load()
-        self.config = self._registry.parse(texts)
+        try:
+            if self._registry is None:
+                from mydocker import plugins
+
+                self._registry = plugins.load()
+            self.config = self._registry.parse(texts)
+        except MydockerError as e:  # such as a plugin that this process does not have: the command has run all the same
+            logs.warning("the Result has the limits of the start: %s", e)
+        if self.cgroup is None:
+            self.cgroup = ContainerCgroup.opened(self._layout, path)
+        else:
+            self.cgroup.adopt()
+
+    def usage_at_end(self, cpu_user: float, cpu_system: float) -> Usage:
+        """The figures of the plugins after the last process; a plugin that has failed is logged."""
+        usage = self.usage(cpu_user, cpu_system)
+        for figures in usage.plugins.values():
+            if "error" in figures:
+                logs.warning("%s", figures["error"])
+        return usage
 
     def usage(self, cpu_user: float = 0.0, cpu_system: float = 0.0) -> Usage:
-        """The figures of the plugins, at the end or while the container runs. See `Usage.of` for the parameters."""
+        """The figures of the plugins, also while the container runs. See `Usage.of` for the parameters."""
         figures: dict[str, Any] = {}
         waiting = list(self.plugins) if self.cgroup is not None else []
         while waiting:
             try:
                 hooks.supervised(lambda phase: self._ask_for_figures(phase, waiting, figures))
             except PluginError as e:  # one hangs: the others are still asked
-                figures[waiting.pop(0).name] = _no_figures(e)
+                figures[waiting.pop(0).name] = {"error": str(e)}
         return Usage.of(figures, cpu_user, cpu_system)
 
     def _ask_for_figures(self, phase: hooks.Phase, waiting: list[Plugin], figures: dict[str, Any]) -> None:
@@ -213,7 +230,7 @@ class Limits:
             try:
                 found = dict(self._call(phase, plugin, "mydocker_usage", config=self.config) or {})
             except (MydockerError, TypeError, ValueError) as e:
-                found = _no_figures(e)
+                found = {"error": str(e)}
             if phase.abandoned:
                 return
             figures[plugin.name] = found
@@ -245,11 +262,6 @@ class Limits:
                 self._call(phase, plugin, "mydocker_remove")
             except MydockerError as e:
                 failed.append(e)
-
-
-def _no_figures(error: Exception) -> dict[str, Any]:
-    logs.warning("%s", error)
-    return {"error": str(error)}
 
 
 class _Claims:

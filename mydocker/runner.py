@@ -524,8 +524,8 @@ class _Container:
             signal = (self._forwarder.ended_by if self._forwarder else None) or -code
             code = 128 + signal
         if self._claim.changed():
-            self._limits.reload(self._claim.limits())
-        usage = self._limits.usage(used.ru_utime, used.ru_stime)
+            self._limits.reload(self._claim.limits(), self._record.cgroup)
+        usage = self._limits.usage_at_end(used.ru_utime, used.ru_stime)
         reason = "exited" if signal is None else "signaled"
         if self._ending.stopped and signal == signals.SIGKILL:
             reason = self._ending.stopped
