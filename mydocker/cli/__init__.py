@@ -47,6 +47,8 @@ def command(arguments: Sequence[str]) -> int:
     try:
         return _command(arguments)
     except MydockerError as error:
+        if COMPLETION_VARIABLE in os.environ:
+            return 1  # words on stderr would stand in the middle of the line that is being typed
         _report(str(error), error, arguments)
         return error.exit_code
     except KeyboardInterrupt:

@@ -9,9 +9,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.shell_completion import CompletionItem, get_completion_class
+from click.shell_completion import CompletionItem
 
-from mydocker.cli import COMPLETION_VARIABLE
+from mydocker.cli import COMPLETION_VARIABLE, completion
 from mydocker.cli.fast import is_run
 from mydocker.cli.options import GENERAL, LOG_OPTIONS, LOGS, Parsed, limit_section, run_options
 from mydocker.cli.run import configure_logs, execute
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from mydocker.plugins import Registry
 
 #: Modules of this package, each with a ``command(registry)`` that makes the subcommand of its name.
-SUBCOMMANDS = ("doctor", "pause", "stats", "subsystems", "unpause", "update")
+SUBCOMMANDS = ("completion", "doctor", "pause", "stats", "subsystems", "unpause", "update")
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -47,6 +47,7 @@ cannot be executed; 127 if there is no such command.
 
 def main(arguments: Sequence[str], registry: Callable[[], Registry] = load) -> int:
     """Read the command line with click and do what it says; the exit code. `UsageError` for a mistake."""
+    completion.use_own_bash()
     try:
         code = application(registry).main(
             list(arguments), prog_name="mydocker", complete_var=COMPLETION_VARIABLE, standalone_mode=False
@@ -81,12 +82,18 @@ def application(registry: Callable[[], Registry]) -> click.Group:
 
         def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
             with formatter.section("Commands"):
-                rows = [("run", RunCommand.SUMMARY)]
-                rows += [(name, self._summary(ctx, name)) for name in self.list_commands(ctx)[1:]]
-                formatter.write_dl(rows)
+                formatter.write_dl([(name, self._summary(ctx, name)) for name in self.list_commands(ctx)])
+
+        def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+            """Their names, without making each."""
+            names = [name for name in self.list_commands(ctx) if name.startswith(incomplete)]
+            items = [CompletionItem(name, help=self._summary(ctx, name)) for name in names]
+            return [*items, *click.Command.shell_complete(self, ctx, incomplete)]
 
         def _summary(self, ctx: click.Context, name: str) -> str:
             """A module whose command needs the plugins has its summary beside it."""
+            if name == "run":
+                return RunCommand.SUMMARY
             if name in SUBCOMMANDS:
                 summary = getattr(importlib.import_module(f"mydocker.cli.{name}"), "SUMMARY", "")
                 if summary:
@@ -122,7 +129,6 @@ def application(registry: Callable[[], Registry]) -> click.Group:
             ),
             *(_parameter(option) for option in LOG_OPTIONS),
         ],
-        commands=[_completion_command()],
     )
 
 
@@ -214,7 +220,7 @@ class RunCommand(LimitsCommand):
                 nargs=-1,
                 required=True,
                 type=click.UNPROCESSED,
-                shell_complete=_offer("file"),
+                shell_complete=completion.command_words,
                 metavar="COMMAND [ARG...]",
             ),
             callback=self._run,
@@ -223,6 +229,12 @@ class RunCommand(LimitsCommand):
             epilog=_EXIT_CODES,
             options_metavar="[OPTIONS]",
         )
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Our options, but not behind the command: what is there belongs to it."""
+        if ctx.params.get("command"):
+            return [CompletionItem(incomplete, type="file")]
+        return super().shell_complete(ctx, incomplete)
 
     def _run(self, **_values: Any) -> int:
         return execute(self.parsed(click.get_current_context()), self._registry)
@@ -239,20 +251,9 @@ def _parameter(option: Option) -> click.Option:
         type=click.BOOL if option.kind == "flag" else click.UNPROCESSED,
         multiple=option.kind == "multiple",
         help=option.help,
-        shell_complete=_offer(option.complete),
+        shell_complete=completion.offer(option.complete),
         **kind,
     )
-
-
-def _offer(complete: str) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
-    """Completion of a value: by the shell's own knowledge of files, or one of some words."""
-
-    def offer(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        if complete in ("file", "directory"):
-            return [CompletionItem(incomplete, type=complete.replace("directory", "dir"))]
-        return [CompletionItem(word) for word in complete.split() if word.startswith(incomplete)]
-
-    return offer
 
 
 def _given(values: dict[str, Any]) -> dict[str, Any]:
@@ -262,24 +263,6 @@ def _given(values: dict[str, Any]) -> dict[str, Any]:
         for name, value in values.items()
         if value is not None and value is not False and value != ()
     }
-
-
-def _completion_command() -> click.Command:
-    @click.command("completion", help="Print the completion script for a shell.")
-    @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-    def completion(shell: str) -> int:
-        kind = get_completion_class(shell)
-        assert kind is not None
-        click.echo(kind(click.Command("mydocker"), {}, "mydocker", COMPLETION_VARIABLE).source())
-        return 0
-
-    completion.epilog = (
-        "\b\n"
-        'bash: add  eval "$(mydocker completion bash)"  to ~/.bashrc\n'
-        'zsh:  add  eval "$(mydocker completion zsh)"  to ~/.zshrc\n'
-        "fish: mydocker completion fish > ~/.config/fish/completions/mydocker.fish"
-    )
-    return completion
 
 
 def sentence(error: click.ClickException, command: str) -> str:

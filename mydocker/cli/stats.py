@@ -12,6 +12,7 @@ import click
 
 from mydocker import state
 from mydocker.cgroups.layout import Layout
+from mydocker.cli.completion import container_names
 from mydocker.errors import UsageError
 from mydocker.resources import parse_duration
 from mydocker.stats import Observer
@@ -42,7 +43,7 @@ def command(registry: Callable[[], Registry]) -> click.Command:
     @click.option(
         "--interval", metavar="DURATION", default="1s", help="Time between two looks, as in 500ms (default: 1s)."
     )
-    @click.argument("names", metavar="[NAME...]", nargs=-1)
+    @click.argument("names", metavar="[NAME...]", nargs=-1, shell_complete=container_names)
     def stats(no_stream: bool, output: str, interval: str, names: tuple[str, ...]) -> int:
         root = state.default_root()
         for name in names:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mydocker.cli.app import LimitsCommand
+from mydocker.cli.completion import container_names
 from mydocker.cli.options import limit_options
 from mydocker.cli.run import configure_logs
 from mydocker.updating import change
@@ -46,7 +47,7 @@ def command(registry: Callable[[], Registry]) -> click.Command:
         "update",
         plugins,
         limit_options(plugins),
-        click.Argument(["names"], nargs=-1, required=True, metavar="NAME..."),
+        click.Argument(["names"], nargs=-1, required=True, metavar="NAME...", shell_complete=container_names),
         callback=update,
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
         help=_HELP,
