@@ -5,7 +5,7 @@ Kernel documentation: cgroup-v1/pids.rst, cgroup-v2.rst ("PID"). A task is a pro
 
 from __future__ import annotations
 
-from mydocker import CgroupError, Probe, ResourceField, hookimpl
+from mydocker import CgroupError, LimitError, Probe, ResourceField, hookimpl
 from mydocker.resources import parse_integer
 
 TYPE_CHECKING = False
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mydocker.cgroups.controllers import Controller
     from mydocker.cgroups.group import ContainerCgroup
     from mydocker.cgroups.layout import Layout
+    from mydocker.spec import Spec
 
 UNLIMITED = -1
 #: What the kernel counts to (include/linux/threads.h, PID_MAX_LIMIT); a larger number is refused by pids.max.
@@ -58,6 +59,13 @@ def mydocker_probe(layout: Layout) -> Probe:
 @hookimpl
 def mydocker_validate(config: ResourceConfig, layout: Layout) -> None:
     layout.require_for("pids", config, "pids_limit")
+
+
+@hookimpl
+def mydocker_amend(config: ResourceConfig, spec: Spec) -> None:
+    """Amends nothing: the Spec tells whether the command could start at all."""
+    if config.get("pids_limit") == 1 and spec.init:
+        raise LimitError("pids_limit", "1 is too few: with --init there is a task beside the command's")
 
 
 @hookimpl
