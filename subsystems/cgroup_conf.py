@@ -99,7 +99,7 @@ def mydocker_prepare(config: ResourceConfig, cgroup: ContainerCgroup) -> None:
 
 
 @hookimpl
-def mydocker_update(config: ResourceConfig, previous: ResourceConfig, cgroup: ContainerCgroup) -> None:
+def mydocker_update(config: ResourceConfig, previous: ResourceConfig, cgroup: ContainerCgroup, pid: int) -> None:
     """What is not named any more stays as it is: nobody knows the default of any file."""
     before = previous.get(_FIELD, ())
     for setting in config.get(_FIELD, ()):

@@ -225,7 +225,7 @@ def mydocker_prepare(config: ResourceConfig, cgroup: ContainerCgroup) -> None:
 
 
 @hookimpl
-def mydocker_update(config: ResourceConfig, previous: ResourceConfig, cgroup: ContainerCgroup) -> None:
+def mydocker_update(config: ResourceConfig, previous: ResourceConfig, cgroup: ContainerCgroup, pid: int) -> None:
     """What is open stays open: the kernel asks when a device is opened. A device that is new is allowed, and no node
     for it appears in the container.
     """

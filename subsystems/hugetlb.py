@@ -115,7 +115,7 @@ def mydocker_prepare(config: ResourceConfig, cgroup: ContainerCgroup) -> None:
 
 
 @hookimpl
-def mydocker_update(config: ResourceConfig, previous: ResourceConfig, cgroup: ContainerCgroup) -> None:
+def mydocker_update(config: ResourceConfig, previous: ResourceConfig, cgroup: ContainerCgroup, pid: int) -> None:
     """A limit below what is in use takes no page away: it refuses new ones."""
     controller = cgroup.controller("hugetlb")
     wanted = dict(config.get("hugetlb_limit", ()))

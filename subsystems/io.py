@@ -333,7 +333,7 @@ def mydocker_prepare(config: ResourceConfig, cgroup: ContainerCgroup) -> None:
 
 
 @hookimpl
-def mydocker_update(config: ResourceConfig, previous: ResourceConfig, cgroup: ContainerCgroup) -> None:
+def mydocker_update(config: ResourceConfig, previous: ResourceConfig, cgroup: ContainerCgroup, pid: int) -> None:
     """What is no longer set gets the kernel's default back: no rate, and the weight of all others."""
     controller = cgroup.controller(_name(cgroup.layout))
     _require_throttles(config, controller)

@@ -81,7 +81,7 @@ def mydocker_prepare(config: ResourceConfig, cgroup: ContainerCgroup) -> None:
 
 
 @hookimpl
-def mydocker_update(config: ResourceConfig, previous: ResourceConfig, cgroup: ContainerCgroup) -> None:
+def mydocker_update(config: ResourceConfig, previous: ResourceConfig, cgroup: ContainerCgroup, pid: int) -> None:
     controller = cgroup.controller("misc")
     former, wanted = dict(previous.get("misc", ())), dict(config.get("misc", ()))
     for resource in {**former, **wanted}:

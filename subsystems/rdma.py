@@ -95,7 +95,7 @@ def mydocker_prepare(config: ResourceConfig, cgroup: ContainerCgroup) -> None:
 
 
 @hookimpl
-def mydocker_update(config: ResourceConfig, previous: ResourceConfig, cgroup: ContainerCgroup) -> None:
+def mydocker_update(config: ResourceConfig, previous: ResourceConfig, cgroup: ContainerCgroup, pid: int) -> None:
     controller = cgroup.controller("rdma")
     unlimited = dict.fromkeys(RESOURCES)
     wanted, former = dict(config.get("rdma", ())), dict(previous.get("rdma", ()))
