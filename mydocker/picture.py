@@ -60,7 +60,13 @@ class Series(Value):
 
 
 class Panel(Value):
-    """One thing over time, with what bounds it. ``limit`` is a curve of its own: it may change during the run."""
+    """One thing over time, with what bounds it.
+
+    ``text``    how a value is written at the axis and at marks; ``binary`` and ``whole`` say which values are round.
+    ``limit``   a curve of its own, for it may change during the run.
+    ``peak``    when and how much; where there is none, the curves are rates, which hold from one point to the next.
+    ``top``     the upper end of the axis where that does not follow from the curves.
+    """
 
     title: str
     text: Callable[[float], str]
@@ -70,6 +76,8 @@ class Panel(Value):
     top: float | None = None
     binary: bool = False
     whole: bool = False
+    #: whether a single curve, too, has to say what it is
+    legend: bool = False
 
 
 def draw(moments: Sequence[Moment], result: Result, file: str, kind: str) -> None:
@@ -163,7 +171,7 @@ def _pressure(moments: Sequence[Moment]) -> Panel | None:
             curves.append(rates.replace(values=tuple(min(100 * value, 100.0) for value in rates.values)))
     if not curves:
         return None
-    return Panel(title="Pressure", text=lambda value: f"{value:g} %", curves=tuple(curves), top=100.0)
+    return Panel(title="Pressure", text=lambda value: f"{value:g} %", curves=tuple(curves), top=100.0, legend=True)
 
 
 def _io(moments: Sequence[Moment]) -> Panel | None:
@@ -172,7 +180,7 @@ def _io(moments: Sequence[Moment]) -> Panel | None:
     curves = tuple(series for series in (read, written) if series is not None)
     if not any(any(series.values) for series in curves):
         return None
-    return Panel(title="Block I/O", text=lambda value: f"{size_text(value)}/s", curves=curves, binary=True)
+    return Panel(title="Block I/O", text=lambda value: f"{size_text(value)}/s", curves=curves, binary=True, legend=True)
 
 
 def _tasks(moments: Sequence[Moment], result: Result) -> Panel | None:
@@ -269,7 +277,7 @@ def _draw_panel(ax: Axes, panel: Panel, duration: float) -> None:
     else:
         ax.yaxis.set_major_locator(MaxNLocator(nbins=4, integer=panel.whole))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _position: panel.text(value)))
-    if len(panel.curves) > 1:
+    if len(panel.curves) > 1 or panel.legend:
         ax.legend(
             loc="lower left",
             bbox_to_anchor=(0.1, 0.99),
