@@ -184,8 +184,8 @@ def _pressure(stats: Stats) -> str:
 
 
 def _printable(text: str) -> str:
-    """A command may hold escapes that would play with the terminal, and bytes that are no characters."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
+    """On one line. A command may hold escapes that would play with the terminal, and bytes that are no characters."""
+    return "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))
 
 
 def _host_memory() -> int:
