@@ -50,8 +50,21 @@ def checks(host: Host) -> Iterator[Check]:
 
 
 def may_use(host: Host, hierarchy: Hierarchy) -> bool:
-    """Whether this user may make cgroups below the base and move processes there."""
+    """Whether this user may make cgroups below the base and move processes there.
+
+    On v2 a plain user moves a process only where he may write to the common ancestor of the two cgroups (cgroup-v2.rst,
+    "Delegation Containment").
+    """
+    return _may_write(host, hierarchy) and (host.is_root or hierarchy.version == 1 or _is_inside(hierarchy))
+
+
+def _may_write(host: Host, hierarchy: Hierarchy) -> bool:
     return host.writable(hierarchy.base) and host.writable(f"{hierarchy.base}/cgroup.procs")
+
+
+def _is_inside(hierarchy: Hierarchy) -> bool:
+    """Whether this process is at or below the base."""
+    return f"{hierarchy.mountpoint}{hierarchy.own}/".startswith(f"{hierarchy.base}/")
 
 
 def _all(host: Host, version: int) -> list[Hierarchy]:
@@ -87,6 +100,13 @@ def delegation(host: Host) -> Check:
         return not_needed(name, "there are no cgroups that could be delegated")
     if host.is_root:
         return _of_root(hierarchies, usable)
+    outside = [h for h in hierarchies if h not in usable and h.controllers and _may_write(host, h)]
+    if outside:
+        return missing(
+            name,
+            f"{outside[0].base} is for {host.user}, and this process is not in it, so it may move none there",
+            f"as root, mkdir -p {outside[0].base}/shell && echo $PID_OF_A_SHELL > {outside[0].base}/shell/cgroup.procs",
+        )
     if not any(hierarchy.controllers for hierarchy in usable):
         return missing(
             name,
@@ -154,10 +174,10 @@ def _way_to_delegate(host: Host, hierarchies: list[Hierarchy]) -> str:
         linger = "" if host.exists(f"/run/user/{host.uid}") else f"loginctl enable-linger {host.login}, then "
         return f"{linger}systemd-run --user --scope -p Delegate=yes mydocker run ..., or run mydocker as root"
     enabled = _words([name for name in _BOTH if name in where.controllers])
+    files = " ".join(f"{place}/{file}" for file in ("cgroup.procs", "cgroup.threads", "cgroup.subtree_control"))
     return (
-        f'as root, cd {where.mountpoint} && echo "{enabled}" > cgroup.subtree_control && mkdir -p {place} && '
-        f"cd {place} && chown {host.uid} . cgroup.procs cgroup.threads cgroup.subtree_control && "
-        "echo $PID_OF_A_SHELL > cgroup.procs"
+        f'as root, cd {where.mountpoint} && echo "{enabled}" > cgroup.subtree_control && mkdir -p {place}/shell && '
+        f"chown {host.uid} {place} {files} && echo $PID_OF_A_SHELL > {place}/shell/cgroup.procs"
     )
 
 

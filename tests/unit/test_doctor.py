@@ -444,7 +444,24 @@ def test_nothing_is_delegated_and_there_is_no_systemd(
     if version == 1:
         assert check.advice.endswith("&& mkdir mydocker-1000 && chown 1000 mydocker-1000 mydocker-1000/cgroup.procs")
     else:
-        assert 'echo "+memory" > cgroup.subtree_control && mkdir -p mydocker-1000 && ' in check.advice
+        assert 'echo "+memory" > cgroup.subtree_control && mkdir -p mydocker-1000/shell && ' in check.advice
+
+
+def test_a_prepared_cgroup_of_v2_is_of_use_to_who_is_in_it(
+    host: MadeUpHost, hierarchy: Callable[..., Hierarchy]
+) -> None:
+    host.become_alice()
+    prepared = hierarchy(2, "v2", "memory", base="mydocker-alice")
+    assert cgroups.delegation(host).status == "ok"
+    host.layout = Layout.of([prepared.replace(own="/somewhere")])
+    check = cgroups.delegation(host)
+    assert check.status == "missing" and "this process is not in it" in check.fact
+    assert check.advice.endswith(f"echo $PID_OF_A_SHELL > {prepared.base}/shell/cgroup.procs")
+    assert named(cgroups.checks(host), "memory").status == "missing"
+    host.layout = Layout.of([prepared.replace(own="/mydocker-alice/shell")])
+    assert cgroups.delegation(host).status == "ok"
+    host.layout = Layout.of([prepared.replace(own="/mydocker-alice2")])
+    assert cgroups.delegation(host).status == "missing"
 
 
 def test_a_subtree_without_all_controllers(host: MadeUpHost, hierarchy: Callable[..., Hierarchy]) -> None:
