@@ -21,6 +21,7 @@ V1_UNLIMITED = 9223372036854771712
 FILES = {
     "v1": (
         *("memory.limit_in_bytes", "memory.memsw.limit_in_bytes", "memory.soft_limit_in_bytes", "memory.oom_control"),
+        "memory.swappiness",
         *("cpu.shares", "cpu.cfs_quota_us", "cpu.cfs_period_us", "cpu.cfs_burst_us", "cpu.idle"),
         *("cpuset.cpus", "cpuset.mems", "pids.max"),
     ),
@@ -163,7 +164,7 @@ def limits_of_all(draw):
 
 
 ONE_VERSION = {
-    "v1": [{}, {"memory_swappiness": 5}],
+    "v1": [{}, {"memory_swappiness": 5}, {"memory": 2000 * MIB, "memory_swap": -1, "oom_kill_disable": True}],
     "v2": [{}, {"memory_high": 50 * MIB}, {"memory_low": MIB, "memory_min": MIB}, {"memory_oom_group": True}],
 }
 
@@ -194,6 +195,19 @@ def test_1024_shares_are_the_weight_100(running):
         assert running.files()["cpu.weight"] == "100"
     else:
         assert running.files()["cpu.shares"] == "1024"
+
+
+@pytest.mark.parametrize("running", ["v1"], indirect=True)
+@pytest.mark.parametrize("first", [(50000, 100000), (500000, 1000000), (5000, 10000)])
+@pytest.mark.parametrize("second", [(50000, 100000), (500000, 1000000), (5000, 10000), (20000, 100000)])
+def test_from_one_bound_to_another_there_is_always_one(running, first, second):
+    """Quota and period are two files on v1; in between, a parent with little more allows only one of the orders."""
+    parent = running.cgroup.controller("cpu").parent()
+    parent.cfs_quota_us = 60000
+    running.update(ResourceConfig({"cpu_quota": first[0], "cpu_period": first[1]}))
+    running.host.writes.clear()
+    running.update(ResourceConfig({"cpu_quota": second[0], "cpu_period": second[1]}))
+    assert [write.value for write in running.host.writes if write.name == "cpu.cfs_quota_us"] in ([str(second[0])], [])
 
 
 def test_swap_in_use_is_not_made_unlawful(running):

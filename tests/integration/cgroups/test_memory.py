@@ -222,17 +222,17 @@ def test_protected_memory_stays_when_others_are_hungry(layout, new_cgroup, hold,
 
     The one above both, which is full, is where the kernel looks for memory: what counts is what is below it.
     """
-    outer = new_cgroup()
+    outer = new_cgroup().path
     left = {}
     for protection in (30 << 20, 0):
-        quiet = new_cgroup(f"{outer.path}/inner")
+        quiet = new_cgroup(f"{outer}/inner")
         config = {field: protection}
         memory.mydocker_prepare(config, quiet)
-        outer.controller("memory").max = 100 << 20
+        quiet.parents("memory")[1].max = 100 << 20
         keeper = cached(hold, 40 << 20, on_disk)
         memory.mydocker_apply(config, quiet, keeper.pid)
         fill(keeper)
-        hungry = new_cgroup(outer.path)
+        hungry = new_cgroup(outer)
         eater = cached(hold, 150 << 20, on_disk)
         memory.mydocker_apply({}, hungry, eater.pid)
         fill(eater)
