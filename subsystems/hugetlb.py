@@ -103,8 +103,18 @@ def mydocker_validate(config: ResourceConfig, layout: Layout) -> None:
 
 @hookimpl
 def mydocker_account(cgroup: ContainerCgroup) -> None:
-    if cgroup.layout.find("hugetlb"):
+    if cgroup.layout.find("hugetlb") and _pool_is_filled():
         cgroup.controller("hugetlb")
+
+
+def _pool_is_filled() -> bool:
+    """Whether there are huge pages to be had: most hosts set none aside, and then there is nothing to count."""
+    for directory in os.listdir(_HUGE_PAGES) if os.path.isdir(_HUGE_PAGES) else ():
+        for name in ("nr_hugepages", "nr_overcommit_hugepages"):
+            with open(f"{_HUGE_PAGES}/{directory}/{name}") as file:
+                if file.read().strip() != "0":
+                    return True
+    return False
 
 
 @hookimpl
