@@ -316,6 +316,21 @@ def test_updates_at_once_come_one_after_the_other(
     assert container.go()["exit_code"] == 0
 
 
+def test_a_second_update_begins_when_the_first_is_done(
+    job: Callable[..., Container], last_plugin: Callable[[str], None], tmp_path: Path, state_dir: Path
+) -> None:
+    log = tmp_path / "log"
+    last_plugin(f"def say(word): open({str(log)!r}, 'a').write(word + ' ')\nsay('begin')\ntime.sleep(0.5)\nsay('end')")
+    job()
+    several = [
+        subprocess.Popen([sys.executable, "-m", "mydocker", "update", "job", "--zz", str(number), *limit])
+        for number, limit in enumerate((["--pids-limit", "40"], ["-m", "64m"], ["-c", "512"]))
+    ]
+    assert [process.wait(timeout=120) for process in several] == [0, 0, 0]
+    assert log.read_text().split() == ["begin", "end"] * 3
+    assert set(state.find("job", str(state_dir)).limits) == {"zz", "pids_limit", "memory", "cpu_shares"}
+
+
 def test_updates_from_threads_of_one_process(job: Callable[..., Container], layout: Layout, state_dir: Path) -> None:
     job()
     threads = [threading.Thread(target=mydocker.update, args=("job",), kwargs={"pids_limit": n}) for n in (20, 30, 40)]
@@ -378,11 +393,12 @@ def test_an_update_waits_for_the_limits_that_a_run_starts_with(
     """Else what the run applies last would replace what the update has set."""
     apply = "@hookimpl\ndef mydocker_apply(pid):\n    time.sleep(1)\n"
     update = "@hookimpl\ndef mydocker_update(config):\n    pass\n"
-    site.add("zz", PLUGIN + apply + update)
+    site.add("aa", PLUGIN + apply + update)  # applied first
     process = start("--name", "job", "--zz", "1", "--ulimit", "nofile=100", "sleep", "100")
     eventually(lambda: any(record.pid for record in state.running(str(state_dir))))
     mydocker.update("job", ulimit=["nofile=50"])
     pid = state.find("job", str(state_dir)).pid
+    eventually(lambda: Path(f"/proc/{pid}/comm").read_text() == "sleep\n")
     (line,) = [line for line in Path(f"/proc/{pid}/limits").read_text().splitlines() if "open files" in line]
     assert line.split()[3:5] == ["50", "50"]
     process.terminate()
