@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from mydocker.errors import UnsupportedLimit as UnsupportedLimit
     from mydocker.errors import UsageError as UsageError
     from mydocker.hookimpl import hookimpl as hookimpl
+    from mydocker.pausing import pause as pause
+    from mydocker.pausing import unpause as unpause
     from mydocker.resources import Probe as Probe
     from mydocker.resources import ResourceConfig as ResourceConfig
     from mydocker.resources import ResourceField as ResourceField
@@ -51,6 +53,8 @@ _HOMES = {
     "UnsupportedLimit": "errors",
     "run": "api",
     "update": "updating",
+    "pause": "pausing",
+    "unpause": "pausing",
     "hookimpl": "hookimpl",
     "Result": "result",
     "Usage": "result",

@@ -9,6 +9,8 @@ from mydocker.linux import process, signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mydocker.streams import Streams
 
 _FORWARDED = (
@@ -52,8 +54,11 @@ class Forwarder:
         """A signal to stop that came before there was a command to pass it to."""
         return next((number for number in self.pending() if number in _DEADLY), None)
 
-    def forward(self, pid: int, pidfd: int, streams: Streams, *, reaper: bool) -> None:
-        """Pass on what has come to the container's first process; ``reaper``: it is ours and passes it on."""
+    def forward(self, pid: int, pidfd: int, kill: Callable[[], None], streams: Streams, *, reaper: bool) -> None:
+        """Pass on what has come to the container's first process; ``reaper``: it is ours and passes it on.
+
+        ``kill`` kills the container.
+        """
         for number in self.pending():
             if number == signals.SIGTSTP:
                 self._stop(pid, streams)
@@ -63,7 +68,7 @@ class Forwarder:
             try:
                 if number in _DEADLY and not reaper and _default_action(pid, number):
                     self.ended_by = number
-                    process.pidfd_send_signal(pidfd, signals.SIGKILL)
+                    kill()
                     continue
                 process.pidfd_send_signal(pidfd, number)
             except ProcessLookupError:

@@ -22,7 +22,7 @@ from mydocker.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 _MAGIC = b"MYDK\x01"
 _HEADER = struct.Struct("<5sQ")
@@ -91,14 +91,20 @@ def receive(fd: int) -> tuple[list[bytes], list[bytes]]:
     return decode(_read_exactly(fd, length))
 
 
-def send(fd: int, frame: bytes) -> None:
+def send(fd: int, frame: bytes, wait: Callable[[], None] | None = None) -> None:
     """Write the whole frame. The reader takes it in pieces, so one larger than the pipe passes as well.
 
+    ``wait``, for a pipe that does not block: called when there is no room, returns when there is some, or raises.
     BrokenPipeError if the child is gone; SIGPIPE must be blocked or ignored.
     """
     view = memoryview(frame)
     while view:
-        view = view[os.write(fd, view[: 1 << 20]) :]
+        try:
+            view = view[os.write(fd, view[: 1 << 20]) :]
+        except BlockingIOError:
+            if wait is None:
+                raise
+            wait()
 
 
 class Failure(Value):

@@ -204,7 +204,9 @@ def _environment(spec: Spec, user: User, hostname: str | None) -> tuple[bytes, .
 class _Child:
     """The cloned process and our ends of its pipes, from before they exist: what fails in between finds an owner."""
 
-    def __init__(self) -> None:
+    def __init__(self, layout: Layout, cgroup: str) -> None:
+        self._layout = layout
+        self._cgroup = cgroup
         self.pid = 0
         self.pidfd = -1
         self.commands = -1
@@ -218,10 +220,15 @@ class _Child:
             os.close(commands)
 
     def kill(self) -> None:
+        """Kill the container, frozen or not, by whoever: on v1 what is frozen ends only when it is thawed."""
         try:
             os.kill(self.pid, signals.SIGKILL)  # nobody else has this PID before it is reaped
         except ProcessLookupError:
-            pass
+            return
+        if self._layout.version("freezer") == 1:
+            from mydocker.cgroups.freezing import let_killed_end
+
+            let_killed_end(self._layout, self._cgroup)
 
     def reap(self) -> tuple[int, Any]:
         """(wait status, resource usage), once it has ended: with PID 1, every process of the container has."""
@@ -294,14 +301,13 @@ class _Container:
             _validate_mounts(self._spec)
             return self._run_child(layout, user, cgroup)
         finally:
-            if self._claim.changed():
-                cgroup.adopt()  # an update may have made more of it
+            cgroup.adopt()  # an update, or a pause, may have made more of it
             self._limits.undo()
             self._claim.unfinished = False
 
     def _remove_made_meanwhile(self, layout: Layout) -> None:
-        """An update gives limits, and so a cgroup, to a container that was started without."""
-        if self._claim.changed():
+        """An update, or a pause, gives a cgroup to a container that was started without."""
+        if any(os.path.isdir(f"{hierarchy.base}/{self._record.cgroup}") for hierarchy in layout.hierarchies):
             from mydocker.cgroups.group import remove_stale
 
             self._claim.unfinished = True
@@ -315,7 +321,7 @@ class _Container:
             frame = handoff.encode(spec.args, _environment(spec, user, hostname))
         except ValueError as e:
             raise UsageError(str(e)) from None
-        child = _Child()
+        child = _Child(layout, self._record.cgroup)
         try:
             self._clone(child, layout, user, hostname, cgroup)
             terminal = self._await_ready(child)
@@ -329,7 +335,7 @@ class _Container:
             watcher = self._watcher(child)
             started = time.monotonic()
             try:
-                self._hand_over(child, frame)
+                self._hand_over(child, frame, started)
                 if watcher is not None:
                     watcher.start()
                 self._wait(child, poll, started, watcher)
@@ -417,22 +423,49 @@ class _Container:
         if self._record.pidfile:
             state.write_pidfile(self._record.pidfile, child.pid)
 
-    def _hand_over(self, child: _Child, frame: bytes) -> None:
-        """Send the command and wait until it runs. Once the limits are in force, and not before."""
+    def _hand_over(self, child: _Child, frame: bytes, started: float) -> None:
+        """Send the command and wait until it runs. Once the limits are in force, and not before.
+
+        The child takes its time if it is frozen, so signals and the timeout are watched.
+        """
         mask = signals.current_mask()
         try:
             signals.block((signals.SIGPIPE,))
-            handoff.send(child.commands, frame)
+            os.set_blocking(child.commands, False)
+            handoff.send(child.commands, frame, lambda: self._await(child.commands, select.POLLOUT, child, started))
         except BrokenPipeError:
             signals.discard(signals.SIGPIPE)  # the child is gone; its report, if any, says why
         finally:
             signals.restore(mask)
         child.close_commands()
+        self._await(child.reports, select.POLLIN, child, started)
         report = handoff.read_report(child.reports)
         if isinstance(report, handoff.Failure):
             raise _not_started(report, self._spec)
         if logs.enabled("info"):
             _log_path(child.pid)
+
+    def _await(self, fd: int, event: int, child: _Child, started: float) -> None:
+        """Until the child does something with its end of the pipe ``fd``, which it also does when it is killed."""
+        poll = select.poll()
+        poll.register(fd, event)
+        if self._forwarder is not None:
+            poll.register(self._forwarder.fd, select.POLLIN)
+        while True:
+            remaining = None
+            if self._spec.timeout is not None and not self._ending.timed_out:
+                remaining = max(0.0, started + self._spec.timeout - time.monotonic()) * 1000 + 1
+            ready = dict(poll.poll(remaining))
+            if fd in ready:
+                return
+            if not ready:
+                self._ending.timed_out = True
+                child.kill()
+                continue
+            assert self._forwarder is not None
+            number = self._forwarder.pending_stop()
+            if number is not None:
+                raise _stopped(number)
 
     def _watcher(self, child: _Child) -> Watcher | None:
         """What looks after the running container for the plugins and the observer, if any does."""
@@ -461,7 +494,7 @@ class _Container:
             remaining = min(limits) - now if limits else None
             if remaining is not None and remaining <= 0:
                 self._ending.timed_out = deadline is not None and now >= deadline
-                self._kill(child)
+                child.kill()
                 deadline = None
                 if forwarder is not None:
                     forwarder.kill_at = None
@@ -475,7 +508,7 @@ class _Container:
                 if fd == child.pidfd:
                     return
                 if forwarder is not None and fd == forwarder.fd:
-                    forwarder.forward(child.pid, child.pidfd, self._streams, reaper=self._spec.init)
+                    forwarder.forward(child.pid, child.pidfd, child.kill, self._streams, reaper=self._spec.init)
                 elif watcher is not None and fd == watcher.fd:
                     for verdict in watcher.take():
                         self._act(verdict, child)
@@ -486,14 +519,14 @@ class _Container:
         """Do what a plugin that watches the container has decided."""
         if self._ending.stopped:
             return
-        if verdict.text:
-            logs.warning("%s", verdict.text)
-            self._ending.notes.append(verdict.text)
-        if verdict.action == "stop":
+        if verdict.action == "stop":  # first of all: what it does until then is over its limit
             self._ending.stopped = verdict.reason or "stopped"
-            self._kill(child)
+            child.kill()
         elif verdict.action != "note":
             self._freeze(verdict, child)
+        if verdict.text:
+            self._ending.notes.append(verdict.text)
+            logs.warning("%s", verdict.text)
 
     def _freeze(self, verdict: Verdict, child: _Child) -> None:
         """Freeze or thaw all processes of the container. One that cannot be frozen is stopped: a limit fails closed."""
@@ -505,15 +538,7 @@ class _Container:
         except MydockerError as e:
             self._ending.notes.append(str(e))
             self._ending.stopped = "plugin-error"
-            self._kill(child)
-
-    def _kill(self, child: _Child) -> None:
-        """Kill the container. On v1 what is frozen dies when it is thawed."""
-        child.kill()
-        if self._limits.cgroup is not None and self._limits.cgroup.frozen:
-            from mydocker.cgroups import freezing
-
-            freezing.thaw(self._limits.cgroup)
+            child.kill()
 
     def _result(self, child: _Child, status: int, used: Any, wall: float) -> Result:
         if self._spec.init:

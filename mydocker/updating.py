@@ -84,11 +84,11 @@ def _has_command(record: Record) -> bool:
         with open(f"/proc/{record.pid}/task/{record.pid}/children", "rb") as f:
             return bool(f.read())
     except (FileNotFoundError, ProcessLookupError):
-        raise _ended(record) from None
+        raise ended(record) from None
 
 
-def _ended(record: Record) -> StateError:
-    return StateError(f'the container "{record.id}" has ended, and its limits with it')
+def ended(record: Record) -> StateError:
+    return StateError(f'the container "{record.id}" has ended')
 
 
 class _Update:
@@ -140,7 +140,7 @@ class _Update:
     def _change(self, affected: Sequence[Plugin]) -> None:
         """Signals wait until all or nothing is done; a hook that hangs is given up after its time."""
         mask = signals.current_mask()
-        pidfd = self._open_first_process()
+        pidfd = open_first_process(self._record)
         try:
             signals.block((signals.SIGINT, signals.SIGTERM, signals.SIGHUP, signals.SIGQUIT))
             state.rewrite(self._record, self._lock)
@@ -149,24 +149,11 @@ class _Update:
             try:
                 self._change_or_undo(affected, cgroup, pidfd)
             finally:
-                if _has_ended(pidfd):
-                    _remove_empty([directory for directory in cgroup.dirs if directory not in there])
+                if has_ended(pidfd):
+                    remove_empty([directory for directory in cgroup.dirs if directory not in there])
         finally:
             signals.restore(mask)
             os.close(pidfd)
-
-    def _open_first_process(self) -> int:
-        try:
-            pidfd = os.pidfd_open(self._record.pid)
-        except ProcessLookupError:
-            raise _ended(self._record) from None
-        try:
-            if process.start_time(self._record.pid) != self._record.start_time:
-                raise ProcessLookupError
-        except ProcessLookupError:
-            os.close(pidfd)
-            raise _ended(self._record) from None
-        return pidfd
 
     def _change_or_undo(self, affected: Sequence[Plugin], cgroup: ContainerCgroup, pidfd: int) -> None:
         cgroup.begin_update()
@@ -175,14 +162,14 @@ class _Update:
             state.rewrite(self._record.replace(limits=self._config.texts), self._lock)
         except BaseException as error:
             failed = hooks.supervised(lambda phase: _undo(phase, cgroup))
-            if _has_ended(pidfd):
-                raise _ended(self._record) from error
+            if has_ended(pidfd):
+                raise ended(self._record) from error
             if failed and isinstance(error, MydockerError):
                 left = "; ".join(str(failure) for failure in failed)
                 raise PluginError(f"{error}; what was changed before that could not be changed back: {left}") from error
             raise
-        if _has_ended(pidfd):
-            raise _ended(self._record)
+        if has_ended(pidfd):
+            raise ended(self._record)
 
     def _call_each(self, phase: hooks.Phase, affected: Sequence[Plugin], cgroup: ContainerCgroup) -> None:
         for plugin in affected:
@@ -203,13 +190,28 @@ def _undo(phase: hooks.Phase, cgroup: ContainerCgroup) -> list[Exception]:
     return cgroup.undo()
 
 
-def _has_ended(pidfd: int) -> bool:
+def open_first_process(record: Record) -> int:
+    """A pidfd of the container's first process. StateError if it has ended."""
+    try:
+        pidfd = os.pidfd_open(record.pid)
+    except ProcessLookupError:
+        raise ended(record) from None
+    try:
+        if process.start_time(record.pid) != record.start_time:
+            raise ProcessLookupError
+    except ProcessLookupError:
+        os.close(pidfd)
+        raise ended(record) from None
+    return pidfd
+
+
+def has_ended(pidfd: int) -> bool:
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     return bool(poll.poll(0))
 
 
-def _remove_empty(directories: Sequence[str]) -> None:
+def remove_empty(directories: Sequence[str]) -> None:
     """Remove what this update made, for the runtime may have looked before it was there.
 
     With the container's first process all others have ended, so it is empty in a moment. Nothing is killed: a later

@@ -66,6 +66,11 @@ def is_frozen(cgroup: ContainerCgroup) -> bool:
     return any(has_settled(controller.path, controller.version, frozen=True) for controller in controllers)
 
 
+def can_freeze(cgroup: ContainerCgroup) -> bool:
+    """Whether the container has a cgroup that can freeze; `freeze` makes one where it has not."""
+    return bool(_controllers(cgroup))
+
+
 def freezer_of(layout: Layout) -> str:
     """What `ContainerCgroup.controller` is to be asked for to freeze: ``cgroup`` (v2) or ``freezer`` (v1).
 

@@ -183,8 +183,8 @@ import mydocker
 count, then, mark = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 whole = handoff.send
 
-def cut(fd, frame):
-    whole(fd, frame[:count] if count >= 0 else frame[: len(frame) + count])
+def cut(fd, frame, wait):
+    whole(fd, frame[:count] if count >= 0 else frame[: len(frame) + count], wait)
     if then == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
 

@@ -37,7 +37,9 @@ NAMES = {
     "UsageError",
     "__version__",
     "hookimpl",
+    "pause",
     "run",
+    "unpause",
     "update",
 }
 
