@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
@@ -9,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mydocker import LimitError, ResourceConfig, UnsupportedLimit
+from mydocker import CgroupError, LimitError, ResourceConfig, UnsupportedLimit
 from mydocker.cgroups.layout import Layout
+from mydocker.cgroups.v2 import Core
 from mydocker.spec import Spec, Volume
 from subsystems import devices
 
@@ -195,3 +197,24 @@ def test_what_it_would_do(cgroup_v2):
     lines = devices.mydocker_explain(config(device="/dev/null:/dev/x", device_cgroup_rule="b 8:* r"), cgroup_v2.layout)
     assert lines[0] == "bind /dev/null on /dev/x"
     assert "eBPF program" in lines[1] and "b 8:* r" in lines[1]
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "words"),
+    [
+        (errno.EINVAL, UnsupportedLimit, "this kernel has no eBPF programs for the devices of a cgroup"),
+        (errno.EPERM, UnsupportedLimit, "it takes an eBPF program, which needs root"),
+        (errno.E2BIG, LimitError, "rules are more than the kernel lets a program decide on"),
+        (errno.ENOMEM, CgroupError, "no memory"),
+    ],
+)
+@pytest.mark.cgroup_layout("v2")
+def test_what_the_kernel_says_to_a_program(limit_journey, monkeypatch, number, kind, words):
+    def refuse(*_):
+        raise CgroupError("no memory", number)
+
+    monkeypatch.setattr(Core, "allow_devices", refuse)
+    with pytest.raises(kind, match=words) as caught:
+        limit_journey(devices, device_cgroup_rule="c 10:200 rw")
+    if kind is not CgroupError:
+        assert caught.value.flag == "--device-cgroup-rule"
