@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 #: Formats that the drawing library writes, by the ending of the file's name.
 FORMATS = ("svg", "png", "pdf")
-#: Seconds between two moments at first: one costs some 0.5 ms of CPU time, so keeping takes 1 % of a CPU.
+#: Seconds between two moments at first. One costs the host some 1 ms of CPU time, so that is 2 % of a CPU.
 INTERVAL = 0.05
-#: When there are so many moments, each second one is dropped and the interval is doubled.
-MOST_MOMENTS = 1200
+#: When there are so many moments, each second one is dropped and the interval is doubled: after 20 s, 40 s, and so on.
+MOST_MOMENTS = 400
 #: Below this, what the figures differ by from one moment to the next is less than the kernel's clock ticks.
 SHORTEST_INTERVAL = 0.01
 
