@@ -185,8 +185,8 @@ class Controller(spy.controllers.Controller):
 
     def below(self) -> Iterator[Controller]:
         """The same controller of every cgroup nested in this one, which the container itself may have made."""
-        # A cgroup directory counts its subdirectories in its links, as file systems did of old: no need to list it.
-        if os.stat(self.path).st_nlink > 2:
+        # A cgroup directory counts its subdirectories in its links: mostly there is nothing to list.
+        if os.stat(self.path).st_nlink != 2:
             from mydocker.cgroups.tree import nested
 
             yield from nested(self)

@@ -125,7 +125,7 @@ def mydocker_fields():
             flags=("--@NAME@",),
             parse=parse_integer,
             metavar="N",
-            help="The most tasks (processes and threads) that the container may have at once.",
+            help="The most processes and threads that there may be at once.",
         )
     ]
 
