@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 
 #: PF_FORKNOEXEC of include/linux/sched.h: the process was forked and has not executed a program yet.
 _FORKED_NOT_EXECUTED = 0x40
-#: Seconds for which an update waits for a container that is just being started.
-_START_PATIENCE = 10.0
+#: Seconds for which an update waits for a container that is just being started, and for one that is frozen before its
+#: command runs: it has its limits in a moment.
+_START_PATIENCE, _FROZEN_PATIENCE = 10.0, 0.5
 
 
 def update(name: str, /, **fields: Any) -> Mapping[str, Any]:
@@ -65,9 +66,12 @@ def change(
 
 def _started(record: Record, root: str) -> Record:
     """Wait until the command runs: before that the limits it is started with are still being put in force."""
-    deadline = time.monotonic() + _START_PATIENCE
+    since = time.monotonic()
     while not (record.pid and _has_command(record)):
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - since
+        if waited > _FROZEN_PATIENCE and _is_frozen(record):
+            break
+        if waited > _START_PATIENCE:
             raise StateError(f'the container "{record.id}" is still being started: try again when its command runs')
         time.sleep(0.005)
         record = state.find(record.id, root)
@@ -85,6 +89,12 @@ def _has_command(record: Record) -> bool:
             return bool(f.read())
     except (FileNotFoundError, ProcessLookupError):
         raise ended(record) from None
+
+
+def _is_frozen(record: Record) -> bool:
+    from mydocker.cgroups import freezing
+
+    return freezing.is_frozen(ContainerCgroup.opened(Layout.read(), record.cgroup))
 
 
 def ended(record: Record) -> StateError:

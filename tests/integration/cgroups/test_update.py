@@ -403,3 +403,15 @@ def test_an_update_waits_for_the_limits_that_a_run_starts_with(
     assert line.split()[3:5] == ["50", "50"]
     process.terminate()
     process.wait()
+
+
+def test_a_container_that_is_frozen_from_the_start(
+    start: Start, eventually: Eventually, state_dir: Path, layout: Layout
+) -> None:
+    """Its command has not run yet, and will under the new limit."""
+    process = start("--name", "job", "--frozen", "sh", "-c", "true & wait")
+    eventually(lambda: any(record.pid for record in state.running(str(state_dir))))
+    mydocker.update("job", pids_limit=1)
+    assert pids_max(layout, state_dir) == 1
+    assert command("unpause", "job").returncode == 0
+    assert process.wait(timeout=60) == 2  # the shell's, when it cannot fork
