@@ -80,6 +80,8 @@ class CgroupView:
     def __init__(self, root: int, hierarchies: tuple[Hierarchy, ...], *, writable: bool) -> None:
         self._attributes = _SAFE | (0 if writable else mount.MOUNT_ATTR_RDONLY)
         self._places: list[tuple[Hierarchy, int]] = []
+        # Low numbers, free again for `fill`, which may run under a small RLIMIT_NOFILE.
+        self._spare = [os.dup(root), os.dup(root)]
         try:
             target = paths.open_in_root(root, b"sys/fs/cgroup", os.O_PATH | os.O_DIRECTORY)
         except OSError:
@@ -111,6 +113,8 @@ class CgroupView:
 
     def fill(self) -> None:
         """Mount each hierarchy, in the new cgroup namespace. One that cannot be mounted is left out: it is a view."""
+        for fd in self._spare:
+            os.close(fd)
         for hierarchy, place in self._places:
             options: list[tuple[bytes, bytes | None]] = []
             if hierarchy.version == 1:
@@ -276,7 +280,10 @@ def _kernel_views(spec: Spec, root: int, step: Step) -> int:
         _make_dev(root)
     step.doing = "mount the file systems of /dev"
     shm = ((b"mode", b"1777"), (b"size", b"64m"))  # 64 MB is docker run's --shm-size
+    asked_for = {os.fsencode(os.path.normpath(entry.destination)) for entry in spec.mounts}
     for path, fstype, options in ((b"dev/shm", b"tmpfs", shm), (b"dev/mqueue", b"mqueue", ())):
+        if b"/" + path in asked_for:
+            continue
         try:
             _mount_at(root, path, fstype, options, _SAFE)
         except OSError as e:

@@ -58,7 +58,7 @@ def mydocker_prepare(config: ResourceConfig, cgroup: ContainerCgroup) -> None:
         cgroup.controller(freezing.freezer_of(cgroup.layout))
 
 
-@hookimpl
+@hookimpl(trylast=True)
 def mydocker_apply(config: ResourceConfig, cgroup: ContainerCgroup, pid: int) -> None:
     if config["frozen"]:
         cgroup.attach(freezing.freezer_of(cgroup.layout), pid)
