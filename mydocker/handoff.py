@@ -8,6 +8,9 @@ Down the first pipe goes the command, as one frame::
 Numbers are little-endian. The frame is also the word "go". A child that reads the end of the pipe before the
 frame's end, or anything else than a frame, does not execute anything: a truncated command never runs.
 
+Where the child has a user namespace, one byte comes before the frame: the id maps are written. Until then the child
+has no ids and does nothing.
+
 Up the second pipe, whose end in the child is close-on-exec, come reports: ``R`` (ready: the mounts are made,
 the child waits), then either the end of the pipe (the command runs) or ``E`` (failed: stage, errno, text).
 """
@@ -81,6 +84,11 @@ def _read_exactly(fd: int, size: int) -> bytes:
         parts.append(part)
         size -= len(part)
     return b"".join(parts)
+
+
+def await_namespace(fd: int) -> None:
+    """Child: wait for the byte before the frame, which says that the user namespace has its id maps."""
+    _read_exactly(fd, 1)
 
 
 def receive(fd: int) -> tuple[list[bytes], list[bytes]]:

@@ -104,6 +104,9 @@ def _prepare_and_wait(plan: Plan, step: mounts.Step) -> tuple[list[bytes], list[
     signals.default_all()
     keep = {plan.commands, plan.reports, plan.runtime, plan.status, plan.upper, *plan.stdio, *plan.entrances}
     process.close_all_except(keep)
+    if plan.user.maps is not None:
+        step.doing = "wait for the id maps"
+        handoff.await_namespace(plan.commands)
     os.setsid()
     os.umask(0)
     step.doing = "leave the session keyring"
@@ -194,7 +197,8 @@ def _execute(plan: Plan, step: mounts.Step, argv: list[bytes], env: list[bytes])
 def _drop_privileges(plan: Plan) -> None:
     capabilities.drop_bounding(plan.capabilities)
     user = plan.user
-    os.setgroups(user.groups)
+    if user.maps is None or user.maps.setgroups:
+        os.setgroups(user.groups)
     os.setresgid(user.gid, user.gid, user.gid)
     os.setresuid(user.uid, user.uid, user.uid)  # not root any more: the kernel empties the sets (capabilities(7))
     capabilities.set_exact(plan.capabilities if user.uid == 0 else 0)

@@ -274,7 +274,7 @@ def _kernel_views(spec: Spec, root: int, step: Step) -> int:
     step.doing = "mount /proc"
     _mount_at(root, b"proc", b"proc", (), _SAFE)
     step.doing = "mount /sys"
-    _mount_at(root, b"sys", b"sysfs", (), _SAFE | (0 if spec.privileged else mount.MOUNT_ATTR_RDONLY))
+    _mount_sysfs(root, 0 if spec.privileged else mount.MOUNT_ATTR_RDONLY)
     if spec.own_root:
         step.doing = "mount /dev"
         _make_dev(root)
@@ -294,12 +294,36 @@ def _kernel_views(spec: Spec, root: int, step: Step) -> int:
         target = paths.open_in_root(root, b"dev/pts", os.O_PATH | os.O_DIRECTORY)
     except FileNotFoundError:
         return -1
-    # gid 5 is the group tty, which pt_chown(3) and `mesg` count on
-    pty_options = ((b"ptmxmode", b"0666"), (b"mode", b"0620"), (b"gid", b"5"))
-    devpts = mount.new_filesystem(b"devpts", pty_options, mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NOEXEC)
+    devpts = _new_devpts()
     mount.attach(devpts, target)
     os.close(target)
     return devpts
+
+
+def _mount_sysfs(root: int, readonly: int) -> None:
+    try:
+        _mount_at(root, b"sys", b"sysfs", (), _SAFE | readonly)
+    except PermissionError:
+        # In a user namespace sysfs can be mounted by the owner of the network namespace only (--network host), and
+        # where the one of the host is not covered in parts. With what is mounted below it: that is locked to it.
+        target = paths.open_in_root(root, b"sys", os.O_PATH | os.O_DIRECTORY, links=False)
+        view = mount.clone_tree(mount.AT_FDCWD, b"/sys")
+        mount.set_attributes(view, set_=_SAFE | readonly, recursive=True)
+        mount.attach(view, target)
+        os.close(view)
+        os.close(target)
+
+
+def _new_devpts() -> int:
+    attributes = mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NOEXEC
+    options = ((b"ptmxmode", b"0666"), (b"mode", b"0620"))
+    try:
+        # gid 5 is the group tty, which pt_chown(3) and `mesg` count on
+        return mount.new_filesystem(b"devpts", (*options, (b"gid", b"5")), attributes)
+    except OSError as e:
+        if e.errno != errno.EINVAL:
+            raise
+        return mount.new_filesystem(b"devpts", options, attributes)  # a user namespace without such a group
 
 
 def _mount_at(

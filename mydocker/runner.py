@@ -116,6 +116,10 @@ def _run(
     limits = Limits(config, registry, spec, layout)
     limits.validate()
     user = _look_up_user(spec)
+    if os.geteuid() != 0:
+        from mydocker.rootless import ids
+
+        user = ids.map_user(user)
     root = state.default_root()
     state.recover(root)
     claim = state.claim(spec.name, root)
@@ -138,8 +142,6 @@ def _run(
 
 def _validate(spec: Spec) -> None:
     """Everything that can be known to be wrong before anything exists, but for the limits."""
-    if os.geteuid() != 0:
-        raise SetupError("mydocker needs root to make namespaces and cgroups: run it with sudo", errno.EPERM)
     if not spec.args:
         raise UsageError("there is no command to run")
     if any(b"\0" in string for string in (*spec.args, *(spec.env or ()), *spec.extra_env)):
@@ -356,7 +358,7 @@ class _Container:
     ) -> None:
         spec = self._spec
         cwd = _working_directory(spec)
-        wanted = capabilities.permitted()
+        wanted = capabilities.permitted() if user.maps is None else capabilities.ALL
         if not spec.privileged:
             wanted &= capabilities.mask(spec.capabilities)
         theirs: list[int] = []  # the child has copies
@@ -389,7 +391,12 @@ class _Container:
                 entrances=tuple(entrances),
             )
             namespaces = _NAMESPACES | (process.CLONE_NEWNET if spec.network == "none" else 0)
-            _clone_child(plan, namespaces, child)
+            if user.maps is None:
+                _clone_child(plan, namespaces, child)
+            else:
+                from mydocker.rootless import clone
+
+                clone.into_user_namespace(user.maps, child, lambda flags: _clone_child(plan, namespaces | flags, child))
         except OSError as e:
             raise SetupError(f"cannot make the container's first process: {e.strerror}", e.errno or 0) from e
         finally:
@@ -412,7 +419,7 @@ class _Container:
                 raise _stopped(number)
         report = handoff.read_report(child.reports)
         if isinstance(report, handoff.Failure):
-            raise SetupError(report.text, report.errno)
+            raise SetupError(report.text + _about_plain_user(report.errno), report.errno)
         if report is None:
             raise HandoffError("the container's first process was killed while it was set up")
         return report
@@ -570,6 +577,14 @@ class _Container:
             notes=tuple(self._ending.notes),
             usage=usage,
         )
+
+
+def _about_plain_user(number: int) -> str:
+    if os.geteuid() == 0:
+        return ""
+    from mydocker.rootless import refusals
+
+    return refusals.set_up_refused(number)
 
 
 def _working_directory(spec: Spec) -> str:

@@ -26,8 +26,16 @@ if TYPE_CHECKING:
 
 
 def default_root() -> str:
-    """Where the state of all containers is: ``$MYDOCKER_STATE_DIR``, else /run/mydocker."""
-    return os.environ.get("MYDOCKER_STATE_DIR") or "/run/mydocker"
+    """Where the state of this user's containers is: ``$MYDOCKER_STATE_DIR``, else /run/mydocker for root.
+
+    For a plain user `mydocker.rootless.places` knows. StateError if the place is not safe.
+    """
+    named = os.environ.get("MYDOCKER_STATE_DIR")
+    if named or os.geteuid() == 0:
+        return named or "/run/mydocker"
+    from mydocker.rootless import places
+
+    return places.state_root()
 
 
 def check_name(name: str) -> str:
@@ -93,7 +101,9 @@ class Claim:
         if not self.unfinished:
             _remove_directory(self.path)
         os.close(self._lock)
-        _remove_empty(self._root)
+        # In /tmp it stays: in the moment after it was removed another user could make it, and be trusted with it.
+        if not self._root.startswith("/tmp/mydocker-"):
+            _remove_empty(self._root)
 
 
 def _write(path: str, record: Record, new: str, directory: int | None = None) -> tuple[int, int]:
@@ -139,6 +149,11 @@ def claim(name: str | None, root: str) -> Claim:
 
 def _make_root(root: str) -> None:
     try:
+        if os.geteuid() != 0:
+            from mydocker.rootless import places
+
+            places.make(root)
+            return
         os.makedirs(root, 0o711, exist_ok=True)
     except OSError as e:
         # EEXIST without a link: another container's end has just removed the root, which was empty

@@ -9,17 +9,25 @@ from __future__ import annotations
 from mydocker.errors import UsageError
 from mydocker.value import Value
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from mydocker.rootless.ids import IdMaps
+
 #: uid_t is 32 bits and its last value means "no change" to setresuid(2).
 _MAX_ID = 0xFFFFFFFE
 
 
 class User(Value):
-    """Numeric ids, supplementary groups and the home directory."""
+    """Numeric ids in the container, supplementary groups, the home directory.
+
+    ``maps``: for a plain user's container, whose ids on the host they are.
+    """
 
     uid: int = 0
     gid: int = 0
     groups: tuple[int, ...] = ()
     home: bytes = b"/root"
+    maps: IdMaps | None = None
 
 
 def _rows(data: bytes, fields: int) -> list[list[bytes]]:

@@ -104,7 +104,12 @@ def _mkdir_refused(directory: str, error: OSError) -> CgroupError:
         errno.ENOSPC: "the kernel has no room for more cgroups of this kind",
         errno.ENOENT: "the hierarchy's base is gone",
     }
-    return files.refused("make the cgroup", directory, error, hints.get(error.errno or 0, ""))
+    hint = hints.get(error.errno or 0, "")
+    if os.geteuid() != 0 and error.errno in (errno.EACCES, errno.EPERM):
+        from mydocker.cgroups import delegation
+
+        hint = delegation.how_to_get_it(directory)
+    return files.refused("make the cgroup", directory, error, hint)
 
 
 def enable(hierarchy: Hierarchy, path: str, controller: str) -> None:

@@ -155,7 +155,14 @@ class ContainerCgroup:
         self.controller(controller)
         key = (hierarchy.mountpoint, pid)
         if key not in self._made.attached:
-            files.write(f"{self._directory(hierarchy)}/cgroup.procs", str(pid))
+            try:
+                files.write(f"{self._directory(hierarchy)}/cgroup.procs", str(pid))
+            except CgroupError as e:
+                if e.errno != errno.EACCES or os.geteuid() == 0:
+                    raise
+                from mydocker.cgroups import delegation
+
+                raise CgroupError(delegation.why_not_moved(hierarchy, pid), e.errno) from e
             self._made.attached.add(key)
 
     def has(self, controller: str) -> bool:

@@ -58,7 +58,7 @@ class Hierarchy(Value):
     ``controllers``  those it offers to containers (v2: cgroup.controllers of the base).
     ``own``          this process's cgroup, from the mount point: ``/`` at its top, empty if it is not seen.
     ``base``         the directory below which containers' cgroups are made: the mount point, or, where that cannot be
-                     written, the top of the subtree that is delegated to this user.
+                     written, the top of the subtree that is delegated to this user, or what root prepared.
     """
 
     version: int
@@ -275,7 +275,16 @@ def _hierarchy(mount: CgroupMount, membership: Membership) -> Hierarchy:
 def _base(mountpoint: str, own: str) -> str:
     if _is_ours(mountpoint):
         return mountpoint
-    return delegation_root(mountpoint, own) or mountpoint
+    return delegation_root(mountpoint, own) or _prepared(mountpoint) or mountpoint
+
+
+def _prepared(mountpoint: str) -> str:
+    """The cgroup that root has made for this plain user: ``mydocker-USER`` at the top, by name or number; or empty."""
+    if os.geteuid() == 0:
+        return ""
+    from mydocker.cgroups import delegation
+
+    return next(filter(_is_ours, delegation.prepared_places(mountpoint)), "")
 
 
 def _is_ours(directory: str) -> bool:

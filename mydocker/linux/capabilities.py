@@ -22,6 +22,9 @@ NAMES = (
     "CAP_WAKE_ALARM CAP_BLOCK_SUSPEND CAP_AUDIT_READ CAP_PERFMON CAP_BPF CAP_CHECKPOINT_RESTORE"
 ).split()
 
+#: The mask of all of them, which is what the first process of a user namespace has.
+ALL = (1 << len(NAMES)) - 1
+
 _HEADER_V3 = struct.pack("=Ii", 0x20080522, 0)  # _LINUX_CAPABILITY_VERSION_3, this process
 
 _capget = function("capget", c_char_p, c_char_p)

@@ -1,0 +1,36 @@
+"""The clone of a plain user's container: with a user namespace, which owns the others."""
+
+from __future__ import annotations
+
+import os
+
+from mydocker.linux import process, signals
+from mydocker.rootless import refusals
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mydocker.rootless.ids import IdMaps
+    from mydocker.runner import _Child
+
+
+def into_user_namespace(maps: IdMaps, child: _Child, clone: Callable[[int], None]) -> None:
+    """Call ``clone`` with what is to be added to its flags, write the id maps, and let the child go on.
+
+    Of several namespaces made at once the user namespace comes first and owns the others (clone(2)). The child
+    has all capabilities in it, but no id before the maps are written: what it made would belong to nobody.
+    """
+    try:
+        clone(process.CLONE_NEWUSER)
+        maps.write(child.pid)
+    except OSError as e:
+        raise refusals.clone_refused(e) from e
+    mask = signals.current_mask()
+    try:
+        signals.block((signals.SIGPIPE,))
+        os.write(child.commands, b"m")
+    except BrokenPipeError:
+        signals.discard(signals.SIGPIPE)  # the child is gone; its report, if any, says why
+    finally:
+        signals.restore(mask)
