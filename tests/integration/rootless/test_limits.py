@@ -1,0 +1,104 @@
+"""Limits of a plain user: in a cgroup that root has prepared, and what is said where there is none."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mydocker.cgroups.layout import Hierarchy, Layout
+
+pytestmark = pytest.mark.vm
+
+HOG = "import sys; x = bytearray(200 << 20); print(len(x))"
+
+
+def inside(hierarchy: Hierarchy, place: Path, leaf: str = "shell") -> dict[str, Any]:
+    """Options with which a process starts inside of the prepared cgroup: v2 demands it, on v1 it does not matter."""
+    if hierarchy.version == 1:
+        return {}
+    cgroup = place / leaf
+    cgroup.mkdir(exist_ok=True)
+    return {"preexec_fn": lambda: (cgroup / "cgroup.procs").write_text("0")}
+
+
+def test_without_a_prepared_cgroup_one_sentence_says_how_to_get_one(user: Any, layout: Layout) -> None:
+    result = user.run("-m", "50m", "true")
+    assert (result.returncode, result.stderr.count("\n")) == (125, 1)
+    assert "mydocker-" in result.stderr and "docs/rootless.md" in result.stderr
+    if layout.require("memory").version == 1:
+        assert f"mkdir {layout.require('memory').base}/mydocker-{user.uid} && chown {user.uid}" in result.stderr
+    assert user.run("true").returncode == 0
+
+
+@pytest.mark.parametrize("leaf", ["shell", ""])
+def test_memory(user: Any, prepare_cgroup: Callable[..., tuple[Hierarchy, Path]], leaf: str) -> None:
+    hierarchy, place = prepare_cgroup(user, "memory")
+    options = inside(hierarchy, place, leaf)
+    hog = ("-m", "50m", "--memory-swap", "50m", "--result", "/dev/stdout", user.python, "-c", HOG)
+    result = user.run(*hog, **options)
+    assert result.returncode == 137, result.stderr
+    assert json.loads(result.stdout)["reason"] == "oom"
+    assert user.run("-m", "500m", user.python, "-c", HOG, **options).returncode == 0
+    assert not (place / "mydocker").exists()
+
+
+def test_the_container_sees_its_own_cgroup_as_the_root(
+    user: Any, prepare_cgroup: Callable[..., tuple[Hierarchy, Path]]
+) -> None:
+    hierarchy, place = prepare_cgroup(user, "memory")
+    result = user.run("-m", "50m", "cat", "/proc/self/cgroup", **inside(hierarchy, place))
+    line = next(row for row in result.stdout.splitlines() if ":memory:" in row or row.startswith("0::"))
+    assert line.endswith(":/"), result.stdout
+
+
+def test_as_another_id_of_the_container(alice: Any, prepare_cgroup: Callable[..., tuple[Hierarchy, Path]]) -> None:
+    hierarchy, place = prepare_cgroup(alice, "memory")
+    result = alice.run("-m", "50m", "-u", "1000", "id", "-u", **inside(hierarchy, place))
+    assert (result.stdout, result.returncode) == ("1000\n", 0), result.stderr
+
+
+def test_a_cgroup_parent_that_root_has_prepared(
+    stranger: Any, prepare_cgroup: Callable[..., tuple[Hierarchy, Path]]
+) -> None:
+    hierarchy, place = prepare_cgroup(stranger, "memory")
+    options = inside(hierarchy, place)
+    result = stranger.run("-m", "50m", "--cgroup-parent", "mine", "cat", "/proc/self/cgroup", **options)
+    assert result.returncode == 0, result.stderr
+    assert not (place / "mine").exists()
+
+
+def test_from_outside_of_a_prepared_v2_cgroup(
+    stranger: Any, prepare_cgroup: Callable[..., tuple[Hierarchy, Path]]
+) -> None:
+    hierarchy, place = prepare_cgroup(stranger, "memory")
+    result = stranger.run("-m", "50m", "true")
+    if hierarchy.version == 1:
+        assert result.returncode == 0, result.stderr
+        return
+    assert (result.returncode, result.stderr.count("\n")) == (125, 1)
+    assert "move processes only within one subtree that is delegated" in result.stderr
+    assert os.listdir(place) and not (place / "mydocker").exists()
+
+
+def test_what_a_killed_runtime_leaves_is_removed_by_the_users_next_run(
+    alice: Any, prepare_cgroup: Callable[..., tuple[Hierarchy, Path]], eventually: Callable[..., object]
+) -> None:
+    hierarchy, place = prepare_cgroup(alice, "memory")
+    options = inside(hierarchy, place)
+    process = alice.start("-m", "50m", "-u", "1000", "sh", "-c", "echo ready; sleep 1000", **options)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGKILL)
+    finally:
+        process.kill()
+        process.communicate()
+    assert (place / "mydocker").exists()
+    assert alice.run("true", **options).returncode == 0
+    eventually(lambda: not (place / "mydocker").exists(), "the removal of the cgroup")
