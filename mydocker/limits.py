@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from mydocker import hooks, logs
-from mydocker.errors import ConflictError, MydockerError, PluginError, UnsupportedLimit
+from mydocker.errors import CgroupError, ConflictError, MydockerError, PluginError, UnsupportedLimit
 from mydocker.linux import process
 from mydocker.resources import ResourceConfig
 from mydocker.result import Usage
@@ -124,7 +124,16 @@ class Limits:
         for plugin in self.plugins if self._spec.accounting else ():
             if "mydocker_account" in plugin.hooks:
                 self._will_undo(plugin)
-                self._call(phase, plugin, "mydocker_account")
+                self._account(phase, plugin)
+
+    def _account(self, phase: hooks.Phase, plugin: Plugin) -> None:
+        """Have the plugin's figures counted. They are no limit: a plain user goes without those that need root."""
+        try:
+            self._call(phase, plugin, "mydocker_account")
+        except CgroupError as error:
+            if os.geteuid() == 0:
+                raise
+            logs.info("there are no figures of %s: %s", plugin, error)
 
     def _will_undo(self, plugin: Plugin) -> None:
         if plugin not in self._to_undo:

@@ -16,7 +16,7 @@ import errno
 import os
 import stat
 
-from mydocker.linux import mount, paths
+from mydocker.linux import mount, paths, process
 from mydocker.spec import Tmpfs, Volume
 
 TYPE_CHECKING = False
@@ -195,6 +195,11 @@ def _copy_on_write_root(base: str, staging: str, upper: int) -> int:
     then covers.
     """
     layers = upper if upper >= 0 else mount.new_filesystem(b"tmpfs", ((b"mode", b"700"),), _NOSUID_NODEV)
+    if not process.in_initial_user_namespace():
+        # For a plain user this is loaded already; root in a namespace of somebody else's loads it from the host's root.
+        from mydocker.rootless import overlay
+
+        return overlay.copy_on_write_root(base, staging, layers, *_all_mounts(base))
     lower = [_directory(base)]
     below = []
     for path in _mounts_below(base):
@@ -260,6 +265,20 @@ def _mounts_below(base: str) -> list[str]:
                 else:
                     found[path] = None
     return list(found)
+
+
+def _all_mounts(base: str) -> tuple[set[str], set[str]]:
+    """Every mount point, and the directories below ``base`` that show the kernel and no files."""
+    hidden = {f"{base.rstrip('/')}/{name}" for name in ("dev", "proc", "sys")}
+    found = set()
+    with open("/proc/self/mountinfo", "rb") as f:
+        for line in f:
+            fields = line.split()
+            path = os.fsdecode(_unescape(fields[4]))
+            found.add(path)
+            if fields[fields.index(b"-", 6) + 1].decode() in _KERNEL_FILESYSTEMS:
+                hidden.add(path)
+    return found, hidden
 
 
 def _unescape(path: bytes) -> bytes:

@@ -99,6 +99,12 @@ def setns(fd: int, kind: int) -> None:
     _setns(fd, kind)
 
 
+def in_initial_user_namespace() -> bool:
+    """Whether this process is in the user namespace that the kernel booted with, going by its map of ids."""
+    with open("/proc/self/uid_map") as f:
+        return f.read().split() == ["0", "0", "4294967295"]
+
+
 def unshare(flags: int) -> None:
     _unshare(flags)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from mydocker.linux import process, signals
+from mydocker.rootless import overlay as _overlay  # noqa: F401 (the child needs it, and imports nothing)
 from mydocker.rootless import refusals
 
 TYPE_CHECKING = False

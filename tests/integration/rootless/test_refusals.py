@@ -24,13 +24,15 @@ def one_sentence(result: subprocess.CompletedProcess[str]) -> str:
 def test_no_user_namespaces_by_sysctl(stranger: Any) -> None:
     """The sysctl is one of each user namespace: it is set to 0 in one that is made for this."""
     script = (
-        "echo made; read mapped; echo 0 >/proc/sys/user/max_user_namespaces && "
+        "echo 0 >/proc/sys/user/max_user_namespaces && "
         f"exec setpriv --reuid={stranger.uid} --regid={stranger.gid} --clear-groups "
         f"{stranger.python} -m mydocker run true 2>&1"
     )
+    # One more sh: the first was executed as nobody, without the capabilities that root has once the ids are mapped.
+    wait = f"echo made; read mapped; exec sh -c '{script}'"
     pipe = subprocess.PIPE
     with subprocess.Popen(
-        ["unshare", "--user", "sh", "-c", script],
+        ["unshare", "--user", "sh", "-c", wait],
         env=stranger.environment,
         cwd=stranger.home,
         stdin=pipe,

@@ -202,3 +202,33 @@ def test_another_user_does_not_see_the_container(
     finally:
         process.terminate()
         process.communicate()
+
+
+def test_a_copy_on_write_view_of_the_hosts_root(user: Any) -> None:
+    kept = user.home / "kept"
+    kept.write_text("here\n")
+    user.own(kept)
+    script = f"touch /etc/made /made; echo x >>{kept}; cat {kept}; rm {kept} && mkdir {user.home}/new && ls /dev/null"
+    result = user.run("--overlay", "sh", "-c", script)
+    assert (result.stdout, result.returncode) == ("here\nx\n/dev/null\n", 0), result.stderr
+    assert kept.read_text() == "here\n"
+    assert not any(map(os.path.exists, ("/etc/made", "/made", user.home / "new")))
+
+
+def test_a_copy_on_write_view_shows_no_more_than_the_user_may_see(user: Any) -> None:
+    secret = user.home.parent / f"{user.home.name}-secret"
+    secret.mkdir(0o700)
+    try:
+        (secret / "file").write_text("secret\n")
+        result = user.run("--overlay", "sh", "-c", f"ls {secret}; cat {secret}/file; cat /etc/shadow")
+        assert result.stdout == ""
+        assert result.stderr.count("Permission denied") + result.stderr.count("No such file") == 3, result.stderr
+    finally:
+        (secret / "file").unlink()
+        secret.rmdir()
+
+
+def test_a_volume_in_a_copy_on_write_view(user: Any) -> None:
+    result = user.run("--overlay", "-v", f"{user.home}:/a/new/place", "-w", "/a/new/place", "touch", "made")
+    assert result.returncode == 0, result.stderr
+    assert (user.home / "made").exists()
