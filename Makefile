@@ -14,7 +14,7 @@ AS_ROOT := $(if $(filter-out 0,$(shell id -u)),$(if $(shell command -v sudo),sud
 PACKAGE := setup.py setup.cfg pyproject.toml $(wildcard README.md) mydocker subsystems bin
 SOURCES := $(shell find $(PACKAGE) -name __pycache__ -prune -o -print)
 
-.PHONY: help run test test-vm bench lint types clean
+.PHONY: help run test test-vm bench lint types clean uidmap
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -27,11 +27,16 @@ run: $(VENV)/.installed  ## Set up .venv, then run a command in a container with
 	@if [ -t 0 ]; then $(AS_ROOT) $(RUN); else $(AS_ROOT) $(BIN)/python -c '$(PTY_SPAWN)' $(RUN) </dev/null; fi
 
 # pytest's own script and not python -m pytest: that would put the source tree before the installed package.
-test: $(VENV)/.installed-dev  ## Run the unit and integration tests on this host
+test: $(VENV)/.installed-dev uidmap  ## Run the unit and integration tests on this host
 	@$(AS_ROOT) $(BIN)/pytest -o faulthandler_timeout=300 tests/unit tests/integration
 
-test-vm: $(VENV)/.installed-dev  ## Run the tests marked vm in virtual machines with cgroup v2, v1 and hybrid
+test-vm: $(VENV)/.installed-dev uidmap  ## Run the tests marked vm in virtual machines with cgroup v2, v1 and hybrid
 	@$(AS_ROOT) $(BIN)/python tests/vm/run_layouts.py
+
+# newuidmap and newgidmap, by which a plain user's container gets subordinate ids.
+uidmap:
+	@if ! command -v newuidmap >/dev/null && command -v apt-get >/dev/null; then $(AS_ROOT) sh -c 'apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends uidmap >/dev/null'; fi
 
 bench: $(VENV)/.installed  ## Time a run beside runc, bubblewrap and unshare
 	@$(AS_ROOT) $(BIN)/python tests/bench/bench.py

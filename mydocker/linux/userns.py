@@ -38,5 +38,7 @@ def _write(path: str, text: str) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.write(fd, text.encode())
+    except OSError as e:
+        raise OSError(e.errno, e.strerror, path) from None
     finally:
         os.close(fd)
