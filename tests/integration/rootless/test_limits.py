@@ -36,16 +36,25 @@ def test_without_a_prepared_cgroup_one_sentence_says_how_to_get_one(user: Any, l
     assert user.run("true").returncode == 0
 
 
-@pytest.mark.parametrize("leaf", ["shell", ""])
-def test_memory(user: Any, prepare_cgroup: Callable[..., tuple[Hierarchy, Path]], leaf: str) -> None:
+def test_memory(user: Any, prepare_cgroup: Callable[..., tuple[Hierarchy, Path]]) -> None:
     hierarchy, place = prepare_cgroup(user, "memory")
-    options = inside(hierarchy, place, leaf)
+    options = inside(hierarchy, place)
     hog = ("-m", "50m", "--memory-swap", "50m", "--result", "/dev/stdout", user.python, "-c", HOG)
     result = user.run(*hog, **options)
     assert result.returncode == 137, result.stderr
     assert json.loads(result.stdout)["reason"] == "oom"
     assert user.run("-m", "500m", user.python, "-c", HOG, **options).returncode == 0
     assert not (place / "mydocker").exists()
+
+
+def test_a_shell_at_the_top_of_the_delegated_subtree_is_moved_out_of_the_way(
+    stranger: Any, prepare_cgroup: Callable[..., tuple[Hierarchy, Path]]
+) -> None:
+    hierarchy, place = prepare_cgroup(stranger, "memory")
+    assert stranger.run("-m", "50m", "true", **inside(hierarchy, place, leaf="")).returncode == 0
+    assert (place / "mydocker-host").exists() == (hierarchy.version == 2)
+    again = inside(hierarchy, place, leaf="mydocker-host")
+    assert stranger.run("-m", "50m", "true", **again).returncode == 0
 
 
 def test_the_container_sees_its_own_cgroup_as_the_root(
