@@ -301,6 +301,9 @@ class _Claims:
             self._upper = str(plugin)
         if amendment.network is not None and self.spec.network == "host":
             raise PluginError(f"{plugin} works in the container's own network, and --network host gives it none")
+        if amendment.network is not None and os.geteuid() != 0:
+            # setns(2) takes CAP_SYS_ADMIN in the caller's own user namespace, and this process is not to leave it.
+            raise PluginError(f"{plugin} works in the container's own network, which takes root: run mydocker as root")
         # What is mounted below another mount comes after it.
         mounts = sorted((*self.spec.mounts, *amendment.mounts), key=lambda entry: entry.destination.count("/"))
         self.spec = self.spec.replace(mounts=tuple(mounts), extra_env=(*self.spec.extra_env, *amendment.env))

@@ -111,3 +111,29 @@ def test_what_a_killed_runtime_leaves_is_removed_by_the_users_next_run(
     assert (place / "mydocker").exists()
     assert alice.run("true", **options).returncode == 0
     eventually(lambda: not (place / "mydocker").exists(), "the removal of the cgroup")
+
+
+NETWORK_PLUGIN = """
+from mydocker import Amendment, ResourceField, hookimpl
+
+@hookimpl
+def mydocker_fields():
+    return [ResourceField(name="shape", flags=("--shape",), parse=str, metavar="X", help="Shape the network.")]
+
+@hookimpl
+def mydocker_amend(config, spec, layout):
+    return Amendment(network=lambda pid: None)
+"""
+
+
+def test_a_plugin_that_works_in_the_containers_network_is_refused(stranger: Any) -> None:
+    site = stranger.home / "site"
+    metadata = site / "shape-1.dist-info"
+    metadata.mkdir(parents=True)
+    (site / "shape_plugin.py").write_text(NETWORK_PLUGIN)
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: shape\nVersion: 1\n")
+    (metadata / "entry_points.txt").write_text("[mydocker.subsystems]\nshape = shape_plugin\n")
+    path = f"{stranger.environment['PYTHONPATH']}:{site}"
+    result = stranger.run("--shape", "x", "true", env={"PYTHONPATH": path})
+    assert (result.returncode, result.stderr.count("\n")) == (125, 1), result.stderr
+    assert "which takes root: run mydocker as root" in result.stderr

@@ -232,3 +232,16 @@ def test_a_volume_in_a_copy_on_write_view(user: Any) -> None:
     result = user.run("--overlay", "-v", f"{user.home}:/a/new/place", "-w", "/a/new/place", "touch", "made")
     assert result.returncode == 0, result.stderr
     assert (user.home / "made").exists()
+
+
+@pytest.mark.parametrize("arguments", [(), ("--init",), ("--user", "77")])
+def test_signals_reach_the_command(user: Any, arguments: tuple[str, ...]) -> None:
+    process = user.start(*arguments, "sh", "-c", "echo ready; exec sleep 1000")
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.terminate()
+        assert process.wait(60) == 128 + signal.SIGTERM
+    finally:
+        process.kill()
+        process.communicate()
