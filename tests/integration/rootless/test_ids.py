@@ -7,8 +7,6 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.vm
-
 
 def subordinate(file: str, name: str) -> tuple[int, int]:
     """(first, count) of the user's line."""
@@ -28,6 +26,7 @@ def test_without_them_there_is_one_id(stranger: Any) -> None:
     assert result.stdout.split() == ["0", str(stranger.uid), "1", "0", str(stranger.gid), "1", "deny"]
 
 
+@pytest.mark.vm
 def test_other_users_of_the_container_have_subordinate_ids_outside(alice: Any) -> None:
     alice.home.chmod(0o777)
     result = alice.run("--user", "1000:5", "sh", "-c", f"id -u; id -g; id -G; touch {alice.home}/made")
@@ -44,6 +43,7 @@ def test_with_one_id_the_caller_is_whoever_was_asked_for(stranger: Any) -> None:
     assert (status.st_uid, status.st_gid) == (stranger.uid, stranger.gid)
 
 
+@pytest.mark.vm
 def test_with_one_id_a_terminal_and_a_reaper_serve_another_id_too(stranger: Any) -> None:
     code = (
         "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))",
@@ -67,6 +67,7 @@ def test_chown_reaches_as_far_as_the_ids(alice: Any, stranger: Any) -> None:
     assert "Invalid argument" in stranger.run("-w", stranger.home, "sh", "-c", script).stderr
 
 
+@pytest.mark.vm
 def test_groups_of_a_named_user(user: Any, users_rootfs: Path) -> None:
     """alice of the rootfs is in audio, 29. Groups cannot be set where there is one id."""
     result = user.run("--rootfs", users_rootfs, "--user", "alice", "id", "-G")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -91,6 +92,6 @@ def test_a_process_that_has_changed_its_id(stranger: Any) -> None:
 def test_a_rootfs_that_the_user_may_not_write(stranger: Any, rootfs: Path) -> None:
     """It has no /proc to mount on, and the user cannot make it."""
     place = stranger.home / "roots"
-    rootfs.rename(place)
+    shutil.move(rootfs, place)
     result = stranger.run("--rootfs", place, "true")
     assert "Permission denied" in one_sentence(result)

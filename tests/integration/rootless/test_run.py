@@ -11,9 +11,8 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.vm
 
-
+@pytest.mark.vm
 def test_the_command_is_root_in_namespaces_of_its_own(user: Any) -> None:
     script = "id -u; id -g; echo $$; hostname; ls /sys/class/net; grep -c : /proc/net/dev"
     result = user.run("--hostname", "box", "sh", "-c", script)
@@ -53,6 +52,7 @@ def test_files_of_the_hosts_root_stay_out_of_reach(user: Any) -> None:
     assert not os.path.exists("/etc/mydocker-test")
 
 
+@pytest.mark.vm
 def test_a_rootfs_with_its_own_dev(user: Any, users_rootfs: Path) -> None:
     script = "echo x >/dev/null && head -c 3 /dev/zero | od -An -tx1; ls /dev; touch /made; ls -d /proc/1 /sys/class"
     result = user.run("--rootfs", users_rootfs, "sh", "-c", script)
@@ -68,6 +68,7 @@ def test_a_read_only_root(user: Any, users_rootfs: Path) -> None:
     assert list(users_rootfs.glob("made")) == []
 
 
+@pytest.mark.vm
 def test_a_copy_on_write_rootfs(user: Any, users_rootfs: Path) -> None:
     script = "echo x >>/etc/passwd && rm /bin/ls && mkdir /new && tail -n1 /etc/passwd && test ! -e /bin/ls"
     result = user.run("--rootfs", users_rootfs, "--overlay", "sh", "-c", script)
@@ -98,6 +99,7 @@ def test_flags_of_a_mount_outside_stay_in_force(user: Any, users_rootfs: Path) -
     assert {flag for flag in line.split()[5].split(",") if flag in ("nosuid", "nodev", "noexec")} <= ours
 
 
+@pytest.mark.vm
 def test_the_hosts_network_with_a_view_of_its_sysfs(user: Any) -> None:
     result = user.run("--network", "host", "sh", "-c", "readlink /proc/self/ns/net; ls /sys/class; touch /sys/x")
     assert result.stdout.startswith(os.readlink("/proc/self/ns/net"))
@@ -105,6 +107,7 @@ def test_the_hosts_network_with_a_view_of_its_sysfs(user: Any) -> None:
     assert result.returncode != 0
 
 
+@pytest.mark.vm
 def test_a_terminal(user: Any) -> None:
     code = (
         "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))",
@@ -151,6 +154,7 @@ def test_a_killed_runtime_takes_the_container_along(user: Any, eventually: Calla
     assert list(user.runtime.glob("mydocker/*")) == []
 
 
+@pytest.mark.vm
 def test_the_command_as_another_id_dies_with_the_runtime_too(alice: Any, eventually: Callable[..., object]) -> None:
     pidfile = alice.home / "pid"
     process = alice.start("--user", "77", "--pidfile", pidfile, "sh", "-c", "echo ready; exec sleep 1000")
@@ -204,6 +208,7 @@ def test_another_user_does_not_see_the_container(
         process.communicate()
 
 
+@pytest.mark.vm
 def test_a_copy_on_write_view_of_the_hosts_root(user: Any) -> None:
     kept = user.home / "kept"
     kept.write_text("here\n")
@@ -215,6 +220,7 @@ def test_a_copy_on_write_view_of_the_hosts_root(user: Any) -> None:
     assert not any(map(os.path.exists, ("/etc/made", "/made", user.home / "new")))
 
 
+@pytest.mark.vm
 def test_a_copy_on_write_view_shows_no_more_than_the_user_may_see(user: Any) -> None:
     secret = user.home.parent / f"{user.home.name}-secret"
     secret.mkdir(0o700)

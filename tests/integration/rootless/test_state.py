@@ -11,8 +11,6 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.vm
-
 
 @pytest.fixture
 def in_tmp(stranger: Any) -> Iterator[Path]:
