@@ -6,6 +6,7 @@ import pytest
 
 from mydocker import LimitError, ResourceConfig, UnsupportedLimit
 from mydocker.cgroups.layout import Hierarchy, Layout
+from mydocker.testing import FakeHost
 from subsystems import cpuset
 
 FIELDS = {field.name: field for field in cpuset.mydocker_fields()}
@@ -73,3 +74,33 @@ def test_a_host_without_the_controller():
     assert "no cpuset controller" in cpuset.mydocker_probe(Layout.of([])).problem
     with pytest.raises(Exception, match="no cpuset controller"):
         validate(Layout.of([]), cpuset_cpus="0")
+
+
+@pytest.fixture
+def container(tmp_path):
+    """The cgroup of a container on an imitated v2 host of four CPUs, before Linux 6.7."""
+    with FakeHost.v2(tmp_path / "cgroup") as imitated:
+        yield imitated.cgroup()
+
+
+def test_a_partition_that_the_kernel_does_not_make_is_refused_with_its_reason(container):
+    config = ResourceConfig({"cpuset_cpus": (1, 2), "cpuset_partition": "isolated"})
+    with pytest.raises(UnsupportedLimit, match=r"CPUs 1-2 one: Parent is not a partition root; this kernel has no"):
+        cpuset.mydocker_prepare(config, container)
+
+
+def test_a_partition_ends_before_its_cpus_change_and_is_taken_back_whole(container):
+    controller = container.controller("cpuset")
+    above = controller.parent()
+    above.cpus, above.partition = {1, 2, 3}, "root"
+    first = ResourceConfig({"cpuset_cpus": (1, 2), "cpuset_partition": "root"})
+    second = ResourceConfig({"cpuset_cpus": (3,), "cpuset_partition": "isolated"})
+    cpuset.mydocker_prepare(first, container)
+    assert (controller.cpus, controller.partition) == ({1, 2}, "root")
+    for config in (second, ResourceConfig({"cpuset_cpus": (3,)}), ResourceConfig({})):
+        container.begin_update()
+        cpuset.mydocker_update(config, first, container, 0)
+        assert controller.partition == config.get("cpuset_partition", "member")
+        assert tuple(controller.cpus) == config.get("cpuset_cpus", ())
+        assert container.undo() == []
+        assert (controller.cpus, controller.partition) == ({1, 2}, "root")
