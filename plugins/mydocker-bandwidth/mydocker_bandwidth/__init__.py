@@ -72,12 +72,12 @@ def mydocker_probe(layout: Layout) -> Probe:
 
 @hookimpl
 def mydocker_validate(config: ResourceConfig, layout: Layout) -> None:
-    rates = [name for name in _RATES if name in config]
-    if not rates:
-        raise LimitError("net_burst", "it belongs to a rate: give --net-rate, --net-rate-in or --net-rate-out too")
+    fields = [name for name in (*_RATES, "net_burst") if name in config]
     problem = _problem(limits_of(config))
     if problem:
-        raise UnsupportedLimit(rates[0], problem)
+        raise UnsupportedLimit(fields[0], problem)  # best-effort limits drop one after the other
+    if fields == ["net_burst"]:
+        raise LimitError("net_burst", "it belongs to a rate: give --net-rate, --net-rate-in or --net-rate-out too")
 
 
 @hookimpl
@@ -85,6 +85,7 @@ def mydocker_amend(config: ResourceConfig, spec: Spec, cgroup: ContainerCgroup) 
     if spec.network == "host":
         name = next(name for name in _RATES if name in config)
         raise LimitError(name, "with --network host it would slow the whole host down: leave one of them out")
+    cgroup.claim("traffic control of the network devices")
     limits, path, own = limits_of(config), cgroup.path, spec.network == "none"
 
     def shape(pid: int) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 
 import mydocker_bandwidth
 import pytest
 from mydocker_bandwidth.rates import Limits, format_rate, parse_rate
 
-from mydocker import LimitError
+from mydocker import LimitError, UnsupportedLimit
 from mydocker.testing import Journey
 
 Start = Callable[..., Journey]
@@ -83,3 +85,23 @@ def test_it_explains_what_it_would_do(limit_journey: Start) -> None:
         "an ifb for each device of the container's network namespace, with tbf: receive 1mbit, burst 16k",
         "watch the namespace for further devices",
     )
+
+
+@pytest.mark.parametrize("rates", [{"net_rate": "1mbit"}, {"net_rate_in": "1mbit", "net_rate_out": "2mbit"}])
+def test_what_this_kernel_lacks_is_named_and_best_effort_limits_go_without(
+    limit_journey: Start, monkeypatch: pytest.MonkeyPatch, rates: dict[str, str]
+) -> None:
+    from mydocker_bandwidth import container, shaping
+    from pyroute2.netlink.exceptions import NetlinkError
+
+    def refused(enter: object, work: object) -> None:
+        raise shaping.Refused(NetlinkError(errno.ENOENT, "no such file"), "limit what lo sends")
+
+    monkeypatch.setattr(container, "in_thread", refused)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    with pytest.raises(UnsupportedLimit) as caught:
+        limit_journey(mydocker_bandwidth, **rates)
+    assert str(caught.value).startswith(f"--{next(iter(rates)).replace('_', '-')}: ")
+    assert caught.value.reason == "cannot limit what lo sends: this kernel lacks tbf (CONFIG_NET_SCH_TBF)"
+    went_on = limit_journey(mydocker_bandwidth, limits="best-effort", net_burst="1m", **rates)
+    assert set(went_on.unenforced) == {*rates, "net_burst"}

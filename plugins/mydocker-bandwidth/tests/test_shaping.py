@@ -8,12 +8,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, TypeVar
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, TypeVar
 
+import mydocker_bandwidth
 import pytest
 from mydocker_bandwidth.rates import Limits
 
-from mydocker import LimitError
+from mydocker import LimitError, ResourceConfig
 
 if TYPE_CHECKING:
     from mydocker_bandwidth.container import ShapedNamespace
@@ -274,3 +276,22 @@ def test_nothing_of_it_is_left_in_this_process(run_container: Callable[..., Resu
     for _ in range(3):
         run_container(["true"], net_rate="10mbit")
     assert (os.listdir("/proc/self/fd"), os.listdir("/proc/self/task")) == (descriptors, threads)
+
+
+def test_the_hooks_in_a_namespace_that_an_engine_has_made(engines: Namespace, outside: Namespace) -> None:
+    """As a run calls them, with the network that an engine names in its configuration."""
+    before = engines.inside(state)
+    config = ResourceConfig({"net_rate": QUICK, "net_rate_in": SLOW})
+    cgroup: Any = SimpleNamespace(path="mydocker/engines", claim=lambda what: None)
+    spec: Any = SimpleNamespace(network="/run/netns/engines")
+    work = mydocker_bandwidth.mydocker_amend(config, spec, cgroup).network
+    assert work is not None
+    engines.inside(lambda: work(os.getpid()))
+    (watch,) = mydocker_bandwidth.mydocker_watch(config, cgroup)
+    assert watch.check() is None
+    assert is_about(rate_of_transfer(engines, outside, QUICK), QUICK)
+    assert is_about(rate_of_transfer(outside, engines, SLOW), SLOW)
+    assert mydocker_bandwidth.mydocker_usage(config, cgroup)["sent_bytes"] > QUICK // 8
+    mydocker_bandwidth.mydocker_remove(cgroup)
+    assert engines.inside(state) == before
+    mydocker_bandwidth.mydocker_remove(cgroup)  # nothing was made for it: nothing to undo

@@ -151,3 +151,27 @@ def test_it_is_refused_where_no_image_can_be_made(run_container: Run, tmp_path: 
     assert process.communicate()[1].startswith("mydocker: --disk: ")
     assert process.returncode == 125
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("kind", ["image", "tmpfs"])
+def test_what_is_used_can_be_read_while_it_runs(run_container: Run, images: Path, kind: str) -> None:
+    """By another process than the runtime, as mydocker stats does: here this one."""
+    import mydocker_disk
+
+    from mydocker import ResourceConfig
+    from mydocker.cgroups.group import ContainerCgroup
+    from mydocker.cgroups.layout import Layout
+
+    run_container(["true"], disk="8m", disk_backing=kind, memory="64m", overlay=True)  # or this is skipped
+    name = f"disk-{kind}-{os.getpid()}"
+    script = f"trap 'exit 0' TERM; head -c 3M /dev/urandom >{images}/x; sync; echo full; while :; do sleep 0.1; done"
+    flags = ["--name", name, "--overlay", "--disk", "8m", "--disk-backing", kind, "-mem", "64m"]
+    process = mydocker("run", *flags, "sh", "-c", script)
+    try:
+        assert process.stdout is not None and process.stdout.readline() == "full\n"
+        cgroup = ContainerCgroup.opened(Layout.read(), f"mydocker/{name}")
+        used = mydocker_disk.mydocker_usage(ResourceConfig({"disk": 8 * MB}), cgroup)
+    finally:
+        process.terminate()
+        process.communicate()
+    assert 3 * MB <= used["disk_used_bytes"] < 4 * MB
