@@ -69,6 +69,12 @@ def mydocker_amend(config: ResourceConfig, spec: Spec) -> None:
 
 
 @hookimpl
+def mydocker_explain() -> tuple[str, ...]:
+    """There is nothing but the kernel's file."""
+    return ()
+
+
+@hookimpl
 def mydocker_prepare(config: ResourceConfig, cgroup: ContainerCgroup) -> None:
     _set(config, cgroup)
 
