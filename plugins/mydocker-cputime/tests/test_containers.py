@@ -9,9 +9,11 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import mydocker_cputime
 import pytest
 
 from mydocker import Result
+from mydocker.cgroups.layout import Layout
 
 Run = Callable[..., Result]
 
@@ -49,6 +51,18 @@ def test_it_is_killed_when_all_of_it_together_has_used_up_the_budget(run_contain
         assert len(result.notes) == 1 and result.notes[0].endswith("its budget was 0.3 s")
         seconds.append(used["cpu_seconds"])
     assert seconds[-1] <= 0.3 + PRECISION, seconds
+
+
+def test_on_a_hybrid_host_the_other_hierarchy_would_do_as_well(
+    run_container: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both count on such a host, and v1 is used; here v2 is."""
+    if Layout.read().kind != "hybrid":
+        pytest.skip("this host has cgroups of one version only")
+    monkeypatch.setattr(mydocker_cputime, "_accountant", lambda layout: "cgroup")
+    result = run_container(ENDLESS["three processes"], cpu_time="300ms", timeout=60)
+    assert result.reason == "cpu-time"
+    assert result.usage.plugins["cputime"]["cpu_seconds"] >= 0.3
 
 
 def test_a_container_that_sleeps_is_not_killed(run_container: Run) -> None:
