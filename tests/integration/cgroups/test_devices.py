@@ -10,6 +10,7 @@ import pytest
 
 from mydocker import ResourceConfig
 from mydocker.cgroups.group import ContainerCgroup
+from mydocker.cgroups.layout import Layout
 from subsystems import devices
 
 pytestmark = pytest.mark.vm
@@ -26,6 +27,17 @@ for line in sys.stdin:
         print(os.strerror(e.errno), flush=True)
 """
 REFUSED = "Operation not permitted"
+
+
+@pytest.fixture(params=["all hierarchies", "v2 alone"])
+def layout(request):
+    """The host as it is, and a hybrid one as if it had no v1: then a program decides."""
+    found = Layout.read()
+    if request.param == "v2 alone":
+        if found.kind != "hybrid":
+            pytest.skip("this host is no hybrid one")
+        return Layout.of(hierarchy for hierarchy in found.hierarchies if hierarchy.version == 2)
+    return found
 
 
 @pytest.fixture
