@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from mydocker import hooks, logs
+from mydocker.cgroups.layout import CORE
 from mydocker.errors import CgroupError, ConflictError, MydockerError, PluginError, UnsupportedLimit
 from mydocker.linux import process
 from mydocker.resources import ResourceConfig
@@ -196,6 +197,17 @@ class Limits:
                 if not isinstance(watch, Watch):
                     raise PluginError(f"{plugin} answered mydocker_watch with {watch!r}, which is no mydocker.Watch")
                 found.append((str(plugin), watch))
+
+    def count_pressure(self) -> None:
+        """Have the kernel count for how long the container's tasks wait: it does so in v2 cgroups alone.
+
+        Where the controllers are on v1, that is one cgroup more, to which the waiting child is moved: milliseconds.
+        """
+        if self.cgroup is not None and self._layout.find(CORE):
+            try:
+                self.cgroup.controller(CORE)
+            except CgroupError as e:  # such as a v2 hierarchy that is mounted read-only
+                logs.info("no pressure figures: %s", e)
 
     def reload(self, texts: Mapping[str, str | list[str]], path: str) -> None:
         """Take over what an update has put in force meanwhile: the limits, and what it made of the cgroup ``path``."""

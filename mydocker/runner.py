@@ -478,6 +478,7 @@ class _Container:
         """What looks after the running container for the plugins and the observer, if any does."""
         watches = self._limits.watches(child.pid) if self._limits.plugins else []
         if self._observer is not None:
+            self._limits.count_pressure()
             watches += [("the observer", watch) for watch in self._observer(self._limits.usage)]
         if not watches:
             return None

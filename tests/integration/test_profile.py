@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from xml.etree import ElementTree
 import pytest
 
 import mydocker
+from mydocker.cgroups.layout import Layout
 
 pytestmark = pytest.mark.vm
 
@@ -45,6 +47,14 @@ def test_a_run_without_limits(run: Run, tmp_path: Path) -> None:
     assert {"Memory", "Tasks"} <= set(found)
     assert any(word.startswith("exit code 7 · ") for word in found)
     assert not any(word.startswith("limit") for word in found)
+
+
+def test_pressure_wherever_the_kernel_can_keep_it(run: Run, tmp_path: Path, layout: Layout) -> None:
+    """On a hybrid host too, in a v2 cgroup without controllers."""
+    busy = " & ".join(["while :; do :; done"] * 4)
+    run("--profile", tmp_path / "usage.svg", "--timeout", "1s", "sh", "-c", f"{busy} & wait")
+    kept = os.path.exists("/proc/pressure/cpu") and layout.kind in ("v2", "hybrid")
+    assert ({"Pressure", "waiting for cpu"} <= set(words(tmp_path / "usage.svg"))) == kept
 
 
 def test_an_update_is_a_step_of_the_limit(start: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> None:
