@@ -267,18 +267,18 @@ def _set_limits_v1(controller: Controller, memory: int, swap: int | None) -> Non
     if not controller.has(_V1_SWAP):
         if swap is not None and swap != UNLIMITED:
             controller.require_for("memory_swap", _V1_SWAP, why=_SWAP_MISSING)
-        _lower_v1(controller, "limit_in_bytes", "memory", memory)
+        _set_limit_v1(controller, "limit_in_bytes", "memory", memory)
         return
     total = _total(memory, swap)
     writes = [("limit_in_bytes", "memory", memory), ("memsw_limit_in_bytes", "memory_swap", total)]
     if memory == UNLIMITED or memory > controller.memsw_limit_in_bytes:
         writes.reverse()
     for name, field, value in writes:
-        _lower_v1(controller, name, field if swap is not None else "memory", value)
+        _set_limit_v1(controller, name, field if swap is not None else "memory", value)
 
 
-def _lower_v1(controller: Controller, name: str, field: str, value: int) -> None:
-    """Write one limit. The kernel frees what it can, and answers EBUSY if that is not enough."""
+def _set_limit_v1(controller: Controller, name: str, field: str, value: int) -> None:
+    """Write one limit. If it shrinks, the kernel frees what it can, and answers EBUSY if that is not enough."""
     try:
         setattr(controller, name, value)
     except CgroupError as e:
@@ -299,30 +299,30 @@ def _in_use(field: str, used: int, wanted: int) -> LimitError:
 
 def _set_limits_v2(controller: Controller, memory: int, swap: int | None) -> None:
     """v2 limits swap by itself: total - memory. What grows is set first, so that what shrinks can be moved there."""
-    writes = [_set_memory_v2]
-    if controller.has(_V2_SWAP):
-        writes.append(_set_swap_v2)
-        total = _total(memory, swap)
-        room = None if total == UNLIMITED else total - memory
-        present = controller.swap_max
-        if room is None or (present is not None and room > present):
-            writes.reverse()
-    elif swap is not None and swap != UNLIMITED:
-        controller.require_for("memory_swap", _V2_SWAP, why=_SWAP_MISSING)
+    if not controller.has(_V2_SWAP):
+        if swap is not None and swap != UNLIMITED:
+            controller.require_for("memory_swap", _V2_SWAP, why=_SWAP_MISSING)
+        _set_memory_v2(controller, memory)
+        return
+    total = _total(memory, swap)
+    room = None if total == UNLIMITED else total - memory
+    present = controller.swap_max
+    if room is None or (present is not None and room > present):
+        controller.swap_max = room
+        _set_memory_v2(controller, memory)
     else:
-        room = None
-    for write in writes:
-        write(controller, memory, room)
+        _set_memory_v2(controller, memory)
+        _shrink_swap_v2(controller, memory, room)
 
 
-def _set_swap_v2(controller: Controller, memory: int, room: int | None) -> None:
+def _shrink_swap_v2(controller: Controller, memory: int, room: int) -> None:
     """The kernel takes a limit below what is in swap and does not shrink that (cgroup-v2.rst): so look."""
-    if room is not None and controller.swap_current > room:
+    if controller.swap_current > room:
         raise _in_use("memory_swap", controller.current + controller.swap_current, memory + room)
     controller.swap_max = room
 
 
-def _set_memory_v2(controller: Controller, memory: int, room: int | None) -> None:
+def _set_memory_v2(controller: Controller, memory: int) -> None:
     """A limit below what is in use makes the kernel kill (cgroup-v2.rst, "memory.max"), where v1 refuses it.
 
     memory.high makes it free what it can and kills nobody: if that is enough, the limit is set while it still holds.
@@ -359,13 +359,11 @@ def _change_v1(config: ResourceConfig, changed: set[str], cgroup: ContainerCgrou
 
 def _change_v2(config: ResourceConfig, changed: set[str], cgroup: ContainerCgroup) -> None:
     controller = cgroup.controller("memory")
-    for field, name, value in (
-        ("memory_min", "min", config.get("memory_min", 0)),
-        ("memory_low", "low", config.get("memory_low", 0)),
-        ("memory_reservation", "low", max(0, config.get("memory_reservation", 0))),
-    ):
-        if field in changed:
-            _protect(cgroup, name, value)
+    if "memory_min" in changed:
+        controller.require_for("memory_min", "memory.min", why="it came with Linux 4.18")
+        _protect(cgroup, "min", config.get("memory_min", 0))
+    if not changed.isdisjoint(("memory_low", "memory_reservation")):
+        _protect(cgroup, "low", config.get("memory_low", max(0, config.get("memory_reservation", 0))))
     if "memory_high" in changed:
         high = config.get("memory_high", UNLIMITED)
         controller.high = None if high == UNLIMITED else high
