@@ -35,6 +35,7 @@ def command(registry: Callable[[], Registry]) -> click.Command:
     @click.command(
         "stats",
         help="Show what running containers use, all of them or those named, until it is interrupted.",
+        short_help="Show what running containers use, live.",
         epilog="CPU % counts one busy CPU as 100. PRESSURE is the part of the time in which tasks had to wait for "
         "memory, CPU and io (m, c, i). MEM USAGE is without file pages that the kernel can drop.",
     )
