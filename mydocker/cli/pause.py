@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mydocker.cli.completion import container_names
 from mydocker.errors import MydockerError
 from mydocker.pausing import pause
 
@@ -19,7 +20,7 @@ SUMMARY = "Stop all processes of running containers where they are."
 
 def command(_registry: Callable[[], Registry]) -> click.Command:
     @click.command("pause", help=f"{SUMMARY} mydocker unpause lets them go on.")
-    @click.argument("names", nargs=-1, required=True, metavar="NAME...")
+    @click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=container_names)
     def pause_each(names: tuple[str, ...]) -> int:
         return for_each(names, pause)
 
