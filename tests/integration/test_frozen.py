@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -40,12 +39,6 @@ def is_frozen(name: str, state_dir: Path) -> bool:
         return freezing.is_frozen(ContainerCgroup.opened(Layout.read(), record.cgroup))
     except mydocker.MydockerError:
         return False
-
-
-@pytest.fixture
-def name() -> str:
-    """Of one container: its cgroup is beside those of all others on this host."""
-    return f"test-{uuid.uuid4().hex[:12]}"
 
 
 def end(runtime: subprocess.Popen[str]) -> None:
