@@ -29,15 +29,16 @@ _FILES = {
 }
 
 
-def parse_hugetlb(text: str) -> tuple[str, int]:
-    """``2MB=64m``: the size of the pages as the kernel writes it, and bytes, a multiple of that size."""
+def parse_hugetlb(text: str) -> tuple[str, int | None]:
+    """``2MB=64m``: the size of the pages as the kernel writes it, and bytes, a multiple of it; None for ``max``."""
     size, equals, limit = text.strip().partition("=")
     if not equals or not size.strip() or not limit.strip():
         raise ValueError(f'"{text}" is not of the form SIZE=BYTES, as in 2MB=64m')
-    page, number = parse_size(size), parse_size(limit)
+    page = parse_size(size)
     if not page:
         raise ValueError(f'"{text}": there are no pages of 0 bytes')
-    if number % page:
+    number = None if limit.strip() == "max" else parse_size(limit)
+    if number and number % page:
         raise ValueError(f"{limit.strip()} is no multiple of the size of the pages, {page_name(page)}")
     return page_name(page), number
 
@@ -91,7 +92,7 @@ def mydocker_probe(layout: Layout) -> Probe:
 def mydocker_validate(config: ResourceConfig, layout: Layout) -> None:
     layout.require_for("hugetlb", config, "hugetlb_limit")
     sizes = page_sizes()
-    limits: dict[str, int] = {}
+    limits: dict[str, int | None] = {}
     for size, limit in config.get("hugetlb_limit", ()):
         if size not in sizes:
             raise UnsupportedLimit(

@@ -90,16 +90,16 @@ def parse_device_weight(text: str) -> tuple[str, int]:
     return device, weight
 
 
-def parse_device_bytes(text: str) -> tuple[str, int]:
-    """``/dev/sda:10mb``: the device as it was given, and bytes in a second."""
+def parse_device_bytes(text: str) -> tuple[str, int | None]:
+    """``/dev/sda:10mb``: the device as it was given, and bytes in a second; None for ``max``."""
     device, number = _device_and(text, "DEVICE:RATE, as in /dev/sda:10mb")
-    return device, _positive(parse_size(number), number)
+    return device, _rate(number, parse_size)
 
 
-def parse_device_operations(text: str) -> tuple[str, int]:
-    """``/dev/sda:1000``: the device as it was given, and operations in a second."""
+def parse_device_operations(text: str) -> tuple[str, int | None]:
+    """``/dev/sda:1000``: the device as it was given, and operations in a second; None for ``max``."""
     device, number = _device_and(text, "DEVICE:RATE, as in /dev/sda:1000")
-    return device, _positive(parse_integer(number), number)
+    return device, _rate(number, parse_integer)
 
 
 def parse_io_max(text: str) -> tuple[str, dict[str, int | None]]:
@@ -117,7 +117,7 @@ def parse_io_max(text: str) -> tuple[str, dict[str, int | None]]:
         if not equals or key not in _V1_THROTTLES or key in rates:
             raise wrong
         parse = parse_size if key.endswith("bps") else parse_integer
-        rates[key] = None if number == "max" else _positive(parse(number), number)
+        rates[key] = _rate(number, parse)
     return words[0], rates
 
 
@@ -133,10 +133,13 @@ def _is_device(text: str) -> bool:
     return text.startswith("/") or bool(colon and (major + minor).isascii() and major.isdigit() and minor.isdigit())
 
 
-def _positive(number: int, text: str) -> int:
-    if number < 1:
-        raise ValueError(f"a rate of {text.strip()} would stop all input and output: it must be above 0")
-    return number
+def _rate(text: str, parse: Callable[[str], int]) -> int | None:
+    if text.strip() == "max":
+        return None
+    rate = parse(text)
+    if rate < 1:
+        raise ValueError(f"a rate of {text.strip()} would stop all input and output: it must be above 0, or max")
+    return rate
 
 
 def _rate_field(name: str, parse: Callable[[str], Any], metavar: str, text: str, oci: str) -> ResourceField:

@@ -34,6 +34,7 @@ def sizes(tmp_path, monkeypatch):
         ("1g=3g", ("1GB", 3 << 30)),
         ("64KB=128k", ("64KB", 128 << 10)),
         ("1gb=1024m", ("1GB", 1 << 30)),
+        ("2MB=max", ("2MB", None)),
     ],
 )
 def test_values(text, value):
@@ -87,6 +88,9 @@ def test_an_update_lifts_what_is_not_named_any_more(limit_journey):
     suffix = "limit_in_bytes" if container.version("hugetlb") == 1 else "max"
     assert container.read(f"hugetlb.2MB.{suffix}") == str(2 << 20)
     assert container.read(f"hugetlb.1GB.{suffix}") != "0"
+    container.update(hugetlb_limit=["2MB=max"])
+    now = container.read(f"hugetlb.2MB.{suffix}")
+    assert now == "max" if suffix == "max" else int(now) > 1 << 62
 
 
 def test_a_kernel_that_does_not_limit_reservations(fake_host, limit_journey):

@@ -50,6 +50,8 @@ def devices(tmp_path, monkeypatch):
             (("/dev/sda", 1), ("/dev/disk/by-id/a:b", 2 << 30)),
         ),
         ("device_read_iops", "/dev/sda:1000", (("/dev/sda", 1000),)),
+        ("device_read_iops", "/dev/sda:max", (("/dev/sda", None),)),
+        ("device_write_bps", "8:0:max", (("8:0", None),)),
         ("device_write_iops", "259:0:7", (("259:0", 7),)),
         ("io_max", "8:0 rbps=1m riops=max", (("8:0", {"rbps": 1 << 20, "riops": None}),)),
         ("io_max", " /dev/sda  wiops=5 ", (("/dev/sda", {"wiops": 5}),)),
@@ -191,12 +193,15 @@ def test_an_update_lifts_what_is_not_named_any_more(limit_journey):
         io, device_read_bps=["8:0:1m", "8:16:1m"], blkio_weight="300", blkio_weight_device="8:0:50"
     )
     container.update(device_read_bps=["8:16:5m"], blkio_weight="0", blkio_weight_device=None)
+    rates = "blkio.throttle.read_bps_device" if container.version("blkio") == 1 else "io.max"
     if container.version("blkio") == 1:
-        assert container.read("blkio.throttle.read_bps_device") == "8:16 5242880"
+        assert container.read(rates) == "8:16 5242880"
         assert container.read("blkio.bfq.weight") == "100"
     else:
-        assert container.read("io.max") == "8:16 rbps=5242880 wbps=max riops=max wiops=max"
+        assert container.read(rates) == "8:16 rbps=5242880 wbps=max riops=max wiops=max"
         assert container.read("io.bfq.weight").splitlines()[0] == "default 100"
+    container.update(device_read_bps=["8:16:max"])
+    assert container.read(rates) == ""
 
 
 def test_an_update_that_fails_leaves_every_device_as_it_was(fake_host, limit_journey):
@@ -236,7 +241,7 @@ def test_a_kernel_without_throttling(field, fake_host, limit_journey):
 
 
 def test_io_weight_is_of_v2(cgroup_v1):
-    with pytest.raises(UnsupportedLimit, match="io.weight is a file of cgroup v2"):
+    with pytest.raises(UnsupportedLimit, match=r"io\.weight is a file of cgroup v2"):
         io.mydocker_validate(config(io_weight="100"), cgroup_v1.layout)
 
 
