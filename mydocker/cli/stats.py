@@ -54,14 +54,17 @@ def command(registry: Callable[[], Registry]) -> click.Command:
         except ValueError as error:
             raise UsageError(f"--interval: {error}") from None
         observer = Observer(registry(), Layout.read(), root)
-        show = _json_lines if output == "json" else _Table()
+        live = output == "table" and not no_stream and sys.stdout.isatty()
+        screen = _Screen()
+        show = screen.draw if live else _print_json if output == "json" else _print_table
         try:
+            if live:
+                show(observer.look(names))
             _watch(observer, names, pause, show, once=no_stream)
         except KeyboardInterrupt:
             pass  # the way to end it
         finally:
-            if isinstance(show, _Table):
-                show.leave()
+            screen.leave()
         return 0
 
     return stats
@@ -82,7 +85,11 @@ def _watch(
             return
 
 
-def _json_lines(found: Sequence[Stats]) -> None:
+def _print_table(found: Sequence[Stats]) -> None:
+    click.echo("\n".join(table(found)))
+
+
+def _print_json(found: Sequence[Stats]) -> None:
     for stats in found:
         click.echo(json.dumps(as_object(stats)))
 
@@ -122,28 +129,24 @@ def as_object(stats: Stats) -> dict[str, Any]:
     }
 
 
-class _Table:
-    """The table, drawn over itself on a terminal, one below the other elsewhere."""
+class _Screen:
+    """A terminal, on which each table is drawn over the one before."""
 
     def __init__(self) -> None:
-        self._live = sys.stdout.isatty()
         self._drawn = False
 
-    def __call__(self, found: Sequence[Stats]) -> None:
-        lines = table(found)
-        if not self._live:
-            click.echo("\n".join(lines))
-            return
+    def draw(self, found: Sequence[Stats]) -> None:
         size = shutil.get_terminal_size()
-        shown = [f"{line[: size.columns]}{_CLEAR_LINE}" for line in lines[: size.lines - 1]]
+        shown = [f"{line[: size.columns]}{_CLEAR_LINE}" for line in table(found)[: size.lines - 1]]
         start = _HOME if self._drawn else f"{_HIDE}{_CLEAR_ALL}{_HOME}"
         self._drawn = True
         sys.stdout.write(start + "\n".join(shown) + "\n" + _CLEAR_BELOW)
         sys.stdout.flush()
 
     def leave(self) -> None:
+        """What follows is written below the table, on a line without the ``^C`` that the terminal shows."""
         if self._drawn:
-            sys.stdout.write(_SHOW)
+            sys.stdout.write(f"\r{_CLEAR_LINE}{_SHOW}")
             sys.stdout.flush()
 
 
