@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import json
 import subprocess
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess, Popen
 
 import pytest
 
+import mydocker
 from mydocker.cgroups.layout import Layout
 
 pytestmark = pytest.mark.vm
@@ -165,3 +167,22 @@ def test_a_fork_bomb_is_harmless(run: Run, tmp_path: Path) -> None:
     result = run("-pids", "30", "--result", report, "sh", "-c", script)
     assert (result.returncode, result.stdout) == (0, "survived\n"), result.stderr
     assert json.loads(report.read_text())["usage"]["pids"]["refused_forks"] > 0
+
+
+def test_many_containers_at_once_are_given_what_their_common_parent_has_to_have(layout: Layout) -> None:
+    """Protected memory on v2, realtime on v1: each changes the same files of the parent, and all of them run."""
+    limits: dict[str, object] = {"memory_reservation": "5m"}
+    if layout.version("cpu") == 1 and layout.root("cpu").has("cpu.rt_runtime_us"):
+        limits["cpu_rt_runtime"] = 20000
+    codes: list[int] = []
+
+    def run_some() -> None:
+        for _ in range(3):
+            codes.append(mydocker.run(["true"], **limits).exit_code)  # type: ignore[arg-type]
+
+    threads = [threading.Thread(target=run_some) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert codes == [0] * 24
