@@ -75,7 +75,9 @@ def layout(host: Host) -> Check:
     kind = host.layout.kind
     if kind == "none":
         why, _, way = absence.reason(host.layout, "memory", host.read("/proc/cgroups") or "").partition("; ")
-        if not host.exists("/proc/self/cgroup"):
+        if not host.exists("/proc/self/status"):
+            why, way = "/proc does not show the cgroups", "mount -t proc proc /proc"
+        elif not host.exists("/proc/self/cgroup"):
             why, way = "this kernel has no cgroups", "boot a kernel that was built with CONFIG_CGROUPS"
         return missing("layout", f"{why}, so no limit can be put in force by a cgroup", _way_to_mount(way))
     places = []
@@ -208,6 +210,8 @@ def v1_controller(host: Host, name: str) -> Check:
 
 def _absent(host: Host, *names: str) -> Check:
     """A controller that no hierarchy offers; ``names`` are those that v2 and v1 have for it."""
+    if host.layout.kind == "none":
+        return missing(names[0], "there is no such controller", "see layout")
     known = host.read("/proc/cgroups") or ""
     reasons = [absence.reason(host.layout, name, known) for name in names]
     reason = next((reason for reason in reasons if reason != absence.UNKNOWN), absence.UNKNOWN)

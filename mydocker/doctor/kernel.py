@@ -32,6 +32,7 @@ _PURPOSES = {
 
 def checks(host: Host) -> Iterator[Check]:
     yield release(host)
+    yield views(host)
     for name in _GROUPS:
         yield system_calls(host, name)
     yield clone_into_cgroup(host)
@@ -46,6 +47,23 @@ def release(host: Host) -> Check:
     return missing(
         "release", f"{fact} is older than {OLDEST}, which mydocker is made for", f"boot Linux {OLDEST} or newer"
     )
+
+
+def views(host: Host) -> Check:
+    """/proc, /sys and /dev: most that is known here comes from them."""
+    name = "/proc, /sys, /dev"
+    needed = {
+        "/proc": ("/proc/self/status", "mount -t proc proc /proc"),
+        "/dev": ("/dev/null", "mount -t devtmpfs dev /dev"),
+        "/sys": ("/sys/kernel", "mount -t sysfs sysfs /sys"),
+    }
+    lacking = [place for place, (file, _) in needed.items() if not host.exists(file)]
+    if not lacking:
+        return ok(name, "they are mounted")
+    fact = f"{' and '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} not mounted, which hides what is there"
+    # /sys tells of the host; a container gets one of its own.
+    report = warning if lacking == ["/sys"] else missing
+    return report(name, fact, "; ".join(needed[place][1] for place in lacking))
 
 
 def system_calls(host: Host, name: str) -> Check:

@@ -43,7 +43,7 @@ def namespace(host: Host, kind: str, *, users: bool) -> Check:
     """A namespace of any kind but ``user``. ``users``: whether this user can make user namespaces."""
     separates = f"for {NAMESPACES[kind][1]}"
     used = kind != "time"
-    if not host.exists(f"/proc/self/ns/{kind}"):
+    if not _has(host, kind):
         fact = f"this kernel has no namespace {separates}"
         if not used:
             return not_needed(kind, f"{fact}, and mydocker uses none")
@@ -66,7 +66,7 @@ def namespace(host: Host, kind: str, *, users: bool) -> Check:
 
 def user_namespace(host: Host) -> Check:
     """What a plain user needs for every other one; root does without."""
-    if not host.exists("/proc/self/ns/user"):
+    if not _has(host, "user"):
         fact = "this kernel has no user namespaces"
         if host.is_root:
             return not_needed("user", f"{fact}, and root does without")
@@ -84,6 +84,11 @@ def user_namespace(host: Host) -> Check:
     if host.is_root:
         return warning("user", f"{fact}; root does without", _way(host, "user", inside))
     return missing("user", fact, f"{_way(host, 'user', inside)}, or run mydocker as root")
+
+
+def _has(host: Host, kind: str) -> bool:
+    """Whether the kernel has such namespaces; where /proc does not tell, the trial will."""
+    return host.exists(f"/proc/self/ns/{kind}") or not host.exists("/proc/self/ns")
 
 
 def _way(host: Host, kind: str, outcome: Outcome) -> str:

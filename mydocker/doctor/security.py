@@ -53,7 +53,7 @@ def bounding_set(host: Host) -> Check:
     try:
         bounding = int(status_field(host, "CapBnd"), 16)
     except ValueError:
-        return warning("bounding set", "/proc/self/status does not show it", "mount proc on /proc")
+        return warning("bounding set", "/proc/self/status does not show it", "mount -t proc proc /proc")
     lacking = [name for name in DEFAULT_CAPABILITIES if not bounding & capabilities.mask([name])]
     if not lacking:
         return ok("bounding set", "it has every capability that a container gets by default")
@@ -79,6 +79,8 @@ def no_new_privileges(host: Host) -> Check:
 def seccomp(host: Host) -> Check:
     mode = status_field(host, "Seccomp")
     actions = host.read("/proc/sys/kernel/seccomp/actions_avail")
+    if not host.exists("/proc/self/status"):
+        return warning("seccomp", "/proc does not show whether there are filters", "mount -t proc proc /proc")
     if not mode or actions is None:
         return missing(
             "seccomp", "this kernel has no seccomp filters", "boot a kernel that was built with CONFIG_SECCOMP_FILTER"

@@ -219,6 +219,19 @@ def test_with_sys_read_only(doctor: Callable[..., Examination], run: Run) -> Non
     assert run("-w", "/", "-m", "64m", "true", preexec_fn=close).returncode == 125
 
 
+@pytest.mark.parametrize("place", ["/proc", "/sys", "/dev"])
+def test_with_nothing_at(doctor: Callable[..., Examination], run: Run, place: str) -> None:
+    def cover() -> None:
+        process.unshare(process.CLONE_NEWNS)
+        mount.make_all_private()
+        mount.attach(mount.new_filesystem(b"tmpfs"), os.open(place, os.O_PATH | os.O_DIRECTORY))
+
+    found = doctor(preexec_fn=cover)
+    assert found["kernel", "/proc, /sys, /dev"]["fact"].startswith(f"{place} is not mounted")
+    assert found.report["works"] == (run("-w", "/", "true", preexec_fn=cover).returncode == 0)
+    assert found.ok("namespaces", "uts")
+
+
 def test_inside_a_container_of_ours(run: Run) -> None:
     inside = run("-w", "/", sys.executable, "-m", "mydocker", "doctor", "--format", "json", timeout=PATIENCE)
     found = Examination(inside)

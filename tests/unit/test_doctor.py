@@ -42,6 +42,9 @@ class MadeUpHost(Host):
             "/proc/filesystems": "nodev\toverlay\n",
             "/dev/ptmx": "",
             "/dev/pts": "",
+            "/dev/null": "",
+            "/sys/kernel": "",
+            "/proc/self/ns": "",
             **{f"/proc/self/ns/{kind}": "" for kind in trials.NAMESPACES},
         }
         self.closed: set[str] = set()
@@ -153,6 +156,18 @@ def test_the_kernel_must_have_the_youngest_system_call(host: MadeUpHost, release
     host.release = release
     check = kernel.release(host)
     assert (check.status, check.advice) == (status, "" if status == "ok" else "boot Linux 5.12 or newer")
+
+
+def test_without_the_kernels_file_systems_what_they_tell_is_not_taken_for_absent(host: MadeUpHost) -> None:
+    assert kernel.views(host).status == "ok"
+    del host.files["/sys/kernel"]
+    assert (kernel.views(host).status, kernel.views(host).advice) == ("warning", "mount -t sysfs sysfs /sys")
+    host.files = {path: text for path, text in host.files.items() if not path.startswith("/proc")}
+    check = kernel.views(host)
+    assert check.status == "missing" and check.fact.startswith("/proc and /sys are not mounted")
+    assert check.advice == "mount -t proc proc /proc; mount -t sysfs sysfs /sys"
+    assert {check.status for check in namespaces.checks(host)} == {"ok", "not needed"}
+    assert security.seccomp(host).advice == cgroups.layout(host).advice.partition(";")[0] == "mount -t proc proc /proc"
 
 
 def test_a_system_call_that_the_kernel_lacks_is_named(host: MadeUpHost) -> None:
@@ -318,7 +333,7 @@ def test_the_bounding_set_bounds_the_container(host: MadeUpHost) -> None:
     check = security.bounding_set(host)
     assert check.status == "warning" and check.fact.startswith("it lacks CAP_CHOWN,")
     del host.files["/proc/self/status"]
-    assert security.bounding_set(host).advice == "mount proc on /proc"
+    assert security.bounding_set(host).advice == "mount -t proc proc /proc"
 
 
 def test_no_new_privileges(host: MadeUpHost) -> None:
@@ -371,6 +386,7 @@ def test_a_host_without_cgroups(host: MadeUpHost) -> None:
     assert "CONFIG_CGROUPS" in cgroups.layout(host).advice
     statuses = {check.name: check.status for check in cgroups.checks(host)}
     assert statuses["memory"] == statuses["freezer"] == "missing"
+    assert named(cgroups.checks(host), "memory").advice == "see layout"
     assert statuses["delegation"] == statuses["killing"] == statuses["swap accounting"] == "not needed"
 
 
