@@ -82,8 +82,9 @@ def explain(spec: Spec, config: ResourceConfig, registry: Registry, layout: Layo
 
 
 def _namespaces(spec: Spec) -> tuple[str, ...]:
+    own = () if os.geteuid() == 0 else ("user",)
     network = ("network",) if spec.network == "none" else ()
-    return ("mount", "uts", "ipc", "pid", *network, "cgroup")
+    return (*own, "mount", "uts", "ipc", "pid", *network, "cgroup")
 
 
 def _notes(layout: Layout, cgroups: Sequence[str]) -> tuple[str, ...]:

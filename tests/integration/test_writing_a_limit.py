@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import configparser
 import os
 import re
 import shutil
-import site
 import subprocess
+import sys
+import sysconfig
 import tempfile
 import venv
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,7 +37,7 @@ def workshop() -> Iterator[Path]:
         environment = folder / "venv"
         venv.create(environment)
         (packages,) = environment.glob("lib/python*/site-packages")
-        (packages / "of-the-tests.pth").write_text("\n".join(site.getsitepackages()))
+        (packages / "of-the-tests.pth").write_text(sysconfig.get_path("purelib"))
         for command, program in (
             ("mydocker", "from mydocker.cli import main; main()"),
             ("pip", "import runpy; runpy.run_module('pip', run_name='__main__')"),
@@ -141,6 +144,24 @@ def test_every_hook_is_on_the_page() -> None:
     for name in hooks:
         parameters = vars(hookspecs)[name].__code__
         assert re.findall(r"`(\w+)`", rows[name]) == list(parameters.co_varnames[: parameters.co_argcount])
+
+
+@pytest.mark.vm
+def test_the_example_works_on_the_kernel_of_each_layout(site: Any) -> None:
+    """Its own tests, in real containers too. It is put in place by hand: pip takes minutes in a virtual machine."""
+    settings = configparser.ConfigParser()
+    settings.read(EXAMPLE / "setup.cfg")
+    shutil.copytree(EXAMPLE / "mydocker_examples", site.path / "mydocker_examples")
+    shutil.copytree(EXAMPLE / "tests", site.path / "tests")
+    metadata = site.path / "mydocker_examples-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: mydocker-examples\nVersion: 1.0\n")
+    points = settings["options.entry_points"]["mydocker.subsystems"]
+    (metadata / "entry_points.txt").write_text(f"[mydocker.subsystems]{points}\n")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--rootdir={site.path}", "tests"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site.path), os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run(command, cwd=site.path, env=environment, capture_output=True, text=True, check=False)
+    assert "31 passed" in done.stdout, done.stdout + done.stderr
 
 
 def test_a_new_limit_is_a_project_that_works(workshop: Path) -> None:
