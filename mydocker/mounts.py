@@ -238,6 +238,7 @@ def _overlay(lower: int, staging: str, number: int) -> int:
             (b"lowerdir", b"/proc/self/fd/%d" % lower),  # a path could hold the layers' separator
             (b"upperdir", os.fsencode(upper)),
             (b"workdir", os.fsencode(work)),
+            (b"volatile", None),  # never written through to a disk: it is dropped at the end (overlayfs.rst)
         )
         try:
             return mount.new_filesystem(b"overlay", options, mount.MOUNT_ATTR_NODEV)

@@ -97,7 +97,7 @@ def mydocker_amend(config: ResourceConfig, spec: Spec, cgroup: ContainerCgroup) 
         reason = f"{os.strerror(e.errno)}: {e.filename}" if e.errno and e.filename else e.strerror or str(e)
         raise LimitError("disk", f"cannot make a file system of {format_size(config['disk'])}: {reason}") from e
     # A second descriptor keeps the file system until the figures are read, after the last process.
-    _mounted[cgroup.path] = os.dup(upper)
+    _mounted[cgroup.path] = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=upper)
     return Amendment(upper=upper)
 
 
@@ -113,7 +113,7 @@ def mydocker_usage(config: ResourceConfig, cgroup: ContainerCgroup) -> Mapping[s
 def mydocker_remove(cgroup: ContainerCgroup) -> None:
     mounted = _mounted.pop(cgroup.path, -1)
     if mounted >= 0:
-        os.close(mounted)
+        backing.discard(mounted)
 
 
 @hookimpl
