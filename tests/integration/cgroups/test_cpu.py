@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 
 import pytest
 
@@ -12,15 +13,17 @@ from subsystems import cpu, cpuset
 
 pytestmark = pytest.mark.vm
 
-# Says that it is up, waits for a line, is busy for two seconds by the clock, says what part of a CPU it got.
+# Says that it is up, reads a time, is busy for two seconds by the clock from then on, says what part of a CPU it got.
+# The time is the same for all that compete: one that gets no CPU at all would else begin when the others have ended.
 BUSY = """
 import time
 print("up", flush=True)
-input()
-began, used = time.monotonic(), time.process_time()
+began = float(input())
+time.sleep(max(0, began - time.monotonic()))
+used = time.process_time()
 while time.monotonic() < began + 2:
     pass
-print((time.process_time() - used) / (time.monotonic() - began))
+print((time.process_time() - used) / max(2, time.monotonic() - began))
 """
 
 
@@ -32,8 +35,9 @@ def bring_up(busy):
 
 def part_of_a_cpu(*loops):
     """Let all of them loop at once; what each of them got."""
+    began = time.monotonic() + 0.2
     for busy in loops:
-        busy.process.stdin.write("\n")
+        busy.process.stdin.write(f"{began}\n")
         busy.process.stdin.flush()
     return [float(busy.finish()[1]) for busy in loops]
 
