@@ -16,6 +16,7 @@ from mydocker.watch import Watch
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from tempfile import TemporaryDirectory
 
     from mydocker.result import Result, Usage
 
@@ -69,10 +70,11 @@ class Profile:
 
         `StateError` if it cannot be written.
         """
-        from mydocker.picture import draw
-
         unfinished = f"{self._file}.{os.getpid()}.new"
+        scratch = _library_directory()
         try:
+            from mydocker.picture import draw
+
             draw(self.moments, result, unfinished, _format(self._file))
             os.rename(unfinished, self._file)
         except OSError as e:
@@ -80,6 +82,8 @@ class Profile:
         finally:
             if os.path.exists(unfinished):
                 os.unlink(unfinished)
+            if scratch is not None:
+                scratch.cleanup()
 
 
 def _format(file: str) -> str:
@@ -105,6 +109,27 @@ def _writable(file: str) -> str:
     if problem:
         raise UsageError(f"--profile: cannot write {file}: {problem}")
     return target
+
+
+def _library_directory() -> TemporaryDirectory[str] | None:
+    """A directory for the library's cache of fonts where the user has none, to be removed afterwards.
+
+    The library makes one too, and removes it at the interpreter's exit, which the command line does not wait for.
+    """
+    home = os.path.expanduser("~")
+    wanted = [os.environ.get(f"XDG_{kind.upper()}_HOME") or f"{home}/.{kind}" for kind in ("config", "cache")]
+    try:
+        for directory in wanted if "MPLCONFIGDIR" not in os.environ else ():
+            os.makedirs(f"{directory}/matplotlib", exist_ok=True)
+            if not os.access(f"{directory}/matplotlib", os.W_OK):
+                raise PermissionError
+    except OSError:
+        import tempfile
+
+        scratch = tempfile.TemporaryDirectory()
+        os.environ["MPLCONFIGDIR"] = scratch.name
+        return scratch
+    return None
 
 
 def _require_library() -> None:

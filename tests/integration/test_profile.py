@@ -103,3 +103,16 @@ def mydocker_usage():
     assert done.returncode == 0
     (line,) = done.stderr.splitlines()  # said once, at the end, and not at each moment
     assert "plugin bad (bad-dist 1.0) failed in mydocker_usage: KeyError: 'x'" in line
+
+
+def test_a_user_without_a_home_directory(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The drawing library wants a directory for itself: nothing is said about it, and nothing left of it."""
+    (tmp_path / "tmp").mkdir()
+    for name in ("XDG_CONFIG_HOME", "XDG_CACHE_HOME", "MPLCONFIGDIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", "/proc")
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    done = run("--profile", tmp_path / "usage.svg", "true")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "usage.svg").exists()
+    assert list((tmp_path / "tmp").iterdir()) == []
