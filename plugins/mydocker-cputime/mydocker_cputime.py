@@ -176,12 +176,12 @@ def _account(cgroup: ContainerCgroup) -> Controller:
 
 
 def _leave_budget(path: str, seconds: float) -> None:
+    refusal = ""
     for name in ATTRIBUTES:
         try:
             os.setxattr(path, name, repr(seconds).encode())
-        except PermissionError:
-            continue
-        except OSError as e:
-            raise LimitError("cpu_time", f"cannot leave the new budget on {path}: {e.strerror}") from e
-        return
-    raise LimitError("cpu_time", f"cannot leave the new budget on {path}: this user may not")
+        except OSError as e:  # not for this user, or not this kind of attribute here
+            refusal = refusal or e.strerror or str(e)
+        else:
+            return
+    raise LimitError("cpu_time", f"cannot leave the new budget on {path}: {refusal}")
