@@ -60,7 +60,8 @@ class PlainUser:
             TOKEN: os.environ[TOKEN],
         }
 
-    def _command(self, arguments: tuple[str | Path, ...]) -> list[str]:
+    def command(self, arguments: tuple[str | Path, ...]) -> list[str]:
+        """The command line, for root, of `arguments` as this user."""
         drop = ["setpriv", f"--reuid={self.uid}", f"--regid={self.gid}", "--clear-groups"]
         return [*drop, *(str(argument) for argument in arguments)]
 
@@ -72,7 +73,7 @@ class PlainUser:
     def call(self, *arguments: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
         """Any command."""
         settings = {"timeout": PATIENCE, "capture_output": True, "check": False, **self._options(options)}
-        return subprocess.run(self._command(arguments), **settings)  # type: ignore[call-overload, no-any-return]  # noqa: PLW1510
+        return subprocess.run(self.command(arguments), **settings)  # type: ignore[call-overload, no-any-return]  # noqa: PLW1510
 
     def run(self, *arguments: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
         """``mydocker run`` with these arguments."""
@@ -81,7 +82,7 @@ class PlainUser:
     def start(self, *arguments: str | Path, **options: object) -> subprocess.Popen[str]:
         """As `run`, and does not wait for the end."""
         settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **self._options(options)}
-        command = self._command((self.python, "-m", "mydocker", "run", *arguments))
+        command = self.command((self.python, "-m", "mydocker", "run", *arguments))
         return subprocess.Popen(command, **settings)  # type: ignore[call-overload, no-any-return]
 
     def own(self, path: Path) -> Path:

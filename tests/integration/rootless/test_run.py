@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -251,3 +252,30 @@ def test_signals_reach_the_command(user: Any, arguments: tuple[str, ...]) -> Non
     finally:
         process.kill()
         process.communicate()
+
+
+@pytest.mark.vm
+def test_a_copy_on_write_view_of_a_root_with_mounts_in_it(user: Any) -> None:
+    """They are locked to the rest of the host's root, of which the kernel then makes no overlay as a whole."""
+    place = user.home / "way"
+    (place / "mounted").mkdir(parents=True)
+    (place / "beside").mkdir()
+    (place / "file").write_text("file\n")
+    user.own(place)
+    prepare = 'mount -t tmpfs -o mode=777 none mounted && echo below >mounted/file && "$@"'
+    script = (
+        "cat file mounted/file; echo new >file; cat file; echo new >beside/made; "
+        "rm mounted/file && echo new >mounted/made && ls mounted beside"
+    )
+    mydocker = (user.python, "-m", "mydocker", "run", "--overlay", "-w", place, "sh", "-c", script)
+    result = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", prepare, "sh", *user.command(mydocker)],
+        env=user.environment,
+        cwd=place,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.stdout.split() == ["file", "below", "new", "beside:", "made", "mounted:", "made"], result.stderr
+    assert (place / "file").read_text() == "file\n"
+    assert list((place / "beside").iterdir()) == []
