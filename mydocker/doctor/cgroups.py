@@ -116,6 +116,11 @@ def delegation(host: Host) -> Check:
             _way_to_delegate(host, hierarchies),
         )
     bases = " and ".join(_described_base(host, hierarchy) for hierarchy in usable)
+    closed = [hierarchy for hierarchy in hierarchies if hierarchy.controllers and hierarchy not in usable]
+    if closed:
+        names = ", ".join(name for hierarchy in closed for name in hierarchy.controllers)
+        fact = f"{host.user} may make cgroups in {bases}, and none for {names}"
+        return warning(name, fact, _way_to_delegate(host, closed))
     lacking = _not_delegated(host, usable)
     if not lacking:
         return ok(name, f"{host.user} may make cgroups in {bases}")
@@ -166,7 +171,7 @@ def _of_root(hierarchies: list[Hierarchy], usable: list[Hierarchy]) -> Check:
 
 def _way_to_delegate(host: Host, hierarchies: list[Hierarchy]) -> str:
     """systemd gives a user a subtree of v2 ("Delegation", systemd.resource-control(5)); elsewhere root can do it."""
-    where = host.layout.find("memory") or hierarchies[-1]
+    where = next((hierarchy for hierarchy in hierarchies if "memory" in hierarchy.controllers), hierarchies[0])
     place = f"mydocker-{host.uid}"
     if where.version == 1:
         others = ", and the same in the other hierarchies" if len(hierarchies) > 1 else ""

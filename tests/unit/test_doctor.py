@@ -496,6 +496,17 @@ def test_a_subtree_without_all_controllers(host: MadeUpHost, hierarchy: Callable
     assert cgroups.delegation(host).status == "ok"
 
 
+def test_one_hierarchy_of_two_is_delegated(host: MadeUpHost, hierarchy: Callable[..., Hierarchy]) -> None:
+    host.become_alice()
+    memory = hierarchy(1, "memory", "memory")
+    delegated = hierarchy(2, "unified", "hugetlb", base="mydocker-1000")
+    host.closed.add(memory.mountpoint)
+    check = cgroups.delegation(host)
+    assert check.status == "warning"
+    assert check.fact == f"user alice may make cgroups in {delegated.base}, and none for memory"
+    assert check.advice.startswith(f"as root, cd {memory.mountpoint} && mkdir mydocker-1000 && chown 1000 ")
+
+
 def test_killing(host: MadeUpHost, hierarchy: Callable[..., Hierarchy]) -> None:
     hierarchy(1, "memory", "memory")
     assert cgroups.kill(host).status == "warning"
