@@ -8,22 +8,15 @@ Each thing that exists for the container is owned by the function that made it, 
 
 from __future__ import annotations
 
-import errno
 import os
 import select
-import struct
 import time
 
 from mydocker import handoff, init, logs, state
 from mydocker.cgroups.layout import Layout
-from mydocker.errors import (
-    CommandNotExecutable,
-    CommandNotFound,
-    HandoffError,
-    MydockerError,
-    SetupError,
-    UsageError,
-)
+from mydocker.child import Child, not_started, reported_status
+from mydocker.child import clone as clone_child
+from mydocker.errors import HandoffError, MydockerError, SetupError, UsageError
 from mydocker.limits import Limits
 from mydocker.linux import capabilities, process, signals
 from mydocker.linux.paths import read_in_root
@@ -203,60 +196,6 @@ def _environment(spec: Spec, user: User, hostname: str | None) -> tuple[bytes, .
     return tuple(key + b"=" + value for key, value in variables.items())
 
 
-class _Child:
-    """The cloned process and our ends of its pipes, from before they exist: what fails in between finds an owner."""
-
-    def __init__(self, layout: Layout, cgroup: str) -> None:
-        self._layout = layout
-        self._cgroup = cgroup
-        self.pid = 0
-        self.pidfd = -1
-        self.commands = -1
-        self.reports = -1
-        self.status = -1
-        self.ended: tuple[int, Any] | None = None
-
-    def close_commands(self) -> None:
-        commands, self.commands = self.commands, -1  # forgotten first, so that it is not closed twice
-        if commands >= 0:
-            os.close(commands)
-
-    def kill(self) -> None:
-        """Kill the container, frozen or not, by whoever: on v1 what is frozen ends only when it is thawed."""
-        try:
-            os.kill(self.pid, signals.SIGKILL)  # nobody else has this PID before it is reaped
-        except ProcessLookupError:
-            return
-        if self._layout.version("freezer") == 1:
-            from mydocker.cgroups.freezing import let_killed_end
-
-            let_killed_end(self._layout, self._cgroup)
-
-    def reap(self) -> tuple[int, Any]:
-        """(wait status, resource usage), once it has ended: with PID 1, every process of the container has."""
-        if self.ended is None:
-            try:
-                _, status, usage = os.wait4(self.pid, 0)
-            except ChildProcessError:
-                raise SetupError(
-                    "the command's exit status is lost: this process ignores SIGCHLD, so the kernel keeps none"
-                ) from None
-            self.ended = (status, usage)
-        return self.ended
-
-    def close(self) -> None:
-        """Nothing of the child outlives this, whatever state it is in."""
-        self.close_commands()
-        try:
-            if self.pid and self.ended is None:
-                self.kill()
-                self.reap()
-        finally:
-            for fd in (self.pidfd, self.reports, self.status):
-                if fd >= 0:
-                    os.close(fd)
-
-
 class _Ending:
     """Why the runtime ended the container, if it did, and what the watches had to say."""
 
@@ -323,7 +262,7 @@ class _Container:
             frame = handoff.encode(spec.args, _environment(spec, user, hostname))
         except ValueError as e:
             raise UsageError(str(e)) from None
-        child = _Child(layout, self._record.cgroup)
+        child = Child(layout, self._record.cgroup)
         try:
             self._clone(child, layout, user, hostname, cgroup)
             terminal = self._await_ready(child)
@@ -354,7 +293,7 @@ class _Container:
                 state.remove_pidfile(self._record.pidfile, child.pid)
 
     def _clone(
-        self, child: _Child, layout: Layout, user: User, hostname: str | None, cgroup: ContainerCgroup | None
+        self, child: Child, layout: Layout, user: User, hostname: str | None, cgroup: ContainerCgroup | None
     ) -> None:
         spec = self._spec
         cwd = _working_directory(spec)
@@ -392,18 +331,18 @@ class _Container:
             )
             namespaces = _NAMESPACES | (process.CLONE_NEWNET if spec.network == "none" else 0)
             if user.maps is None:
-                _clone_child(plan, namespaces, child)
+                clone_child(plan, namespaces, child)
             else:
                 from mydocker.rootless import clone
 
-                clone.into_user_namespace(user.maps, child, lambda flags: _clone_child(plan, namespaces | flags, child))
+                clone.into_user_namespace(user.maps, child, lambda flags: clone_child(plan, namespaces | flags, child))
         except OSError as e:
             raise SetupError(f"cannot make the container's first process: {e.strerror}", e.errno or 0) from e
         finally:
             for fd in theirs:
                 os.close(fd)
 
-    def _await_ready(self, child: _Child) -> int:
+    def _await_ready(self, child: Child) -> int:
         """Until the child has made its mounts and waits: the descriptor, there, of its terminal's master, or -1."""
         poll = select.poll()
         poll.register(child.reports, select.POLLIN)
@@ -424,13 +363,13 @@ class _Container:
             raise HandoffError("the container's first process was killed while it was set up")
         return report
 
-    def _note_pid(self, child: _Child) -> None:
+    def _note_pid(self, child: Child) -> None:
         self._record = self._record.replace(pid=child.pid, start_time=process.start_time(child.pid))
         self._claim.write(self._record)
         if self._record.pidfile:
             state.write_pidfile(self._record.pidfile, child.pid)
 
-    def _hand_over(self, child: _Child, frame: bytes, started: float) -> None:
+    def _hand_over(self, child: Child, frame: bytes, started: float) -> None:
         """Send the command and wait until it runs. Once the limits are in force, and not before.
 
         The child takes its time if it is frozen, so signals and the timeout are watched.
@@ -448,11 +387,11 @@ class _Container:
         self._await(child.reports, select.POLLIN, child, started)
         report = handoff.read_report(child.reports)
         if isinstance(report, handoff.Failure):
-            raise _not_started(report, self._spec)
+            raise not_started(report, self._spec)
         if logs.enabled("info"):
             _log_path(child.pid)
 
-    def _await(self, fd: int, event: int, child: _Child, started: float) -> None:
+    def _await(self, fd: int, event: int, child: Child, started: float) -> None:
         """Until the child does something with its end of the pipe ``fd``, which it also does when it is killed."""
         poll = select.poll()
         poll.register(fd, event)
@@ -474,7 +413,7 @@ class _Container:
             if number is not None:
                 raise _stopped(number)
 
-    def _watcher(self, child: _Child) -> Watcher | None:
+    def _watcher(self, child: Child) -> Watcher | None:
         """What looks after the running container for the plugins and the observer, if any does."""
         watches = self._limits.watches(child.pid) if self._limits.plugins else []
         if self._observer is not None:
@@ -487,7 +426,7 @@ class _Container:
 
         return Watcher(watches, timeout())
 
-    def _wait(self, child: _Child, poll: select.poll, started: float, watcher: Watcher | None) -> None:
+    def _wait(self, child: Child, poll: select.poll, started: float, watcher: Watcher | None) -> None:
         """Serve streams, signals and watches until the container has ended; `_ending` says what did it."""
         forwarder = self._forwarder
         poll.register(child.pidfd, select.POLLIN)
@@ -523,7 +462,7 @@ class _Container:
                 else:
                     self._streams.serve(fd, poll)
 
-    def _act(self, verdict: Verdict, child: _Child) -> None:
+    def _act(self, verdict: Verdict, child: Child) -> None:
         """Do what a plugin that watches the container has decided."""
         if self._ending.stopped:
             return
@@ -536,7 +475,7 @@ class _Container:
             self._ending.notes.append(verdict.text)
             logs.warning("%s", verdict.text)
 
-    def _freeze(self, verdict: Verdict, child: _Child) -> None:
+    def _freeze(self, verdict: Verdict, child: Child) -> None:
         """Freeze or thaw all processes of the container. One that cannot be frozen is stopped: a limit fails closed."""
         from mydocker.cgroups import freezing
 
@@ -548,9 +487,9 @@ class _Container:
             self._ending.stopped = "plugin-error"
             child.kill()
 
-    def _result(self, child: _Child, status: int, used: Any, wall: float) -> Result:
+    def _result(self, child: Child, status: int, used: Any, wall: float) -> Result:
         if self._spec.init:
-            status = _reported_status(child.status, status)
+            status = reported_status(child.status, status)
         code = os.waitstatus_to_exitcode(status)
         signal: int | None = None
         if code < 0:
@@ -599,91 +538,10 @@ def _working_directory(spec: Spec) -> str:
         raise UsageError("the working directory does not exist any more: give the command another one") from None
 
 
-def _clone_child(plan: init.Plan, namespaces: int, child: _Child) -> None:
-    """Clone the child, which runs `init.run`.
-
-    A bare clone copies libc's locks as they are, and another thread may hold one. So a process with threads forks
-    the ordinary way first, and the copy, which has one thread, clones the child with this process as its parent.
-    """
-    mask = signals.current_mask()
-    try:
-        signals.block()
-        if process.single_threaded():
-            pid, pidfd = process.clone(namespaces)
-            if pid == 0:
-                init.run(plan)
-            child.pid, child.pidfd = pid, pidfd
-            return
-        answers, answer = os.pipe()
-        try:
-            helper = process.fork()
-            if helper == 0:
-                _clone_as_helper(plan, namespaces, answer)
-            os.close(answer)
-            answer = -1
-            data = os.read(answers, 4)
-        finally:
-            for fd in (answers, answer):
-                if fd >= 0:
-                    os.close(fd)
-        pid = struct.unpack("<i", data)[0] if data else -errno.EAGAIN
-        if pid > 0:
-            child.pid = pid
-        try:
-            os.waitpid(helper, 0)
-        except ChildProcessError:
-            pass  # this process ignores SIGCHLD, so the kernel has reaped it
-        if pid < 0:
-            raise OSError(-pid, os.strerror(-pid))
-        child.pidfd = os.pidfd_open(pid)
-    finally:
-        signals.restore(mask)
-
-
-def _clone_as_helper(plan: init.Plan, namespaces: int, answer: int) -> None:
-    try:
-        try:
-            pid, _ = process.clone(namespaces | process.CLONE_PARENT)
-        except OSError as e:
-            pid = -(e.errno or errno.EIO)
-        if pid == 0:
-            init.run(plan)
-        os.write(answer, struct.pack("<i", pid))
-    finally:
-        os._exit(0)
-
-
-def _reported_status(pipe: int, own: int) -> int:
-    """The command's wait status as the reaper reported it; the reaper's own if it was killed before."""
-    data = os.read(pipe, 4)
-    return int(struct.unpack("<i", data)[0]) if len(data) == 4 else own
-
-
 def _stopped(number: int) -> MydockerError:
     error = SetupError(f"stopped by signal {number} before the command was started")
     error.exit_code = 128 + number
     return error
-
-
-def _not_started(failure: handoff.Failure, spec: Spec) -> MydockerError:
-    """The error for a command that could not be executed, in the words a shell has for it."""
-    if failure.stage != "exec":
-        return SetupError(failure.text, failure.errno)
-    name, path = os.fsdecode(spec.args[0])[:200], failure.text
-    if failure.errno in (errno.ENOENT, errno.ENOTDIR):
-        if "/" in name:
-            return CommandNotFound(f"{name}: no such file or directory in the container")
-        return CommandNotFound(f"{name}: command not found in the container's PATH")
-    if failure.errno == errno.ELIBACC:
-        return CommandNotFound(f"{path}: it is there, but the interpreter or the loader that it names is not")
-    reasons = {
-        errno.EISDIR: "is a directory",
-        errno.EACCES: "permission denied: it is not executable for this user, or its file system is mounted noexec",
-        errno.E2BIG: "argument list too long: one argument is over 128 KiB, or all with the environment over the "
-        "kernel's limit of a quarter of the stack limit",
-        errno.ENOEXEC: "exec format error: it is neither a program for this machine nor a script that begins with #!",
-    }
-    return CommandNotExecutable(f"{path}: {reasons.get(failure.errno, os.strerror(failure.errno))}")
 
 
 def _log_path(pid: int) -> None:

@@ -12,11 +12,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from mydocker.child import Child
     from mydocker.rootless.ids import IdMaps
-    from mydocker.runner import _Child
 
 
-def into_user_namespace(maps: IdMaps, child: _Child, clone: Callable[[int], None]) -> None:
+def into_user_namespace(maps: IdMaps, child: Child, clone: Callable[[int], None]) -> None:
     """Call ``clone`` with what is to be added to its flags, write the id maps, and let the child go on.
 
     Of several namespaces made at once the user namespace comes first and owns the others (clone(2)). The child

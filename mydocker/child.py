@@ -1,0 +1,155 @@
+"""The container's first process as the runtime has it: cloned, killed, reaped; why it is not the command."""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+
+from mydocker import init
+from mydocker.errors import CommandNotExecutable, CommandNotFound, SetupError
+from mydocker.linux import process, signals
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from mydocker.cgroups.layout import Layout
+    from mydocker.errors import MydockerError
+    from mydocker.handoff import Failure
+    from mydocker.spec import Spec
+
+
+class Child:
+    """The cloned process and our ends of its pipes, from before they exist: what fails in between finds an owner."""
+
+    def __init__(self, layout: Layout, cgroup: str) -> None:
+        self._layout = layout
+        self._cgroup = cgroup
+        self.pid = 0
+        self.pidfd = -1
+        self.commands = -1
+        self.reports = -1
+        self.status = -1
+        self.ended: tuple[int, Any] | None = None
+
+    def close_commands(self) -> None:
+        commands, self.commands = self.commands, -1  # forgotten first, so that it is not closed twice
+        if commands >= 0:
+            os.close(commands)
+
+    def kill(self) -> None:
+        """Kill the container, frozen or not, by whoever: on v1 what is frozen ends only when it is thawed."""
+        try:
+            os.kill(self.pid, signals.SIGKILL)  # nobody else has this PID before it is reaped
+        except ProcessLookupError:
+            return
+        if self._layout.version("freezer") == 1:
+            from mydocker.cgroups.freezing import let_killed_end
+
+            let_killed_end(self._layout, self._cgroup)
+
+    def reap(self) -> tuple[int, Any]:
+        """(wait status, resource usage), once it has ended: with PID 1, every process of the container has."""
+        if self.ended is None:
+            try:
+                _, status, usage = os.wait4(self.pid, 0)
+            except ChildProcessError:
+                raise SetupError(
+                    "the command's exit status is lost: this process ignores SIGCHLD, so the kernel keeps none"
+                ) from None
+            self.ended = (status, usage)
+        return self.ended
+
+    def close(self) -> None:
+        """Nothing of the child outlives this, whatever state it is in."""
+        self.close_commands()
+        try:
+            if self.pid and self.ended is None:
+                self.kill()
+                self.reap()
+        finally:
+            for fd in (self.pidfd, self.reports, self.status):
+                if fd >= 0:
+                    os.close(fd)
+
+
+def clone(plan: init.Plan, namespaces: int, child: Child) -> None:
+    """Clone the child, which runs `init.run`.
+
+    A bare clone copies libc's locks as they are, and another thread may hold one. So a process with threads forks
+    the ordinary way first, and the copy, which has one thread, clones the child with this process as its parent.
+    """
+    mask = signals.current_mask()
+    try:
+        signals.block()
+        if process.single_threaded():
+            pid, pidfd = process.clone(namespaces)
+            if pid == 0:
+                init.run(plan)
+            child.pid, child.pidfd = pid, pidfd
+            return
+        answers, answer = os.pipe()
+        try:
+            helper = process.fork()
+            if helper == 0:
+                _clone_as_helper(plan, namespaces, answer)
+            os.close(answer)
+            answer = -1
+            data = os.read(answers, 4)
+        finally:
+            for fd in (answers, answer):
+                if fd >= 0:
+                    os.close(fd)
+        pid = struct.unpack("<i", data)[0] if data else -errno.EAGAIN
+        if pid > 0:
+            child.pid = pid
+        try:
+            os.waitpid(helper, 0)
+        except ChildProcessError:
+            pass  # this process ignores SIGCHLD, so the kernel has reaped it
+        if pid < 0:
+            raise OSError(-pid, os.strerror(-pid))
+        child.pidfd = os.pidfd_open(pid)
+    finally:
+        signals.restore(mask)
+
+
+def _clone_as_helper(plan: init.Plan, namespaces: int, answer: int) -> None:
+    try:
+        try:
+            pid, _ = process.clone(namespaces | process.CLONE_PARENT)
+        except OSError as e:
+            pid = -(e.errno or errno.EIO)
+        if pid == 0:
+            init.run(plan)
+        os.write(answer, struct.pack("<i", pid))
+    finally:
+        os._exit(0)
+
+
+def reported_status(pipe: int, own: int) -> int:
+    """The command's wait status as the reaper reported it; the reaper's own if it was killed before."""
+    data = os.read(pipe, 4)
+    return int(struct.unpack("<i", data)[0]) if len(data) == 4 else own
+
+
+def not_started(failure: Failure, spec: Spec) -> MydockerError:
+    """The error for a command that could not be executed, in the words a shell has for it."""
+    if failure.stage != "exec":
+        return SetupError(failure.text, failure.errno)
+    name, path = os.fsdecode(spec.args[0])[:200], failure.text
+    if failure.errno in (errno.ENOENT, errno.ENOTDIR):
+        if "/" in name:
+            return CommandNotFound(f"{name}: no such file or directory in the container")
+        return CommandNotFound(f"{name}: command not found in the container's PATH")
+    if failure.errno == errno.ELIBACC:
+        return CommandNotFound(f"{path}: it is there, but the interpreter or the loader that it names is not")
+    reasons = {
+        errno.EISDIR: "is a directory",
+        errno.EACCES: "permission denied: it is not executable for this user, or its file system is mounted noexec",
+        errno.E2BIG: "argument list too long: one argument is over 128 KiB, or all with the environment over the "
+        "kernel's limit of a quarter of the stack limit",
+        errno.ENOEXEC: "exec format error: it is neither a program for this machine nor a script that begins with #!",
+    }
+    return CommandNotExecutable(f"{path}: {reasons.get(failure.errno, os.strerror(failure.errno))}")
