@@ -119,6 +119,17 @@ class Controller(spy.controllers.Controller):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.path}>"
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Only what is a file: a limit that is assigned to a misspelt name would be in force nowhere."""
+        if name not in ("node", "path"):
+            known = next((cls.__dict__[name] for cls in type(self).__mro__ if name in cls.__dict__), None)
+            if not isinstance(known, spy.interfaces.BaseFileInterface):
+                raise AttributeError(
+                    f"{type(self).__name__} of cgroup v{self.version} has no file by the name of {name}: "
+                    "set_property() takes any file by the kernel's name"
+                )
+        super().__setattr__(name, value)
+
     def filepath(self, filename: str | bytes) -> str:
         """The full path of a file."""
         return f"{self.path}/{os.fsdecode(filename)}"

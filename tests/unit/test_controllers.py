@@ -181,3 +181,10 @@ def test_a_controller_says_what_it_is():
     assert repr(v2.Memory(Directory("/cg/a"))) == "<Memory /cg/a>"
     assert v2.Memory(Directory("/cg/a/b")).parent().path == "/cg/a"
     assert issubclass(v2.Memory, Controller)
+
+
+@pytest.mark.parametrize("name", ["maximum", "tasks", "limit_in_bytes", "version"])
+def test_a_limit_that_is_assigned_to_what_is_no_file_is_an_error(directory, name):
+    memory = v2.Memory(directory(memory__max="max"))
+    with pytest.raises(AttributeError, match=f"Memory of cgroup v2 has no file by the name of {name}"):
+        setattr(memory, name, 1)
