@@ -66,23 +66,6 @@ def mydocker_apply(config: ResourceConfig, cgroup: ContainerCgroup, pid: int) ->
 
 
 @hookimpl
-def mydocker_update(config: ResourceConfig, previous: ResourceConfig, cgroup: ContainerCgroup, pid: int) -> None:
-    """To set or unset it on a running container is to pause or unpause it."""
-    was = freezing.is_frozen(cgroup)
-    wanted = bool(config.get("frozen"))
-    if was != wanted:
-        cgroup.on_undo(lambda: _freeze_or_thaw(cgroup, frozen=was))
-        _freeze_or_thaw(cgroup, frozen=wanted)
-
-
-def _freeze_or_thaw(cgroup: ContainerCgroup, *, frozen: bool) -> None:
-    if frozen:
-        freezing.freeze(cgroup)
-    else:
-        freezing.thaw(cgroup)
-
-
-@hookimpl
 def mydocker_explain(config: ResourceConfig, layout: Layout) -> tuple[str, ...]:
     if not config["frozen"]:
         return ()

@@ -252,3 +252,16 @@ def test_several_are_paused_at_once_as_far_as_they_are_there(
     assert all(stands_still(count) for count in counts)
     for runtime in runtimes:
         end(runtime)
+
+
+def test_update_does_not_freeze(start: Start, tmp_path: Path, eventually: Eventually, name: str) -> None:
+    count = tmp_path / "count"
+    runtime = start("--name", name, "sh", "-c", COUNTER, count)
+    eventually(count.exists, "the command runs")
+    done = mydocker_command("update", name, "--frozen")
+    assert (done.returncode, done.stderr) == (
+        125,
+        "mydocker: --frozen: it cannot be changed while the container runs\n",
+    )
+    assert grows(count)
+    end(runtime)
