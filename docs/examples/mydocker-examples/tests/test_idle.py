@@ -1,6 +1,7 @@
 import pytest
-from mydocker import Verdict
 from mydocker_examples import idle
+
+from mydocker import Verdict
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 import pytest
-from mydocker import ConflictError, LimitError, UnsupportedLimit
 from mydocker_examples import priority
+
+from mydocker import ConflictError, LimitError, UnsupportedLimit
 
 
 def test_it_is_written_to_the_file_of_each_version(limit_journey):

@@ -1,6 +1,7 @@
 import pytest
-from mydocker import ConflictError, LimitError, Tmpfs
 from mydocker_examples import private_tmp
+
+from mydocker import ConflictError, LimitError, Tmpfs
 
 
 def test_it_adds_a_mount_and_a_variable(limit_journey):

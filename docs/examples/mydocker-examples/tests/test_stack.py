@@ -1,8 +1,9 @@
 import resource
 
 import pytest
-from mydocker import LimitError
 from mydocker_examples import stack
+
+from mydocker import LimitError
 
 
 def test_the_process_has_it(limit_journey):
