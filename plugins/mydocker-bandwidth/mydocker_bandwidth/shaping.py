@@ -69,7 +69,9 @@ def shape(route: IPRoute, limits: Limits, shaped: dict[int, Device]) -> None:
     Loopback only where there is no other: what processes of one container tell each other is no network traffic, but
     alone it is all that there is to limit.
     """
-    devices = [link for link in route.get_links() if _kind(link) != "ifb"]
+    links = list(route.get_links())
+    _forget(route, shaped, {link["index"] for link in links})
+    devices = [link for link in links if _kind(link) != "ifb"]
     others = [link for link in devices if not link["flags"] & 0x8]  # IFF_LOOPBACK, netdevice(7)
     for link in others or devices:
         if link["index"] in shaped:
@@ -82,6 +84,12 @@ def shape(route: IPRoute, limits: Limits, shaped: dict[int, Device]) -> None:
             if route.link_lookup(ifname=device.name) == [device.index]:
                 raise
             # It went while we were at it, and its qdiscs with it.
+
+
+def _forget(route: IPRoute, shaped: dict[int, Device], present: set[int]) -> None:
+    """Take away what was made for devices that are gone. Another device may get the number of one."""
+    gone = {index: shaped.pop(index) for index in [*shaped] if index not in present}
+    unshape(route, gone)
 
 
 def _kind(link: Any) -> str:

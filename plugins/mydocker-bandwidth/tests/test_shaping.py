@@ -207,7 +207,29 @@ def test_a_device_that_goes_is_no_error(
 
     engines.inside(delete)
     shaped.shape_new()
+    assert engines.inside(state)[0] == ["lo", "ifb1"]  # alone again, loopback is limited
     assert set(shaped.figures()) == {"sent_bytes", "received_bytes", "dropped_packets"}
+
+
+def test_a_device_that_takes_the_number_of_another_is_limited(
+    engines: Namespace, outside: Namespace, shape: Callable[..., ShapedNamespace]
+) -> None:
+    from pyroute2 import IPRoute
+
+    shaped = shape(engines, send=SLOW, receive=SLOW)
+
+    def replace() -> None:
+        with IPRoute() as route:
+            (index,) = route.link_lookup(ifname="eth0")
+            route.link("del", index=index)
+            shaped.shape_new()
+            route.link("add", index=index, ifname="eth7", kind="veth", peer={"ifname": "eth8"})
+
+    engines.inside(replace)
+    shaped.shape_new()
+    _, qdiscs = engines.inside(state)
+    # Two on each end of the new pair, and two on loopback, which was alone for a moment.
+    assert [kind for _, kind, _ in qdiscs].count("tbf") == 6
 
 
 def test_what_went_through_is_counted(
