@@ -516,12 +516,18 @@ def _limit(controller: Controller) -> float | None:
 
 
 def _times_v1(controller: Controller) -> dict[str, Any]:
-    """The CPU seconds of all processes that were in the container's cgroup, in user and in kernel mode."""
+    """The CPU seconds of all processes that were in the container's cgroup, in user and in kernel mode.
+
+    Only the total is exact: v1 counts the modes by the timer's ticks, which a short command may never meet. The total
+    is shared out as the ticks are, as the kernel does for v2 and for getrusage(2) (kernel/sched/cputime.c).
+    """
     if controller.has("cpuacct.usage_user"):
-        return {"user_seconds": controller.usage_user / 1e9, "system_seconds": controller.usage_sys / 1e9}
-    ticks = controller.acct_stat  # before Linux 4.7
-    hertz = os.sysconf("SC_CLK_TCK")
-    return {"user_seconds": ticks["user"] / hertz, "system_seconds": ticks["system"] / hertz}
+        user, system = controller.usage_user, controller.usage_sys
+    else:  # before Linux 4.7
+        user, system = controller.acct_stat["user"], controller.acct_stat["system"]
+    total = controller.usage / 1e9
+    in_user_mode = total * user / (user + system) if user else 0.0
+    return {"user_seconds": round(in_user_mode, 9), "system_seconds": round(total - in_user_mode, 9)}
 
 
 def _times_v2(stat: dict[str, int]) -> dict[str, Any]:
