@@ -55,7 +55,7 @@ def _width() -> int | None:
 def to_json(report: Report) -> str:
     return json.dumps(
         {
-            "user": report.user,
+            "user": report.login,
             "works": report.works,
             "summary": {status: report.count(status) for status in STATUSES},
             "checks": [

@@ -36,8 +36,9 @@ STATUSES: tuple[Status, ...] = ("ok", "warning", "missing", "not needed")
 
 
 class Report(Value):
-    """The checks by group, for one user of one host."""
+    """The checks by group, for one user of one host: ``login``, whom sentences name ``user``."""
 
+    login: str
     user: str
     groups: dict[str, tuple[Check, ...]]
 
@@ -53,7 +54,8 @@ class Report(Value):
 def examine(host: Host | None = None) -> Report:
     """Make every check. Never raises: a check that fails is a line of the report."""
     host = host or Host()
-    return Report(user=host.user, groups={name: tuple(_checks(name, make, host)) for name, make in GROUPS.items()})
+    groups = {name: tuple(_checks(name, make, host)) for name, make in GROUPS.items()}
+    return Report(login=host.login, user=host.user, groups=groups)
 
 
 def _checks(group: str, make: Callable[[Host], Iterable[Check]], host: Host) -> list[Check]:

@@ -706,7 +706,8 @@ def test_a_trial_brings_its_answer_whatever_its_size() -> None:
 
 
 REPORT = doctor.Report(
-    user="alice",
+    login="alice",
+    user="user alice",
     groups={
         "mydocker": (ok("container", "alice has started one"),),
         "kernel": (
@@ -731,7 +732,7 @@ def test_the_table() -> None:
         "                         -> do what helps",
         "  not needed  time       nothing",
         "",
-        "1 ok, 1 warning, 1 missing, 1 not needed. mydocker run works here for alice.",
+        "1 ok, 1 warning, 1 missing, 1 not needed. mydocker run works here for user alice.",
     ]
     assert "\033" not in printing.to_table(REPORT, None)
     assert "\033[31m" in printing.to_table(REPORT, None, coloured=True)
@@ -776,4 +777,4 @@ def test_json_and_the_exit_code(capsys: Any, monkeypatch: pytest.MonkeyPatch) ->
     ill = REPORT.replace(groups={"mydocker": (missing("container", "it does not start", "do something"),)})
     monkeypatch.setattr(printing, "examine", lambda: ill)
     assert cli.command(["doctor"]) == 1
-    assert "mydocker run does not work here for alice." in capsys.readouterr().out
+    assert "mydocker run does not work here for user alice." in capsys.readouterr().out
