@@ -141,40 +141,47 @@ def _find(program: str) -> str | None:
 
 
 def _write_by_tools(maps: IdMaps, pid: int) -> None:
-    kinds: tuple[tuple[Literal["uid", "gid"], str, tuple[Range, ...]], ...] = (
-        ("uid", maps.tools[0], maps.uids),
-        ("gid", maps.tools[1], maps.gids),
-    )
-    for kind, tool, ranges in kinds:
-        words = _run(tool, str(pid), *(str(number) for line in ranges for number in line))
+    """Both at once: each takes some 3 ms."""
+    kinds: tuple[tuple[Literal["uid", "gid"], tuple[Range, ...]], ...] = (("uid", maps.uids), ("gid", maps.gids))
+    started: list[_Tool] = []
+    try:
+        for path, (_, ranges) in zip(maps.tools, kinds, strict=True):
+            started.append(_Tool(path, [str(pid), *(str(number) for line in ranges for number in line)]))
+    finally:
+        words = [tool.wait() for tool in started]
+    for path, said, (kind, ranges) in zip(maps.tools, words, kinds, strict=True):
         # Asked of the kernel: where SIGCHLD is ignored there is no exit status.
         if userns.read_map(pid, kind) != ranges:
             raise SetupError(
-                f"{os.path.basename(tool)} did not map the {kind}s of the container: {words or 'it does not say why'}; "
+                f"{os.path.basename(path)} did not map the {kind}s of the container: {said or 'it does not say why'}; "
                 f"compare the user's line in /etc/sub{kind} (docs/rootless.md)"
             )
 
 
-def _run(*command: str) -> str:
-    """Run it to its end: the first line that it says. ``subprocess`` would cost more than all the rest."""
-    reader, writer = os.pipe()
-    try:
+class _Tool:
+    """newuidmap or newgidmap, running. ``subprocess`` would cost more than all the rest."""
+
+    def __init__(self, path: str, arguments: list[str]) -> None:
+        self._output, writer = os.pipe()
         actions = [
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
             (os.POSIX_SPAWN_DUP2, writer, 1),
             (os.POSIX_SPAWN_DUP2, writer, 2),
         ]
-        pid = os.posix_spawn(command[0], command, {}, file_actions=actions)
-        os.close(writer)
-        writer = -1
-        with open(reader, "rb", closefd=False) as f:
+        try:
+            self._pid = os.posix_spawn(path, [path, *arguments], {}, file_actions=actions)
+        except OSError:
+            os.close(self._output)
+            raise
+        finally:
+            os.close(writer)
+
+    def wait(self) -> str:
+        """Until it has ended: the first line that it said."""
+        with open(self._output, "rb") as f:
             words = f.read(4096)
         try:
-            os.waitpid(pid, 0)
+            os.waitpid(self._pid, 0)
         except ChildProcessError:
             pass  # this process ignores SIGCHLD, and the kernel has reaped it
-    finally:
-        for fd in (reader, writer):
-            if fd >= 0:
-                os.close(fd)
-    return words.decode(errors="replace").strip().partition("\n")[0]
+        return words.decode(errors="replace").strip().partition("\n")[0]
