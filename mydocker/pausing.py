@@ -15,7 +15,8 @@ from mydocker import state
 from mydocker.cgroups import freezing
 from mydocker.cgroups.group import ContainerCgroup
 from mydocker.cgroups.layout import Layout
-from mydocker.errors import StateError
+from mydocker.errors import CgroupError, StateError
+from mydocker.linux import signals
 from mydocker.updating import ended, has_ended, open_first_process, remove_empty
 
 TYPE_CHECKING = False
@@ -67,11 +68,28 @@ def _freeze(record: Record, lock: int, pidfd: int) -> None:
     there = set(cgroup.dirs)
     try:
         freezing.freeze(cgroup)
+        if _is_killed(record.pid):  # its runtime has thawed it a moment too early for what v1 holds
+            freezing.thaw(cgroup)
+            raise ended(record)
+    except CgroupError as error:  # the runtime removes it at the container's end
+        if has_ended(pidfd):
+            raise ended(record) from error
+        raise
     finally:
         if has_ended(pidfd):
             remove_empty([directory for directory in cgroup.dirs if directory not in there])
     if has_ended(pidfd):
         raise ended(record)
+
+
+def _is_killed(pid: int) -> bool:
+    """Whether SIGKILL is pending for the process (proc(5), SigPnd and ShdPnd)."""
+    try:
+        with open(f"/proc/{pid}/status", "rb") as f:
+            lines = dict(line.split(b":", 1) for line in f if line.startswith((b"SigPnd", b"ShdPnd")))
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return any(int(mask, 16) >> (signals.SIGKILL - 1) & 1 for mask in lines.values())
 
 
 def unpause(name: str) -> None:
