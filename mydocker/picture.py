@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import matplotlib
 from matplotlib.figure import Figure
@@ -232,51 +232,34 @@ def _rates(moments: Sequence[Moment], label: str, colour: str, count: Callable[[
 
 
 def _draw_panel(ax: Axes, panel: Panel, duration: float) -> None:
+    _draw_curves(ax, panel, duration)
+    highest = max([value for curve in panel.curves for value in curve.values] + [panel.peak[1] if panel.peak else 0.0])
+    top = panel.top or max(highest, 1e-9) * 1.25
+    if panel.limit is not None:
+        near = [value for value in panel.limit.values if value <= FAR * highest]
+        if near:
+            top = max(top, max(near) * 1.18)
+            _draw_limit(ax, panel.limit, panel, duration)
+        else:
+            _note_limit(ax, panel.limit, panel)
+    if panel.peak is not None:
+        _mark_peak(ax, panel, duration)
+    ax.set_title(panel.title, loc="left", fontsize=10, weight="bold", color="#222222", pad=5)
+    _draw_axis(ax, panel, top)
+
+
+def _draw_curves(ax: Axes, panel: Panel, duration: float) -> None:
+    """The first one with the area below it."""
     rates = panel.peak is None
+    step: Literal["post"] | None = "post" if rates or panel.whole else None
     for curve in panel.curves:
         seconds, values = curve.seconds, curve.values
         if not rates and seconds[-1] < duration:
             seconds, values = (*seconds, duration), (*values, values[-1])
-        stepped = rates or panel.whole
-        ax.plot(
-            seconds,
-            values,
-            color=curve.colour,
-            linewidth=1.4,
-            drawstyle="steps-post" if stepped else "default",
-            label=curve.label,
-        )
+        style = "steps-post" if step else "default"
+        ax.plot(seconds, values, color=curve.colour, linewidth=1.4, drawstyle=style, label=curve.label)
         if curve is panel.curves[0]:
-            ax.fill_between(
-                seconds, values, step="post" if stepped else None, color=curve.colour, alpha=0.15, linewidth=0
-            )
-    highest = max([value for curve in panel.curves for value in curve.values] + [panel.peak[1] if panel.peak else 0.0])
-    top = panel.top or max(highest, 1e-9) * 1.25
-    limit = panel.limit
-    if limit is not None and min(limit.values) <= FAR * highest:
-        near = max(value for value in limit.values if value <= FAR * highest)
-        top = max(top, near * 1.18)
-        _draw_limit(ax, limit, panel, duration)
-    elif limit is not None:
-        ax.text(
-            1.0,
-            1.03,
-            f"limit {panel.text(limit.values[-1])}, far above",
-            transform=ax.transAxes,
-            ha="right",
-            va="bottom",
-            color=RED,
-            fontsize=8.5,
-        )
-    if panel.peak is not None:
-        _mark_peak(ax, panel, duration)
-    ax.set_ylim(0, top)
-    ax.set_title(panel.title, loc="left", fontsize=10, weight="bold", color="#222222", pad=5)
-    if panel.binary:
-        ax.set_yticks(_size_ticks(top))
-    else:
-        ax.yaxis.set_major_locator(MaxNLocator(nbins=4, integer=panel.whole))
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _position: panel.text(value)))
+            ax.fill_between(seconds, values, step=step, color=curve.colour, alpha=0.15, linewidth=0)
     if len(panel.curves) > 1 or panel.legend:
         ax.legend(
             loc="lower left",
@@ -289,22 +272,28 @@ def _draw_panel(ax: Axes, panel: Panel, duration: float) -> None:
         )
 
 
+def _draw_axis(ax: Axes, panel: Panel, top: float) -> None:
+    ax.set_ylim(0, top)
+    if panel.binary:
+        ax.set_yticks(_size_ticks(top))
+    else:
+        ax.yaxis.set_major_locator(MaxNLocator(nbins=4, integer=panel.whole))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _position: panel.text(value)))
+
+
+def _note_limit(ax: Axes, limit: Series, panel: Panel) -> None:
+    text = f"limit {panel.text(limit.values[-1])}, far above"
+    ax.text(1.0, 1.03, text, transform=ax.transAxes, ha="right", va="bottom", color=RED, fontsize=8.5)
+
+
 def _draw_limit(ax: Axes, limit: Series, panel: Panel, duration: float) -> None:
     """A step where it was changed during the run, labelled with each value it had."""
     seconds, values = (*limit.seconds, duration), (*limit.values, limit.values[-1])
     ax.plot(seconds, values, color=RED, linewidth=1.3, linestyle=(0, (5, 3)), drawstyle="steps-post")
     changes = [index for index, value in enumerate(values) if index == 0 or value != values[index - 1]]
     for index in changes:
-        ax.text(
-            seconds[index] + 0.006 * duration,
-            values[index],
-            f"limit {panel.text(values[index])}",
-            color=RED,
-            fontsize=8.5,
-            va="bottom",
-            ha="left",
-            zorder=4,
-        )
+        at, text = seconds[index] + 0.006 * duration, f"limit {panel.text(values[index])}"
+        ax.text(at, values[index], text, color=RED, fontsize=8.5, va="bottom", ha="left", zorder=4)
 
 
 def _mark_peak(ax: Axes, panel: Panel, duration: float) -> None:
