@@ -115,6 +115,10 @@ MEMORY = (
     KernelFile("memory.force_empty", "", _below_root(ignore), "everywhere"),
     KernelFile("memory.stat", _STAT, where="everywhere"),
     KernelFile("memory.numa_stat", "total=0 N0=0", where="everywhere"),
+    KernelFile("memory.kmem.tcp.limit_in_bytes", str(UNLIMITED), _below_root(_set_soft_limit), "everywhere"),
+    KernelFile("memory.kmem.tcp.usage_in_bytes", "0", where="everywhere"),
+    KernelFile("memory.kmem.tcp.max_usage_in_bytes", "0", reset, "everywhere"),
+    KernelFile("memory.kmem.tcp.failcnt", "0", reset, "everywhere"),
 )
 
 
@@ -271,6 +275,8 @@ CPUSET = (
             "sched_load_balance",
         )
     ),
+    KernelFile("cpuset.memory_pressure", "0", where="everywhere"),
+    KernelFile("cpuset.sched_relax_domain_level", "-1", number_between(-1, 5, errno.EINVAL), "everywhere"),
 )
 
 PIDS = (

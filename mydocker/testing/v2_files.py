@@ -59,6 +59,7 @@ MEMORY = (
     KernelFile("memory.swap.events", "high 0\nmax 0\nfail 0"),
     KernelFile("memory.zswap.current", "0"),
     KernelFile("memory.zswap.max", "max", bytes_or_max),
+    KernelFile("memory.zswap.writeback", "1", toggle(errno.EINVAL), "everywhere"),
     KernelFile("memory.events", _EVENTS),
     KernelFile("memory.events.local", _EVENTS),
     KernelFile("memory.oom.group", "0", toggle(errno.EINVAL)),
@@ -169,6 +170,17 @@ def _effective(directory: FakeDirectory, kind: str) -> str:
     return list_of(own & granted or granted)
 
 
+def _set_exclusive(directory: FakeDirectory, text: str) -> str:
+    """Only CPUs of the parent's own exclusive ones, or of the root's; none that a sibling has."""
+    wanted = numbers(text, max(directory.host.cpus) + 1)
+    above = directory.parent
+    assert above is not None
+    siblings = (one for one in above.children.values() if one is not directory and one.has("cpuset.cpus.exclusive"))
+    if any(wanted & numbers(sibling.read("cpuset.cpus.exclusive"), 1 << 16) for sibling in siblings):
+        refuse(errno.EINVAL)
+    return list_of(wanted)
+
+
 def _set_partition(directory: FakeDirectory, text: str) -> str:
     """A partition is valid with CPUs of its own below a parent that is one ("Cpuset")."""
     kind = text.strip()
@@ -189,6 +201,8 @@ CPUSET = (
     KernelFile("cpuset.mems", "", _set_of("mems")),
     KernelFile("cpuset.cpus.effective", lambda directory: _effective(directory, "cpus"), where="everywhere"),
     KernelFile("cpuset.mems.effective", lambda directory: _effective(directory, "mems"), where="everywhere"),
+    KernelFile("cpuset.cpus.exclusive", "", _set_exclusive),
+    KernelFile("cpuset.cpus.exclusive.effective", ""),
     KernelFile("cpuset.cpus.partition", "member", _set_partition),
 )
 
@@ -250,11 +264,21 @@ def _set_latency(directory: FakeDirectory, text: str) -> str:
     return text_of({**lines(directory.read("io.latency")), device: f"target={value}"})
 
 
+def _set_priority_class(_directory: FakeDirectory, text: str) -> str:
+    if text.strip() not in _PRIORITY_CLASSES:
+        refuse(errno.EINVAL)
+    return text.strip()
+
+
+#: block/blk-ioprio.c
+_PRIORITY_CLASSES = ("no-change", "promote-to-rt", "restrict-to-be", "idle", "none-to-rt")
+
 IO = (
     KernelFile("io.max", "", _set_io_max),
     _weights("io.weight", 10000, errno.EINVAL),
     _weights("io.bfq.weight", 1000, errno.ERANGE),
     KernelFile("io.latency", "", _set_latency),
+    KernelFile("io.prio.class", "no-change", _set_priority_class),
     KernelFile("io.stat", "", where="everywhere"),
 )
 
@@ -305,6 +329,7 @@ CORE = (
     KernelFile("cgroup.events", "populated 0\nfrozen 0"),
     KernelFile("cgroup.freeze", "0", _freeze),
     KernelFile("cgroup.kill", "", _kill),
+    KernelFile("cgroup.pressure", "1", toggle(errno.ERANGE), "everywhere"),
     KernelFile("cpu.stat", "usage_usec 0\nuser_usec 0\nsystem_usec 0", where="everywhere"),
     *(_pressure(f"{resource}.pressure") for resource in ("cpu", "memory", "io")),
 )

@@ -43,6 +43,7 @@ WRITES: dict[tuple[str, int], list[tuple[str, str]]] = {
         ("memory.oom_control", "0"),
         ("memory.use_hierarchy", "1"),
         ("memory.usage_in_bytes", "1"),
+        ("memory.kmem.tcp.limit_in_bytes", "5000"),
         ("memory.failcnt", "7"),
         ("memory.absent", "1"),
     ],
@@ -75,6 +76,8 @@ WRITES: dict[tuple[str, int], list[tuple[str, str]]] = {
         ("cpuset.mems", "63"),
         ("cpuset.cpu_exclusive", "yes"),
         ("cpuset.memory_migrate", "1"),
+        ("cpuset.sched_relax_domain_level", "1"),
+        ("cpuset.sched_relax_domain_level", "-2"),
         ("cpuset.cpus", ""),
     ],
     ("freezer", 1): [
@@ -144,12 +147,17 @@ WRITES: dict[tuple[str, int], list[tuple[str, str]]] = {
         ("cpuset.mems", "0"),
         ("cpuset.cpus", ""),
         ("cpuset.cpus.partition", "large"),
+        ("cpuset.cpus.partition", "member"),
+        ("cpuset.cpus.exclusive", "9999"),
     ],
     ("io", 2): [
         ("io.max", "4095:7 rbps=1000"),
         ("io.max", "many"),
         ("io.bfq.weight", "default 200"),
         ("io.bfq.weight", "1001"),
+        ("io.prio.class", "restrict-to-be"),
+        ("io.prio.class", "none-to-rt"),
+        ("io.prio.class", "first"),
     ],
     ("cgroup", 2): [
         ("cgroup.freeze", "1"),
@@ -162,6 +170,7 @@ WRITES: dict[tuple[str, int], list[tuple[str, str]]] = {
         ("cgroup.kill", "1"),
         ("cgroup.subtree_control", "+nothing"),
         ("cgroup.controllers", "1"),
+        ("cgroup.pressure", "2"),
     ],
     **{
         ("pids", version): [
