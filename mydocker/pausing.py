@@ -71,8 +71,8 @@ def _freeze(record: Record, lock: int, pidfd: int) -> None:
         if _is_killed(record.pid):  # its runtime has thawed it a moment too early for what v1 holds
             freezing.thaw(cgroup)
             raise ended(record)
-    except CgroupError as error:  # the runtime removes it at the container's end
-        if has_ended(pidfd):
+    except CgroupError as error:  # such as that processes which are about to end do not let themselves be moved
+        if has_ended(pidfd, patience=1.0):
             raise ended(record) from error
         raise
     finally:

@@ -215,10 +215,11 @@ def open_first_process(record: Record) -> int:
     return pidfd
 
 
-def has_ended(pidfd: int) -> bool:
+def has_ended(pidfd: int, patience: float = 0.0) -> bool:
+    """Whether the process has ended, or does so in ``patience`` seconds."""
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
-    return bool(poll.poll(0))
+    return bool(poll.poll(patience * 1000))
 
 
 def remove_empty(directories: Sequence[str]) -> None:
