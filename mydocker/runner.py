@@ -358,7 +358,7 @@ class _Container:
                 raise _stopped(number)
         report = handoff.read_report(child.reports)
         if isinstance(report, handoff.Failure):
-            raise SetupError(report.text + _about_plain_user(report.errno), report.errno)
+            raise SetupError(report.text + _about_plain_user(report), report.errno)
         if report is None:
             raise HandoffError("the container's first process was killed while it was set up")
         return report
@@ -519,12 +519,12 @@ class _Container:
         )
 
 
-def _about_plain_user(number: int) -> str:
+def _about_plain_user(failure: handoff.Failure) -> str:
     if os.geteuid() == 0:
         return ""
     from mydocker.rootless import refusals
 
-    return refusals.set_up_refused(number)
+    return refusals.set_up_refused(failure.text, failure.errno)
 
 
 def _working_directory(spec: Spec) -> str:

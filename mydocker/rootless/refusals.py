@@ -19,17 +19,26 @@ def clone_refused(error: OSError) -> MydockerError:
     return SetupError(f"cannot make a user namespace: {error.strerror} ({_why(number)})", number)
 
 
-def set_up_refused(number: int) -> str:
-    """What to add to the error of a step in the new namespaces, where ``number`` looks like a missing privilege."""
-    if number in (errno.EACCES, errno.EPERM) and _sysctl("kernel.apparmor_restrict_unprivileged_userns") == "1":
+def set_up_refused(text: str, number: int) -> str:
+    """What to add to the error ``text`` of a step in the new namespaces, where ``number`` means a missing privilege."""
+    if number not in (errno.EACCES, errno.EPERM):
+        return ""
+    if _sysctl("kernel.apparmor_restrict_unprivileged_userns") == "1":
         return f" ({_APPARMOR})"
-    return ""
+    return f" ({_COVERED})" if text.startswith("cannot mount /proc:") else ""
 
 
 _APPARMOR = (
     "AppArmor takes the privileges away from a plain user's user namespace: have root set "
     "kernel.apparmor_restrict_unprivileged_userns=0 with sysctl, or add an AppArmor profile for mydocker that allows "
     "userns"
+)
+
+
+# mount_too_revealing(), fs/namespace.c: a new one must not show what is hidden in the one that is there.
+_COVERED = (
+    "parts of /proc are covered here, as in a container of Docker's, and the kernel shows them to no plain user: start "
+    "the outer container with --security-opt systempaths=unconfined, or run mydocker as root"
 )
 
 

@@ -42,10 +42,10 @@ def test_a_refused_clone(sysctls: dict[str, str], name: str, value: str, number:
 
 
 def test_a_step_that_apparmor_refuses(sysctls: dict[str, str]) -> None:
-    assert refusals.set_up_refused(errno.EPERM) == ""
+    assert refusals.set_up_refused("cannot mount /dev", errno.EPERM) == ""
     sysctls["kernel.apparmor_restrict_unprivileged_userns"] = "1"
-    assert "kernel.apparmor_restrict_unprivileged_userns=0" in refusals.set_up_refused(errno.EPERM)
-    assert refusals.set_up_refused(errno.ENOENT) == ""
+    assert "kernel.apparmor_restrict_unprivileged_userns=0" in refusals.set_up_refused("cannot x", errno.EPERM)
+    assert refusals.set_up_refused("cannot x", errno.ENOENT) == ""
 
 
 def test_id_maps_that_apparmor_refuses(sysctls: dict[str, str]) -> None:

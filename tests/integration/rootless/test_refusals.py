@@ -95,3 +95,18 @@ def test_a_rootfs_that_the_user_may_not_write(stranger: Any, rootfs: Path) -> No
     shutil.move(rootfs, place)
     result = stranger.run("--rootfs", place, "true")
     assert "Permission denied" in one_sentence(result)
+
+
+def test_a_host_that_is_a_container_with_parts_of_proc_covered(stranger: Any) -> None:
+    mydocker = stranger.command((stranger.python, "-m", "mydocker", "run", "true"))
+    result = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", 'mount --bind /dev/null /proc/interrupts && exec "$@"', "sh", *mydocker],
+        env=stranger.environment,
+        cwd=stranger.home,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    error = one_sentence(result)
+    assert "cannot mount /proc: Operation not permitted" in error
+    assert "parts of /proc are covered here" in error
