@@ -442,7 +442,7 @@ def _write(controller: Controller, file: str, device: str, value: str) -> None:
             scheduler = f"{_BLOCK_DEVICES}/{device}/queue/scheduler"
             raise UnsupportedLimit(
                 "blkio_weight_device",
-                f"the scheduler of {device} knows no weights: have BFQ serve it, echo bfq >{scheduler}",
+                f"nothing shares {device} out by weight: have BFQ serve it, echo bfq >{scheduler}",
             ) from e
         if e.errno == errno.ENODEV:
             raise CgroupError(f"{e}; {device} is no whole disk, or has been removed", e.errno) from e

@@ -221,10 +221,8 @@ def test_weight_of_a_device(limits, layout, disk, number, sleeper):
 
 def test_a_device_whose_scheduler_knows_no_weights(limits, layout, disk):
     (Path("/sys/block") / Path(disk).name / "queue/scheduler").write_text("none")
-    if version(layout) == 2 and not has_bfq(limits):
-        limits.prepare(blkio_weight_device=f"{disk}:200")  # the cost model's, for which any scheduler will do
-        return
-    words = "knows no weights: have BFQ serve it" if has_bfq(limits) else r"no blkio\.bfq\.weight_device"
+    there = has_bfq(limits) or version(layout) == 2
+    words = "out by weight: have BFQ serve it" if there else r"no blkio\.bfq\.weight_device"
     with pytest.raises(UnsupportedLimit, match=words) as caught:
         limits.prepare(blkio_weight_device=f"{disk}:200")
     assert caught.value.field == "blkio_weight_device"
