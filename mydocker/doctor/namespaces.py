@@ -112,22 +112,19 @@ def subordinate_ids(host: Host) -> Check:
     name = "subordinate ids"
     if host.is_root:
         return not_needed(name, "root gives a container any user id without them")
-    lacking = [file for file in ("/etc/subuid", "/etc/subgid") if not _has_range(host, file)]
-    programs = [program for program in ("newuidmap", "newgidmap") if host.program(program) is None]
-    if not lacking and not programs:
-        return ok(name, f"newuidmap, newgidmap and ranges of ids for {host.user} are there")
-    facts = []
+    outcome = host.trial("subordinate ids")
+    reason = outcome.value or outcome.text
+    if not reason:
+        return ok(name, f"containers of {host.user} have them")
     advice = []
-    if programs:
-        facts.append(f"{' and '.join(programs)} {'is' if len(programs) == 1 else 'are'} not installed")
+    if any(host.program(program) is None for program in ("newuidmap", "newgidmap")):
         advice.append("install the package uidmap (shadow-utils)")
-    if lacking:
-        facts.append(f"{' and '.join(lacking)} {'has' if len(lacking) == 1 else 'have'} no ids for {host.user}")
+    if not all(_has_range(host, file) for file in ("/etc/subuid", "/etc/subgid")):
         advice.append(f"usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {host.login}")
     return warning(
         name,
-        f"{'; '.join(facts)}: a container of this user has one user id only, its root",
-        " and ".join(advice),
+        f"{reason}: a container of this user has one user id only, its root",
+        " and ".join(advice) or f"start mydocker from a login of {host.user}",
     )
 
 

@@ -13,8 +13,9 @@ import tempfile
 import time
 
 from mydocker.errors import MydockerError
-from mydocker.linux import bpf, mount, process, signals, support
+from mydocker.linux import bpf, mount, process, signals, support, userns
 from mydocker.plugins import error_text
+from mydocker.rootless import ids
 from mydocker.value import Value
 
 TYPE_CHECKING = False
@@ -147,9 +148,9 @@ def enter_user_namespace() -> None:
     """A user namespace in which this user is root (user_namespaces(7))."""
     uid, gid = os.geteuid(), os.getegid()
     process.unshare(process.CLONE_NEWUSER)
-    for name, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
-        with open(f"/proc/self/{name}", "w") as file:
-            file.write(text)
+    userns.deny_setgroups(os.getpid())
+    userns.write_map(os.getpid(), "uid", [(0, uid, 1)])
+    userns.write_map(os.getpid(), "gid", [(0, gid, 1)])
 
 
 def make_namespace_as_its_root(kind: str) -> None:
@@ -264,4 +265,5 @@ TRIALS: dict[str, Callable[[], Any]] = {
     "clone into a cgroup": support.clone_into_no_cgroup,
     "device program": load_device_program,
     "overlay": mount_overlay,
+    "subordinate ids": ids.why_one_id,
 }

@@ -75,6 +75,11 @@ def map_user(user: User) -> User:
     return user.replace(groups=groups, maps=maps)
 
 
+def why_one_id() -> str:
+    """Why the containers of this user have one id only; empty if they have the subordinate ones."""
+    return _many(os.geteuid(), os.getegid())[1]
+
+
 def _contains(ranges: Sequence[Range], number: int) -> bool:
     return any(first <= number < first + count for first, _, count in ranges)
 
