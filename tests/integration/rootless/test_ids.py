@@ -44,13 +44,13 @@ def test_with_one_id_the_caller_is_whoever_was_asked_for(stranger: Any) -> None:
 
 
 @pytest.mark.vm
-def test_with_one_id_a_terminal_and_a_reaper_serve_another_id_too(stranger: Any) -> None:
+def test_a_terminal_and_a_reaper_serve_another_id_too(user: Any) -> None:
     code = (
         "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))",
-        *(stranger.python, "-m", "mydocker", "run", "-t", "--init", "-u", "77"),
+        *(user.python, "-m", "mydocker", "run", "-t", "--init", "-u", "77"),
         *("sh", "-c", "id -u; tty; test -w /dev/tty"),
     )
-    result = stranger.call(stranger.python, "-c", *code)
+    result = user.call(user.python, "-c", *code)
     assert (result.stdout.split(), result.returncode) == (["77", "/dev/pts/0"], 0)
 
 
