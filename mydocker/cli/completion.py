@@ -89,12 +89,19 @@ class Bash(BashComplete):
             return super().get_completion_args()
         words = split_arg_string(line)
         incomplete = "" if not words or line[-1].isspace() else words.pop()
-        return words[1:], incomplete
+        return _explained(words[1:]), incomplete
 
     def format_completion(self, item: CompletionItem) -> str:
         # A value that asks for more, as "fifo:" does for a number, gets no blank behind it.
         kind = "part" if item.type == "plain" and item.value.endswith((":", "=")) else item.type
         return f"{kind},{item.value}"
+
+
+def _explained(words: list[str]) -> list[str]:
+    """Behind ``subsystems --explain --`` comes a command line of its own."""
+    if words[:1] == ["subsystems"] and "--" in words and "--explain" in words[: words.index("--")]:
+        return words[words.index("--") + 1 :]
+    return words
 
 
 def use_own_bash() -> None:

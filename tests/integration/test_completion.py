@@ -172,6 +172,12 @@ def test_the_command_and_what_belongs_to_it(bash: Bash, environment: dict[str, s
     assert bash.complete("mydocker run --rootfs pictures unheard") == "<mydocker><run><--rootfs><pictures><unheard>"
 
 
+def test_the_command_line_that_is_explained(bash: Bash) -> None:
+    explain = "mydocker subsystems --explain -- "
+    assert bash.complete(f"{explain}run --do") == "<mydocker><subsystems><--explain><--><run><--dots>"
+    assert bash.possibilities(f"{explain}run --colour ") == {"red", "green", "greenish"}
+
+
 def test_the_words_of_other_options(bash: Bash) -> None:
     assert bash.possibilities("mydocker --log-format ") == {"text", "json"}
     assert bash.possibilities("mydocker doctor --format ") == {"table", "json"}
