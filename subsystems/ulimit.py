@@ -93,6 +93,7 @@ def mydocker_fields() -> tuple[ResourceField, ...]:
             help="A limit of each process (getrlimit(2)), as in nofile=1024 or core=0:unlimited. For each name once.",
             oci="process.rlimits",
             kind="multiple",
+            complete=" ".join(f"{name}=" for name in NAMES),
         ),
     )
 

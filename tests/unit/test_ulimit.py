@@ -11,7 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mydocker import LimitError, ResourceConfig
+from mydocker import ConflictError, LimitError, ResourceConfig
+from mydocker.cgroups.group import ContainerCgroup
+from mydocker.cgroups.layout import Layout
+from mydocker.testing import FakeHost, Journey
 from subsystems import ulimit
 
 
@@ -101,3 +104,17 @@ def test_a_user_without_capabilities_may_not_raise() -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment)
     assert done.stdout == "False\n"
+
+
+def test_it_is_in_force_for_the_first_process(cgroup_v2: FakeHost) -> None:
+    with Journey(cgroup_v2, ulimit, ulimit=["nofile=50:60", "core=0"]) as container:
+        assert resource.prlimit(container.pid, resource.RLIMIT_NOFILE) == (50, 60)
+        assert resource.prlimit(container.pid, resource.RLIMIT_CORE) == (0, 0)
+        assert not container.cgroup.exists
+
+
+def test_two_plugins_for_one_limit_of_a_process() -> None:
+    cgroup = ContainerCgroup(Layout.of([]), "mydocker/test")
+    cgroup.for_plugin("other").claim("rlimit nofile")
+    with pytest.raises(ConflictError, match="the plugins other and ulimit both set the rlimit nofile"):
+        ulimit.mydocker_apply(config("nofile=64"), cgroup.for_plugin("ulimit"), os.getpid())
