@@ -135,12 +135,16 @@ def test_nothing_runs(state_dir: Path) -> None:
 
 
 def test_it_goes_on_until_those_named_have_ended(running: Any) -> None:
-    process = running("short", "sleep", "1")
+    running("long", "sleep", "1000")
+    short = running("short", "sleep", "1000")
     line = [sys.executable, "-m", "mydocker", "stats", "--interval", "100ms", "--format", "json", "short"]
-    done = subprocess.run(line, capture_output=True, encoding="utf-8", check=False, timeout=120)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert {json.loads(one)["name"] for one in done.stdout.splitlines()} == {"short"}
-    assert process.wait(timeout=60) == 0
+    looking = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8")
+    assert looking.stdout is not None
+    assert json.loads(looking.stdout.readline())["name"] == "short"
+    short.terminate()
+    rest, errors = looking.communicate(timeout=60)
+    assert (looking.returncode, errors) == (0, "")
+    assert {json.loads(one)["name"] for one in rest.splitlines()} <= {"short"}
 
 
 def test_containers_that_end_while_it_looks_are_gone(running: Any, start: Start) -> None:
