@@ -248,7 +248,7 @@ class _Container:
 
     def _remove_made_meanwhile(self, layout: Layout) -> None:
         """An update, or a pause, gives a cgroup to a container that was started without."""
-        if any(os.path.isdir(f"{hierarchy.base}/{self._record.cgroup}") for hierarchy in layout.hierarchies):
+        if any(os.access(f"{hierarchy.base}/{self._record.cgroup}", os.W_OK) for hierarchy in layout.hierarchies):
             from mydocker.cgroups.group import remove_stale
 
             self._claim.unfinished = True

@@ -360,10 +360,13 @@ class ContainerCgroup:
         return parent == f"{hierarchy.base}/{DEFAULT_PARENT}" or creation.is_marked(parent)
 
     def adopt(self) -> None:
-        """Take what exists under this container's name for its own."""
+        """Take what exists under this container's name for its own.
+
+        A plain user's may have the name of one of root's, whose cgroup is in the same place: that he may not write.
+        """
         for hierarchy in self.layout.hierarchies:
             directory = f"{hierarchy.base}/{self.path}"
-            if os.path.isdir(directory):
+            if os.access(directory, os.W_OK):
                 self._made.directories[hierarchy.mountpoint] = (hierarchy, directory)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -163,3 +164,16 @@ def test_a_plugin_that_works_in_the_containers_network_is_refused(stranger: Any)
     result = stranger.run("--shape", "x", "true", env={"PYTHONPATH": path})
     assert (result.returncode, result.stderr.count("\n")) == (125, 1), result.stderr
     assert "which takes root: run mydocker as root" in result.stderr
+
+
+def test_a_container_of_roots_with_the_same_name_is_not_touched(
+    stranger: Any, layout: Layout, start: Callable[..., Any]
+) -> None:
+    process = start("-i", "--name", "same", "-m", "50m", "sh", "-c", "echo ready; read end", stdin=subprocess.PIPE)
+    theirs = Path(layout.require("memory").base, "mydocker/same/cgroup.procs")
+    assert process.stdout.readline() == "ready\n"
+    result = stranger.run("--name", "same", "true")
+    assert (result.stderr, result.returncode) == ("", 0)
+    assert theirs.read_text() != ""
+    process.communicate("end\n")
+    assert process.returncode == 0
