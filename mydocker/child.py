@@ -49,6 +49,13 @@ class Child:
 
             let_killed_end(self._layout, self._cgroup)
 
+    @property
+    def frozen(self) -> bool:
+        """Whether the container is frozen, by whoever."""
+        from mydocker.cgroups.group import ContainerCgroup
+
+        return ContainerCgroup.opened(self._layout, self._cgroup).frozen
+
     def reap(self) -> tuple[int, Any]:
         """(wait status, resource usage), once it has ended: with PID 1, every process of the container has."""
         if self.ended is None:

@@ -409,6 +409,10 @@ class _Container:
                 child.kill()
                 continue
             assert self._forwarder is not None
+            if not child.frozen:
+                # The command may run already, while the reaper of --init still holds the pipe: then the signal is its.
+                time.sleep(0.002)
+                continue
             number = self._forwarder.pending_stop()
             if number is not None:
                 raise _stopped(number)

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from subprocess import PIPE, CompletedProcess, Popen
+from subprocess import DEVNULL, PIPE, CompletedProcess, Popen
 
 import pytest
 
@@ -223,3 +223,30 @@ def test_signals_of_a_python_program_are_its_own() -> None:
     mydocker.run(["true"])
     assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
     assert {n: signal.getsignal(n) for n in handlers} == handlers
+
+
+#: A runtime whose reaper is late: the command runs, and the reaper still holds what tells the runtime so.
+LATE_REAPER = """
+import sys, time
+from mydocker import cli
+from mydocker.linux import process
+
+set_name = process.set_name
+
+def late(name):
+    time.sleep(1)
+    set_name(name)
+
+process.set_name = late
+cli.main(sys.argv[1:])
+"""
+
+
+def test_a_signal_is_the_commands_as_soon_as_that_runs() -> None:
+    script = "trap 'echo got it; exit 7' TERM; echo ready; while :; do sleep 0.05; done"
+    command = [sys.executable, "-c", LATE_REAPER, "run", "--init", "sh", "-c", script]
+    with Popen(command, stdin=DEVNULL, stdout=PIPE, text=True) as process:
+        assert line(process) == "ready\n"
+        process.terminate()
+        assert line(process) == "got it\n"
+        assert process.wait() == 7
