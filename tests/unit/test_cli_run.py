@@ -6,7 +6,7 @@ import json
 import os
 import stat
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,6 +18,9 @@ from mydocker.plugins import Registry
 from mydocker.resources import ResourceConfig
 from mydocker.result import Result, Usage
 from mydocker.spec import DEFAULT_CAPABILITIES, Spec, Tmpfs, Volume
+
+if TYPE_CHECKING:
+    from mydocker.runner import Observer
 
 
 def spec(**options: Any) -> Spec:
@@ -199,9 +202,13 @@ class Runs:
     def __init__(self) -> None:
         self.asked: list[tuple[Spec, ResourceConfig, bool]] = []
         self.answer: Result | BaseException = Result(args=("true",), id="x", exit_code=0)
+        self.observer: Observer | None = None
 
-    def __call__(self, spec: Spec, config: ResourceConfig, registry: Registry, *, stdin: bool) -> Result:
+    def __call__(
+        self, spec: Spec, config: ResourceConfig, registry: Registry, *, stdin: bool, observer: Observer | None
+    ) -> Result:
         self.asked.append((spec, config, stdin))
+        self.observer = observer
         if isinstance(self.answer, BaseException):
             raise self.answer
         return self.answer
@@ -213,6 +220,16 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
     monkeypatch.setattr(plugins, "load", lambda: Registry((("p", "d", "1", "m", fields, {}),)))
     monkeypatch.setattr(runner, "run_foreground", made := Runs())
     return made
+
+
+def test_a_profile_is_kept_by_an_observer_and_drawn_at_the_end(runs: Runs, tmp_path: Path) -> None:
+    runs.answer = Result(args=("true",), id="x", exit_code=42)
+    assert cli.command(["run", "--profile", str(tmp_path / "x.svg"), "true"]) == 42
+    assert runs.asked[0][0].accounting
+    assert runs.observer is not None
+    assert (tmp_path / "x.svg").read_text().startswith("<?xml")
+    assert cli.command(["run", "true"]) == 42
+    assert (runs.observer, runs.asked[1][0].accounting) == (None, False)
 
 
 def test_the_runner_is_asked_and_its_exit_code_returned(runs: Runs) -> None:
