@@ -90,7 +90,7 @@ def mydocker_fields() -> tuple[ResourceField, ...]:
             flags=("--ulimit",),
             parse=parse_ulimit,
             metavar="NAME=SOFT[:HARD]",
-            help="A limit of each process (getrlimit(2)), as in nofile=1024 or core=0:unlimited. For each name once.",
+            help="A limit of each process (getrlimit(2)), as in nofile=1024 or core=0:unlimited; may be repeated.",
             oci="process.rlimits",
             kind="multiple",
             complete=" ".join(f"{name}=" for name in NAMES),
