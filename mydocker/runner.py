@@ -364,7 +364,9 @@ class _Container:
         return report
 
     def _note_pid(self, child: Child) -> None:
-        self._record = self._record.replace(pid=child.pid, start_time=process.start_time(child.pid))
+        writers = self._limits.cgroup.writers if self._limits.cgroup is not None else {}
+        started = process.start_time(child.pid)
+        self._record = self._record.replace(pid=child.pid, start_time=started, writers=writers)
         self._claim.write(self._record)
         if self._record.pidfile:
             state.write_pidfile(self._record.pidfile, child.pid)
@@ -553,5 +555,3 @@ def _log_path(pid: int) -> None:
         logs.info("find path %s", os.readlink(f"/proc/{pid}/exe"))
     except OSError:
         pass  # it has ended already
-
-

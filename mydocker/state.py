@@ -54,7 +54,8 @@ class Record(Value):
 
     ``cgroup`` is the path of the container's cgroup below the base of each hierarchy, where it has one. ``pid`` and
     ``start_time`` (clock ticks since boot) name the container's first process, 0 before it exists. ``limits`` is
-    what its limits were parsed from, by field.
+    what its limits were parsed from, by field. ``writers`` says of each kernel file which plugin wrote it: an update
+    keeps to it.
     """
 
     id: str
@@ -66,6 +67,7 @@ class Record(Value):
     created: float = 0.0
     command: str = ""
     limits: Mapping[str, str | list[str]] = {}
+    writers: Mapping[str, str] = {}
 
 
 class Claim:

@@ -166,10 +166,10 @@ class _Update:
             os.close(pidfd)
 
     def _change_or_undo(self, affected: Sequence[Plugin], cgroup: ContainerCgroup, pidfd: int) -> None:
-        cgroup.begin_update()
+        cgroup.begin_update(self._record.writers)
         try:
             hooks.supervised(lambda phase: self._call_each(phase, affected, cgroup))
-            state.rewrite(self._record.replace(limits=self._config.texts), self._lock)
+            state.rewrite(self._record.replace(limits=self._config.texts, writers=cgroup.writers), self._lock)
         except BaseException as error:
             failed = hooks.supervised(lambda phase: _undo(phase, cgroup))
             if has_ended(pidfd):

@@ -11,7 +11,7 @@ from mydocker.errors import CgroupError, ConflictError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from mydocker.cgroups.controllers import Controller
     from mydocker.cgroups.layout import Hierarchy, Layout
@@ -227,9 +227,18 @@ class ContainerCgroup:
         if self._made.journal is not None:
             self._made.journal.append(function)
 
-    def begin_update(self) -> None:
-        """From now on `undo` puts back what is written through this cgroup and its plugins' views."""
+    @property
+    def writers(self) -> dict[str, str]:
+        """Kernel file, or what else was claimed, to the plugin that did."""
+        return dict(self._made.writers)
+
+    def begin_update(self, writers: Mapping[str, str] | None = None) -> None:
+        """From now on `undo` puts back what is written through this cgroup and its plugins' views.
+
+        ``writers``: who has written what since the container was started.
+        """
         self._made.journal = []
+        self._made.writers.update(writers or {})
 
     def undo(self) -> list[Exception]:
         """Undo the update, the last change first; what could not be undone."""

@@ -260,6 +260,29 @@ def test_what_cannot_be_undone_is_told(job: Callable[..., Container], last_plugi
         mydocker.update("job", zz=1)
 
 
+def test_a_file_that_another_plugin_wrote_is_refused(
+    job: Callable[..., Container], last_plugin: Callable[[str], None], layout: Layout, state_dir: Path
+) -> None:
+    """Whether that was at the start or in an update."""
+    last_plugin("cgroup.controller('pids').max = config['zz']")
+    job("--pids-limit", "40")
+    with pytest.raises(mydocker.ConflictError, match=r"the plugins pids and zz both write .*/pids\.max"):
+        mydocker.update("job", zz=10)
+    assert pids_max(layout, state_dir) == 40
+
+
+def test_a_file_that_an_update_wrote_belongs_to_its_plugin(
+    job: Callable[..., Container], last_plugin: Callable[[str], None], layout: Layout, state_dir: Path
+) -> None:
+    last_plugin("cgroup.controller('pids').max = config['zz']")
+    job()
+    mydocker.update("job", zz=10)
+    with pytest.raises(mydocker.ConflictError, match="the plugins zz and pids both write"):
+        mydocker.update("job", pids_limit=40)
+    mydocker.update("job", zz=20)
+    assert pids_max(layout, state_dir) == 20
+
+
 def test_a_limit_that_cannot_be_changed_is_refused_before_anything_is_written(
     job: Callable[..., Container], last_plugin: Callable[[str], None], layout: Layout, state_dir: Path
 ) -> None:
