@@ -233,3 +233,14 @@ def test_it_ends_when_the_block_raises(cgroup_v2, plugin):
         raise ZeroDivisionError
     assert not os.path.exists(f"/proc/{container.pid}")
     assert not any(path.endswith("/mydocker/test") for path in cgroup_v2.directories)
+
+
+def test_figures_without_a_limit(limit_journey, plugin):
+    module = plugin(
+        "counted",
+        account=lambda cgroup: cgroup.controller("pids"),
+        usage=lambda config, cgroup: {"set": "counted" in config, "here": cgroup.has("pids")},
+    )
+    with limit_journey(module, accounting=True) as container:
+        assert container.written == {}
+    assert container.usage == {"set": False, "here": True}
