@@ -89,7 +89,16 @@ def mydocker_validate(config: ResourceConfig, layout: Layout) -> None:
     above = layout.root("cpuset")
     for field in _KINDS:
         if field in config:
-            _require_offered(field, config[field], _effective(above, field), "this host offers")
+            offered = _effective(above, field)
+            if hierarchy.version == 2 and field == "cpuset_cpus" and not offered.issuperset(config[field]):
+                offered |= _in_partitions(above)
+            _require_offered(field, config[field], offered, "this host offers")
+
+
+def _in_partitions(above: Controller) -> set[int]:
+    """The CPUs that partitions have taken away from ``above``: below one, as one itself, a container may have them."""
+    partitions = [cgroup for cgroup in above.below() if cgroup.has(_PARTITION_FILE)]
+    return {cpu for cgroup in partitions if cgroup.partition in _PARTITIONS[:2] for cpu in cgroup.effective_cpus}
 
 
 def _require_offered(field: str, wanted: tuple[int, ...], offered: set[int], who: str) -> None:
@@ -140,9 +149,10 @@ def _set(cgroup: ContainerCgroup, field: str, wanted: tuple[int, ...]) -> None:
     controller = cgroup.controller("cpuset")
     kind = _KINDS[field][0]
     if not getattr(controller, kind):  # an update that fails does not write back what a file did not hold
-        cgroup.on_undo(lambda: setattr(controller, kind, ()))
-    if not wanted and controller.version == 1:
-        wanted = tuple(getattr(controller.parent(), kind))
+        cgroup.on_undo(lambda: _inherit(controller, kind))
+    if not wanted:
+        _inherit(controller, kind)
+        return
     try:
         setattr(controller, kind, wanted)
     except CgroupError as e:
@@ -152,6 +162,18 @@ def _set(cgroup: ContainerCgroup, field: str, wanted: tuple[int, ...]) -> None:
             _refuse_below_nested(controller, field, wanted)
         raise
     _require_offered(field, wanted, _effective(controller, field), "the cgroup above the container's offers")
+
+
+def _inherit(controller: Controller, kind: str) -> None:
+    """What the cgroup above has. The kernel takes an empty list only where no process is (ENOSPC), and on v2."""
+    if controller.version == 2:
+        try:
+            setattr(controller, kind, ())
+            return
+        except CgroupError as e:
+            if e.errno != errno.ENOSPC:
+                raise
+    setattr(controller, kind, getattr(controller.parent(), f"effective_{kind}"))
 
 
 def _refuse_below_nested(controller: Controller, field: str, wanted: tuple[int, ...]) -> None:

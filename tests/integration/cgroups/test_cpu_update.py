@@ -157,7 +157,7 @@ def test_less_than_a_nested_cgroup_has_is_refused_with_its_name_and_changes_noth
 
 def test_a_container_without_a_limit_gets_one_while_it_runs(layout, new_cgroup, hold):
     cgroup = new_cgroup()
-    held = hold("sh", "-c", "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done")
+    held = hold("sh", "-c", "i=0; while [ $i -lt 50000 ]; do i=$((i+1)); done")
     update(layout, cgroup, ResourceConfig({"cpus": 0.1}), ResourceConfig({}), held.pid)
     cgroup.adopt()
     assert held.finish()[0] == 0
