@@ -108,8 +108,7 @@ def partitioned(layout, limits, two):
     parent.partition = "root"
     assert parent.partition == "root"
     yield parent
-    parent.partition = "member"
-    parent.cpus = set()
+    parent.partition = "member"  # it is removed after the last container in it
 
 
 @pytest.mark.parametrize("kind", ["root", "isolated"])
