@@ -85,7 +85,7 @@ def mydocker_fields() -> tuple[ResourceField, ...]:
             flags=("--nice",),
             parse=parse_nice,
             metavar="N",
-            help="How much of the CPU time it gets beside others: -20 for the most, 19 for the least, 0 for the ordinary.",
+            help="Its share of the CPU time beside others: -20 for the most, 19 for the least, 0 for the ordinary.",
             oci="process.scheduler.nice",
         ),
         ResourceField(
