@@ -93,12 +93,16 @@ class TestMemory:
         assert 60 * MIB <= result.memory_peak <= 100 * MIB
 
     @pytest.mark.vm
-    @pytest.mark.parametrize("init", [False, True])
-    def test_a_kill_that_the_command_survives_is_counted_and_not_its_end(self, init: bool) -> None:
+    @pytest.mark.parametrize("options", [[], ["--init"]])
+    def test_a_kill_that_the_command_survives_is_counted_and_not_its_end(
+        self, run: Run, tmp_path: Path, options: list[str]
+    ) -> None:
+        file = tmp_path / "result.json"
         script = '"$@"; echo "ended with $?"; exit 4'
-        result = mydocker.run(["sh", "-c", script, "sh", *take(200)], memory="100m", init=init, capture_output=True)
-        assert (result.stdout, result.exit_code, result.reason) == (b"ended with 137\n", 4, "exited")
-        assert result.oom_kills == 1
+        result = run("-m", "100m", "--result", file, *options, "sh", "-c", script, "sh", *take(200))
+        assert (result.stdout, result.returncode) == ("ended with 137\n", 4)
+        told = json.loads(file.read_text())
+        assert (told["reason"], told["oom_kills"]) == ("exited", 1)
 
     def test_a_command_that_is_killed_by_the_reaper_s_side_is_reported_too(self) -> None:
         result = mydocker.run(take(200), memory="100m", init=True)
