@@ -153,7 +153,8 @@ def _validate_mounts(spec: Spec) -> None:
             raise UsageError(f'"{entry.destination}" is not a place in the container: write a path that begins with /')
         if isinstance(entry, Volume) and not os.path.exists(entry.source):
             raise UsageError(f"--volume: {entry.source} does not exist on this host")
-        if spec.rootfs is None and not spec.overlay and not os.path.exists(entry.destination):
+        in_own_dev = spec.own_root and os.path.normpath(entry.destination).startswith("/dev/")
+        if spec.rootfs is None and not spec.overlay and not in_own_dev and not os.path.exists(entry.destination):
             raise UsageError(
                 f"{entry.destination} does not exist, and mydocker makes nothing in the host's own root: "
                 "make it, or add --overlay"

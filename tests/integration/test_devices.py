@@ -53,7 +53,9 @@ def test_on_the_hosts_own_root(run: Run) -> None:
     assert run("--device", FUSE, "sh", "-c", OPEN, FUSE).stdout == "opened\n"
     refused = run("--device", "/dev/zero", "sh", "-c", OPEN, FUSE)
     assert REFUSED in refused.stderr
-    assert run("--overlay", "--device", f"{FUSE}:/dev/other", "sh", "-c", OPEN, "/dev/other").stdout == "opened\n"
+    for own_root in ("--overlay", "--read-only"):
+        given = run(own_root, "--device", f"{FUSE}:/dev/other", "sh", "-c", OPEN, "/dev/other")
+        assert given.stdout == "opened\n", given.stderr
 
 
 def test_only_for_reading(run: Run, rootfs: Path) -> None:
