@@ -30,7 +30,7 @@ run: $(VENV)/.installed  ## Set up .venv, then run a command in a container with
 test: $(VENV)/.installed-dev uidmap  ## Run the unit and integration tests on this host
 	@$(AS_ROOT) $(BIN)/pytest -o faulthandler_timeout=300 tests/unit tests/integration
 
-test-vm: $(VENV)/.installed-dev uidmap  ## Run the tests marked vm in virtual machines with cgroup v2, v1 and hybrid
+test-vm: $(VENV)/.installed-dev uidmap  ## Run what is marked vm in virtual machines with cgroup v2, v1 and hybrid
 	@$(AS_ROOT) $(BIN)/python tests/vm/run_layouts.py
 
 # newuidmap and newgidmap, by which a plain user's container gets subordinate ids.

@@ -26,7 +26,7 @@ def test_with_the_hosts_root_the_environment_is_the_callers(run: Run) -> None:
     assert shown["PATH"] == os.environ["PATH"]
 
 
-@pytest.mark.vm
+@pytest.mark.vm_once
 def test_with_a_rootfs_it_is_a_small_one(run: Run, rootfs: Path) -> None:
     shown = variables(run("--rootfs", rootfs, "--hostname", "box", "env", env={**os.environ, "SECRET": "x"}).stdout)
     shown.pop("PWD", None)
@@ -44,7 +44,7 @@ def test_home_is_the_users(run: Run, rootfs: Path) -> None:
     assert run("-w", "/", "-u", "nobody", "sh", "-c", "echo $HOME").stdout == "/nonexistent\n"
 
 
-@pytest.mark.vm
+@pytest.mark.vm_once
 def test_variables_are_added_and_replaced(run: Run, rootfs: Path) -> None:
     options = ["-e", "A=1", "-e", "B=two words", "-e", "A=3", "-e", "EMPTY=", "-e", "TAKEN", "-e", "NOT_THERE"]
     result = run("--rootfs", rootfs, *options, "env", env={**os.environ, "TAKEN": "from the caller"})
@@ -82,7 +82,7 @@ def test_the_command_is_looked_up_in_its_own_path(tmp_path: Path) -> None:
     assert result.stdout == b"found\n"
 
 
-@pytest.mark.vm
+@pytest.mark.vm_once
 def test_the_working_directory(run: Run, rootfs: Path, tmp_path: Path) -> None:
     assert run("pwd", cwd=tmp_path).stdout == f"{tmp_path}\n"
     assert run("-w", "/usr", "pwd").stdout == "/usr\n"
@@ -114,7 +114,7 @@ def test_the_umask_is_the_usual_one(run: Run) -> None:
     assert run("sh", "-c", "umask", umask=0o077).stdout == "0022\n"
 
 
-@pytest.mark.vm
+@pytest.mark.vm_once
 def test_no_signal_is_blocked_or_ignored(run: Run) -> None:
     """Python ignores PIPE and the runtime blocks others: neither may reach the command."""
 

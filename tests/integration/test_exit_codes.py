@@ -22,7 +22,7 @@ def one_sentence(stderr: str) -> str:
     return stderr
 
 
-@pytest.mark.vm
+@pytest.mark.vm_once
 @pytest.mark.parametrize("code", [0, 1, 42, 125, 126, 127, 255])
 def test_the_commands_own_code_is_passed_on(run: Run, code: int) -> None:
     result = run("sh", "-c", f"exit {code}")
@@ -35,7 +35,7 @@ def test_a_command_that_a_signal_killed_is_128_and_the_signal(run: Run, number: 
     assert run("--init", "sh", "-c", f"kill -{number} $$").returncode == 128 + number
 
 
-@pytest.mark.vm
+@pytest.mark.vm_once
 def test_a_command_that_is_not_there_is_127(run: Run) -> None:
     result = run("no-such-command", "x")
     assert result.returncode == 127
@@ -56,7 +56,7 @@ def test_an_empty_name_is_127(run: Run) -> None:
     one_sentence(result.stderr)
 
 
-@pytest.mark.vm
+@pytest.mark.vm_once
 @pytest.mark.parametrize("directory", ["/tmp", "/etc/", "."])
 def test_a_directory_is_126(run: Run, directory: str) -> None:
     result = run(directory)
@@ -95,7 +95,7 @@ def test_a_name_is_looked_up_along_path_past_what_cannot_be_executed(run: Run, t
     assert (refused.returncode, "permission denied" in refused.stderr) == (126, True)
 
 
-@pytest.mark.vm
+@pytest.mark.vm_once
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -142,7 +142,7 @@ class TestResultFile:
     def read(self, path: Path) -> dict[str, object]:
         return json.loads(path.read_text())  # type: ignore[no-any-return]
 
-    @pytest.mark.vm
+    @pytest.mark.vm_once
     def test_it_tells_how_the_run_ended(self, run: Run, tmp_path: Path) -> None:
         file = tmp_path / "result.json"
         assert run("--result", file, "--name", "job", "sh", "-c", "exit 3").returncode == 3

@@ -32,13 +32,13 @@ def echoed(arguments: list[bytes]) -> list[bytes]:
     return result.stdout.split(b"\0")[:-1]
 
 
-@pytest.mark.vm
+@pytest.mark.vm_once
 def test_blanks_empty_strings_newlines_and_dollars_go_through(run: Run) -> None:
     result = run("sh", "-c", 'echo "$0" "$@"', "a  b", "", "line\nbreak", "$HOME")
     assert (result.returncode, result.stdout) == (0, "a  b  line\nbreak $HOME\n")
 
 
-@pytest.mark.vm
+@pytest.mark.vm_once
 def test_each_argument_is_the_same_bytes() -> None:
     arguments = [
         b"a  b",
@@ -71,7 +71,7 @@ def test_options_of_the_command_belong_to_the_command(run: Run) -> None:
     assert run("--", "echo", "--", "x").stdout == "-- x\n"
 
 
-@pytest.mark.vm
+@pytest.mark.vm_once
 def test_a_hundred_thousand_arguments_go_through(run: Run) -> None:
     arguments = [str(number) for number in range(100_000)]
     result = run("sh", "-c", 'echo $#; printf "%s\n" "$@"', "sh", *arguments)
@@ -80,13 +80,13 @@ def test_a_hundred_thousand_arguments_go_through(run: Run) -> None:
     assert printed == arguments
 
 
-@pytest.mark.vm
+@pytest.mark.vm_once
 def test_the_longest_argument_goes_through(run: Run) -> None:
     assert run("sh", "-c", "echo ${#1}", "sh", "x" * LONGEST).stdout == f"{LONGEST}\n"
     assert echoed([b"x" * LONGEST]) == [b"x" * LONGEST]
 
 
-@pytest.mark.vm
+@pytest.mark.vm_once
 def test_one_byte_more_is_too_long_in_words() -> None:
     with pytest.raises(mydocker.CommandNotExecutable, match="argument list too long") as caught:
         mydocker.run(["true", "x" * (LONGEST + 1)])
@@ -126,7 +126,7 @@ class TestDescriptors:
         for fd in (reader, writer, high):
             os.close(fd)
 
-    @pytest.mark.vm
+    @pytest.mark.vm_once
     def test_from_the_command_line(self, run: Run) -> None:
         for options in ([], ["--init"], ["-mem", "100m", "-cpushare", "512", "-cpuset", "0"], ["-i"]):
             result = run(*options, "sh", "-c", self.LIST, close_fds=False)
@@ -138,7 +138,7 @@ class TestDescriptors:
             result = run("--rootfs", rootfs, *options, "sh", "-c", self.LIST, close_fds=False)
             assert result.stdout.split() == ["0", "1", "2"], (options, result.stderr)
 
-    @pytest.mark.vm
+    @pytest.mark.vm_once
     def test_from_python(self) -> None:
         for options in ({}, {"init": True}, {"memory": "100m"}, {"input": b"x"}):
             result = mydocker.run(["sh", "-c", self.LIST], capture_output=True, text=True, **options)
@@ -194,7 +194,7 @@ mydocker.run(["sh", "-c", f"touch {mark}"])
 
 
 class TestTruncated:
-    @pytest.mark.vm
+    @pytest.mark.vm_once
     @pytest.mark.parametrize("then", ["close", "kill"])
     @pytest.mark.parametrize("count", [0, 1, 12, 13, 20, -1])
     def test_a_truncated_command_does_not_run(

@@ -29,7 +29,7 @@ def output(*argv: str, **options: object) -> str:
     return result.stdout
 
 
-@pytest.mark.vm
+@pytest.mark.vm_once
 def test_each_namespace_is_its_own(run: Run) -> None:
     names = " ".join(f"/proc/self/ns/{name}" for name in OWN)
     shown = run("sh", "-c", f"for n in {names}; do readlink $n; done").stdout.split()
@@ -39,7 +39,7 @@ def test_each_namespace_is_its_own(run: Run) -> None:
         assert inside != namespaces()[name]
 
 
-@pytest.mark.vm
+@pytest.mark.vm_once
 def test_two_containers_share_none(start: Callable[..., Popen[str]]) -> None:
     first = start("-i", "sh", "-c", "readlink /proc/self/ns/*; echo; read wait", stdin=PIPE)
     assert first.stdout is not None
@@ -50,7 +50,7 @@ def test_two_containers_share_none(start: Callable[..., Popen[str]]) -> None:
     first.communicate("\n")
 
 
-@pytest.mark.vm
+@pytest.mark.vm_once
 def test_the_loopback_is_up_and_alone() -> None:
     devices = output("cat", "/proc/net/dev").splitlines()[2:]
     assert [device.partition(":")[0].strip() for device in devices] == ["lo"]
@@ -67,7 +67,7 @@ def test_the_hosts_network_on_request(run: Run) -> None:
     assert shown[1] != namespaces()["uts"]
 
 
-@pytest.mark.vm
+@pytest.mark.vm_once
 def test_the_command_is_pid_1_and_sees_no_process_of_the_host() -> None:
     shown = output("sh", "-c", "echo $$; ls /proc | grep -E '^[0-9]+$' | sort -n")
     pid, *others = shown.split()
@@ -107,7 +107,7 @@ def test_mounts_made_inside_stay_inside(run: Run, tmp_path: Path) -> None:
     assert list(tmp_path.glob("x")) == []
 
 
-@pytest.mark.vm
+@pytest.mark.vm_once
 def test_the_command_sees_itself_at_the_root_of_its_cgroups(run: Run) -> None:
     paths = {line.rpartition(":")[2] for line in run("cat", "/proc/self/cgroup").stdout.split()}
     assert paths == {"/"}
@@ -131,13 +131,13 @@ def test_processes_that_the_command_leaves_end_with_it(run: Run) -> None:
 
 
 class TestInit:
-    @pytest.mark.vm
+    @pytest.mark.vm_once
     def test_the_command_is_not_pid_1(self, run: Run) -> None:
         result = run("--init", "sh", "-c", "echo $$ $PPID; cat /proc/1/comm")
         pid, parent, name = result.stdout.split()
         assert (pid != "1", parent, name) == (True, "1", "mydocker-init")
 
-    @pytest.mark.vm
+    @pytest.mark.vm_once
     def test_orphans_are_reaped(self, run: Run) -> None:
         script = "sh -c 'sleep 0.05 & sleep 0.05 &'; sleep 0.5; cat /proc/[0-9]*/stat | cut -d' ' -f3"
         result = run("--init", "sh", "-c", script)

@@ -32,7 +32,7 @@ def unchanged(directory: Path) -> None:
     assert (directory / "secret").stat().st_mode & 0o777 == 0o600
 
 
-@pytest.mark.vm
+@pytest.mark.vm_once
 def test_the_hosts_root_can_be_destroyed_inside_and_is_whole_outside(run: Run, precious: Path) -> None:
     script = f"""
     echo new >{precious}/file && chmod 777 {precious}/secret && touch {precious}/added && cat {precious}/file
@@ -47,7 +47,7 @@ def test_the_hosts_root_can_be_destroyed_inside_and_is_whole_outside(run: Run, p
     assert not Path("/mydocker-test-file").exists()
 
 
-@pytest.mark.vm
+@pytest.mark.vm_once
 def test_a_rootfs_is_unchanged(run: Run, rootfs: Path) -> None:
     before = sorted(str(path) for path in rootfs.rglob("*"))
     script = "rm -rf /etc /home && mkdir /new && echo x >/new/file && cat /new/file && ls -d /etc"
@@ -89,7 +89,7 @@ def test_writes_to_a_volume_stay(run: Run, rootfs: Path, tmp_path: Path) -> None
     assert not (rootfs / "data").exists()
 
 
-@pytest.mark.vm
+@pytest.mark.vm_once
 def test_mount_points_are_not_made_on_the_host(run: Run, tmp_path: Path) -> None:
     result = run("--overlay", "--tmpfs", "/mydocker-test-place", "sh", "-c", "touch /mydocker-test-place/x && echo ok")
     assert result.stdout == "ok\n"
@@ -101,7 +101,7 @@ def test_read_only_on_top(run: Run, rootfs: Path) -> None:
     assert (result.returncode, "Read-only" in result.stderr) == (1, True)
 
 
-@pytest.mark.vm
+@pytest.mark.vm_once
 def test_mounts_below_the_root_are_copy_on_write_too(precious: Path, tmp_path: Path) -> None:
     """In a mount namespace of the test's own, the host's root has another file system below it."""
     place = tmp_path / "below"

@@ -36,7 +36,7 @@ def contents(directory: Path) -> dict[str, tuple[int, object]]:
     return found
 
 
-@pytest.mark.vm
+@pytest.mark.vm_once
 def test_the_directory_is_the_root_and_the_hosts_is_out_of_reach(run: Run, rootfs: Path) -> None:
     (rootfs / "mark").touch()
     shown = run("--rootfs", rootfs, "sh", "-c", "echo /*; ls /../..; ls -d /proc/1/root/mark; cat /proc/mounts").stdout
@@ -45,7 +45,7 @@ def test_the_directory_is_the_root_and_the_hosts_is_out_of_reach(run: Run, rootf
     assert str(rootfs) not in shown
 
 
-@pytest.mark.vm
+@pytest.mark.vm_once
 def test_proc_sys_and_dev_are_fresh(run: Run, rootfs: Path) -> None:
     table = mounts(run("--rootfs", rootfs, "cat", "/proc/mounts").stdout)
     expected = {
@@ -64,7 +64,7 @@ def test_proc_sys_and_dev_are_fresh(run: Run, rootfs: Path) -> None:
     assert "ptmxmode=666" in table["/dev/pts"][1]
 
 
-@pytest.mark.vm
+@pytest.mark.vm_once
 def test_the_usual_devices_are_there_and_work(run: Run, rootfs: Path) -> None:
     script = """
     cd /dev && stat -c '%n %F %t:%T %a' null zero full random urandom tty
@@ -102,7 +102,7 @@ def test_shared_memory_is_writable_and_bounded(run: Run, rootfs: Path) -> None:
     assert lines[-1] == "1777"
 
 
-@pytest.mark.vm
+@pytest.mark.vm_once
 def test_the_root_can_be_written_and_keeps_what_was_written(run: Run, rootfs: Path) -> None:
     assert run("--rootfs", rootfs, "sh", "-c", "echo kept >/root/file").returncode == 0
     assert (rootfs / "root/file").read_text() == "kept\n"
@@ -133,7 +133,7 @@ def test_the_host_root_as_rootfs(run: Run) -> None:
     assert run("--rootfs", "/", "sh", "-c", "echo ok").stdout == "ok\n"
 
 
-@pytest.mark.vm
+@pytest.mark.vm_once
 def test_a_read_only_root_refuses_writes(run: Run, rootfs: Path) -> None:
     before = contents(rootfs)
     script = "echo x >/root/file; mkdir /new; rm /etc/passwd; touch /tmp/x; echo y >/dev/shm/y && cat /dev/shm/y"
@@ -143,7 +143,7 @@ def test_a_read_only_root_refuses_writes(run: Run, rootfs: Path) -> None:
     assert {name: after[name] for name in before} == before
 
 
-@pytest.mark.vm
+@pytest.mark.vm_once
 def test_the_hosts_root_can_be_read_only(run: Run, tmp_path: Path) -> None:
     result = run("--read-only", "sh", "-c", f"touch {tmp_path}/x /etc/x; mkdir /{tmp_path.name}; echo $?")
     assert result.stdout == "1\n"
@@ -170,7 +170,7 @@ def test_a_read_only_host_root_gets_no_new_mount_points(run: Run) -> None:
     assert result.returncode == 125
 
 
-@pytest.mark.vm
+@pytest.mark.vm_once
 @pytest.mark.parametrize("place", ["proc", "sys", "dev"])
 @pytest.mark.parametrize("target", ["/etc", "etc", "/home/alice", "/no/such/place"])
 def test_a_link_in_the_place_of_a_kernel_view_is_refused(run: Run, rootfs: Path, place: str, target: str) -> None:

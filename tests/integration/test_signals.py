@@ -38,7 +38,7 @@ def running(start: Start, *arguments: str | Path, **options: object) -> Popen[st
     return process
 
 
-@pytest.mark.vm
+@pytest.mark.vm_once
 @pytest.mark.parametrize("name", FORWARDED)
 @pytest.mark.parametrize("options", [[], ["--init"]], ids=["pid1", "init"])
 def test_a_signal_reaches_the_command(start: Start, name: str, options: list[str]) -> None:
@@ -56,7 +56,7 @@ def test_a_change_of_the_window_reaches_the_command_without_a_terminal_too(start
     assert process.wait() == 0
 
 
-@pytest.mark.vm
+@pytest.mark.vm_once
 @pytest.mark.parametrize("name", ["INT", "TERM", "HUP", "QUIT"])
 @pytest.mark.parametrize("options", [[], ["--init"]], ids=["pid1", "init"])
 def test_a_signal_that_the_command_does_not_handle_ends_it(
@@ -114,7 +114,7 @@ def test_a_signal_that_the_command_ignores_is_ignored(start: Start, options: lis
     assert process.wait() == 0
 
 
-@pytest.mark.vm
+@pytest.mark.vm_once
 @pytest.mark.parametrize("options", [[], ["--init"]], ids=["pid1", "init"])
 def test_a_command_that_ignores_term_is_killed_after_the_grace_period(start: Start, options: list[str]) -> None:
     script = "trap '' TERM; echo ready; while :; do sleep 0.05; done"
@@ -188,7 +188,7 @@ def test_a_signal_at_any_moment_of_the_start_ends_the_run(start: Start, options:
         assert process.wait() in (128 + signal.SIGTERM, -signal.SIGTERM)
 
 
-@pytest.mark.vm
+@pytest.mark.vm_once
 @pytest.mark.parametrize("options", [[], ["--init"]], ids=["pid1", "init"])
 def test_the_deadline_kills(run: Run, tmp_path: Path, options: list[str]) -> None:
     file = tmp_path / "result.json"

@@ -107,21 +107,21 @@ def terminal() -> Iterator[Terminal]:
     terminal.close()
 
 
-@pytest.mark.vm
+@pytest.mark.vm_once
 @pytest.mark.parametrize("options", [["-ti"], ["-it"], ["-i", "-t"], ["--tty", "--interactive"], ["-t"]])
 def test_the_command_has_a_terminal(terminal: Terminal, options: list[str]) -> None:
     script = "test -t 0 && test -t 1 && test -t 2 && tty && echo x >/dev/tty"
     assert terminal.output(*MYDOCKER, *options, "sh", "-c", script) == b"/dev/pts/0\r\nx\r\n"
 
 
-@pytest.mark.vm
+@pytest.mark.vm_once
 def test_it_is_not_the_hosts_terminal(terminal: Terminal) -> None:
     shown = terminal.output(*MYDOCKER, "-ti", "sh", "-c", "ls /dev/pts; readlink /proc/self/fd/*; true")
     assert os.ttyname(terminal.slave).encode() + b"\r" not in shown or os.ttyname(terminal.slave) == "/dev/pts/0"
     assert shown.split()[:2] == [b"0", b"ptmx"]
 
 
-@pytest.mark.vm
+@pytest.mark.vm_once
 def test_a_command_looks_as_it_does_on_the_host(terminal: Terminal, tmp_path: Path) -> None:
     directory = tmp_path / "shown"
     (directory / "below").mkdir(parents=True)
@@ -137,13 +137,13 @@ def test_a_command_looks_as_it_does_on_the_host(terminal: Terminal, tmp_path: Pa
         assert b"\x1b[" in host
 
 
-@pytest.mark.vm
+@pytest.mark.vm_once
 def test_the_window_has_its_size_from_the_start(terminal: Terminal) -> None:
     for options in (["-ti"], ["-t"]):
         assert terminal.output(*MYDOCKER, *options, "stty", "size") == b"30 90\r\n"
 
 
-@pytest.mark.vm
+@pytest.mark.vm_once
 @pytest.mark.parametrize("options", [["-ti"], ["-t"], ["-ti", "--init"]])
 def test_a_change_of_the_window_reaches_the_command(terminal: Terminal, options: list[str]) -> None:
     script = "trap 'stty size; exit' WINCH; echo ready; while :; do sleep 0.05; done"
@@ -154,7 +154,7 @@ def test_a_change_of_the_window_reaches_the_command(terminal: Terminal, options:
     assert terminal.wait() == 0
 
 
-@pytest.mark.vm
+@pytest.mark.vm_once
 def test_what_is_typed_reaches_the_command(terminal: Terminal) -> None:
     terminal.start(*MYDOCKER, "-ti", "sh", "-c", 'echo ready; read line; echo "<$line>"')
     terminal.expect(b"ready\r\n")
@@ -178,7 +178,7 @@ def test_end_of_file_as_typed(terminal: Terminal) -> None:
     assert terminal.wait() == 0
 
 
-@pytest.mark.vm
+@pytest.mark.vm_once
 @pytest.mark.parametrize("options", [["-ti"], ["-ti", "--init"]])
 def test_control_c_reaches_the_handler_of_the_command(terminal: Terminal, options: list[str]) -> None:
     script = "trap 'echo interrupted; exit 3' INT; echo ready; while :; do sleep 0.05; done"
@@ -250,7 +250,7 @@ def test_a_large_output_passes_whole(terminal: Terminal) -> None:
     assert shown == b"".join(b"%d\r\n" % number for number in range(1, 30001))
 
 
-@pytest.mark.vm
+@pytest.mark.vm_once
 @pytest.mark.parametrize("options", [["-ti"], ["-t"]])
 @pytest.mark.parametrize("end", ["exit", "not found", "term", "int", "timeout"])
 def test_the_terminal_is_as_it_was_afterwards(
@@ -303,7 +303,7 @@ def test_a_terminal_that_goes_away_ends_the_command(terminal: Terminal, tmp_path
     assert terminal.process.wait(PATIENCE) == 128 + signal.SIGHUP
 
 
-@pytest.mark.vm
+@pytest.mark.vm_once
 def test_without_a_terminal_it_is_dockers_error(run: Run) -> None:
     for options in (["-t"], ["-ti"]):
         result = run(*options, "echo", "ran")
@@ -326,7 +326,7 @@ def test_interactive_alone_has_no_terminal(terminal: Terminal) -> None:
 
 
 class TestRootfs:
-    @pytest.mark.vm
+    @pytest.mark.vm_once
     def test_the_terminal_is_the_console_too(self, terminal: Terminal, rootfs: Path) -> None:
         script = "tty; stty size; ls /dev/pts; echo to the console >/dev/console"
         shown = terminal.output(*MYDOCKER, "-ti", "--rootfs", rootfs, "sh", "-c", script)

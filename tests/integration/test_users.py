@@ -20,7 +20,7 @@ def ids(text: str) -> dict[str, list[str]]:
     return {line.partition(":")[0]: line.split()[1:] for line in text.splitlines()}
 
 
-@pytest.mark.vm
+@pytest.mark.vm_once
 def test_root_unless_asked_otherwise(run: Run, rootfs: Path) -> None:
     for options in ([], ["--rootfs", rootfs]):
         shown = ids(run(*options, *IDS).stdout)
@@ -28,7 +28,7 @@ def test_root_unless_asked_otherwise(run: Run, rootfs: Path) -> None:
         assert shown["Groups"] in ([], ["0"])
 
 
-@pytest.mark.vm
+@pytest.mark.vm_once
 @pytest.mark.parametrize(
     ("user", "uid", "gid", "groups"),
     [
@@ -46,7 +46,7 @@ def test_who_the_command_is(run: Run, rootfs: Path, user: str, uid: str, gid: st
     assert sorted(shown["Groups"]) == sorted(groups)
 
 
-@pytest.mark.vm
+@pytest.mark.vm_once
 def test_another_user_has_no_capabilities(run: Run) -> None:
     for options in ([], ["--init"], ["--privileged"], ["--cap-add", "ALL"]):
         shown = ids(run("-w", "/", "-u", "12345", *options, *IDS).stdout)

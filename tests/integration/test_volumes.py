@@ -25,14 +25,14 @@ def data(tmp_path: Path) -> Path:
     return directory
 
 
-@pytest.mark.vm
+@pytest.mark.vm_once
 def test_a_volume_is_the_hosts_directory(run: Run, rootfs: Path, data: Path) -> None:
     result = run("--rootfs", rootfs, "-v", f"{data}:/srv/data", "sh", "-c", "cat /srv/data/file; echo x >/srv/data/new")
     assert result.stdout == "from the host\n"
     assert (data / "new").read_text() == "x\n"
 
 
-@pytest.mark.vm
+@pytest.mark.vm_once
 def test_a_read_only_volume_refuses_writes(run: Run, rootfs: Path, data: Path) -> None:
     script = "cat /data/file; touch /data/new; echo x >>/data/file; rm /data/file"
     result = run("--rootfs", rootfs, "-v", f"{data}:/data:ro", "sh", "-c", script)
@@ -80,7 +80,7 @@ def test_a_volume_below_a_volume(run: Run, rootfs: Path, data: Path, tmp_path: P
     assert result.stdout == "file\n"
 
 
-@pytest.mark.vm
+@pytest.mark.vm_once
 @pytest.mark.parametrize("target", ["/", "../../../..", "/etc/../../.."])
 def test_a_destination_through_a_link_stays_in_the_root(
     run: Run, rootfs: Path, data: Path, tmp_path: Path, target: str
@@ -115,7 +115,7 @@ def test_a_volume_cannot_be_put_over_proc_through_a_link(run: Run, rootfs: Path,
     assert run("--rootfs", rootfs, "ls", "/proc/self/attr").stdout != "file\n"
 
 
-@pytest.mark.vm
+@pytest.mark.vm_once
 def test_a_tmpfs_is_empty_writable_and_of_its_size(run: Run, rootfs: Path) -> None:
     script = "ls -A /etc; dd if=/dev/zero of=/etc/x bs=64k count=32 2>&1 | grep -o 'No space left'; stat -c %s /etc/x"
     result = run("--rootfs", rootfs, "--tmpfs", "/etc:size=1m", "sh", "-c", script)
