@@ -198,7 +198,7 @@ def test_the_time_of_a_paused_container_runs_out(
     start: Start, tmp_path: Path, eventually: Eventually, name: str
 ) -> None:
     count = tmp_path / "count"
-    runtime = start("--name", name, "--timeout", "3", "sh", "-c", COUNTER, count)
+    runtime = start("--name", name, "--timeout", "8", "sh", "-c", COUNTER, count)
     eventually(count.exists, "the command runs")
     assert mydocker_command("pause", name).returncode == 0
     runtime.communicate(timeout=60)
