@@ -14,8 +14,6 @@ import pytest
 import mydocker
 from mydocker.cgroups.layout import Layout
 
-pytestmark = pytest.mark.vm
-
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 #: Takes memory in steps of a megabyte, for some tenths of a second.
@@ -28,6 +26,7 @@ def words(file: Path) -> list[str]:
     return [" ".join("".join(text.itertext()).split()) for text in root.iter("{http://www.w3.org/2000/svg}text")]
 
 
+@pytest.mark.vm
 def test_a_run_that_runs_out_of_memory(run: Run, tmp_path: Path) -> None:
     picture, result = tmp_path / "usage.svg", tmp_path / "result.json"
     limits = ("-m", "20m", "--memory-swap", "20m", "--cpus", "0.8", "--pids-limit", "20")
@@ -49,6 +48,7 @@ def test_a_run_without_limits(run: Run, tmp_path: Path) -> None:
     assert not any(word.startswith("limit") for word in found)
 
 
+@pytest.mark.vm
 def test_pressure_wherever_the_kernel_can_keep_it(run: Run, tmp_path: Path, layout: Layout) -> None:
     """On a hybrid host too, in a v2 cgroup without controllers."""
     busy = " & ".join(["while :; do :; done"] * 4)
