@@ -141,7 +141,8 @@ class _Planned(Limits):
             if "mydocker_explain" not in plugin.hooks:
                 continue
             answer = super()._call(phase, plugin, "mydocker_explain", config=self.config, layout=self._layout)
-            lines = tuple(answer or ()) if not isinstance(answer, str) else (answer,)
+            several = isinstance(answer, (list, tuple))
+            lines = tuple(answer) if several else () if answer is None else (answer,)
             if not all(isinstance(line, str) for line in lines):
                 raise PluginError(f"{plugin} answered mydocker_explain with {answer!r}, which is no list of lines")
             self._lines[plugin.name] = lines

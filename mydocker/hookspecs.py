@@ -3,8 +3,9 @@
 A plugin is a module (or an object) that an entry point of the group ``mydocker.subsystems`` names. It
 implements hooks by functions marked with `mydocker.hookimpl`, each with the name of a hook below and any
 subset of its parameters. A function that is marked and whose name or parameters no hook has is an error
-at discovery. So is an attribute ``MYDOCKER_API`` of the plugin that is not a version this mydocker offers
-(`API_VERSIONS`); a plugin that has no such attribute is taken for one of version 1.
+at discovery, and so is one whose name begins with ``mydocker_`` and that is not marked. So is an attribute
+``MYDOCKER_API`` of the plugin that is not a version this mydocker offers (`API_VERSIONS`); a plugin that has no such
+attribute is taken for one of version 1.
 
 For one run, the hooks of the plugins that own a field which is set are called in this order; a plugin with
 nothing set is not called and its module is not loaded (but for ``account``):
@@ -18,11 +19,11 @@ the order of their names; pluggy's ``tryfirst`` and ``trylast`` change that. Hoo
 limit does not sit between others and the kernel.
 
 **A hook that raises** stops the run, except where said below: the child is killed before it ran a byte of
-the command, ``remove`` is called on the plugins whose ``amend`` or ``prepare`` was called, in reverse order, the
-container's cgroup is removed, and the error names the plugin, its version and the hook.
+the command, ``remove`` is called on the plugins whose ``amend``, ``prepare``, ``apply`` or ``watch`` was called, in
+reverse order, the container's cgroup is removed, and the error names the plugin, its version and the hook.
 
-**A hook that takes longer** than ``MYDOCKER_PLUGIN_TIMEOUT`` seconds (default 10) has failed in the same way. Hooks
-are called in a thread that is not the main one; one that never returns is left behind in it, and the
+**A hook or a parser that takes longer** than ``MYDOCKER_PLUGIN_TIMEOUT`` seconds (default 10) has failed in the same
+way. It is called in a thread that is not the main one; one that never returns is left behind in it, and the
 ``cgroup`` that it was given refuses to serve it any more.
 """
 
@@ -157,7 +158,8 @@ def mydocker_remove(cgroup: ContainerCgroup) -> None:
 
     The cgroup itself is removed by the core afterwards. Called after the end of the command, after a
     failed start, and for a plugin whose ``amend`` or ``prepare`` raised. If this raises, the other plugins are still
-    undone and the error is reported at the end.
+    undone, and the error is a warning and one of the Result's notes. After that, and for a container whose runtime was
+    killed, the next run calls it once, in another process, perhaps before ``amend`` has made anything.
     """
 
 

@@ -13,7 +13,7 @@ from mydocker.cgroups.layout import CORE
 from mydocker.errors import CgroupError, ConflictError, MydockerError, PluginError, UnsupportedLimit
 from mydocker.linux import process
 from mydocker.resources import ResourceConfig
-from mydocker.result import Usage
+from mydocker.result import Usage, checked_figures
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ class Limits:
         self.cgroup: ContainerCgroup | None = None
         self._network: list[tuple[Plugin, Callable[[int], None]]] = []
         self._to_undo: list[Plugin] = []
+        #: place in the container to the plugin that mounts there
+        self.mounted_by: dict[str, str] = {}
 
     @property
     def plugins(self) -> tuple[Plugin, ...]:
@@ -116,6 +118,7 @@ class Limits:
             answer = self._call(phase, plugin, "mydocker_amend", config=self.config, spec=spec, layout=layout)
             if answer is not None:
                 self._take(plugin, answer, claims)
+                self.mounted_by.update((entry.destination, str(plugin)) for entry in answer.mounts)
         self._spec = claims.spec
 
     def _write_each(self, phase: hooks.Phase) -> None:
@@ -141,7 +144,13 @@ class Limits:
             self._to_undo.append(plugin)
 
     def _take(self, plugin: Plugin, amendment: Amendment, claims: _Claims) -> None:
-        if getattr(amendment, "upper", -1) >= 0:
+        from mydocker.amendment import Amendment
+
+        if not isinstance(amendment, Amendment):
+            raise PluginError(f"{plugin} answered mydocker_amend with {amendment!r}, which is no mydocker.Amendment")
+        if amendment.upper >= 0:
+            if not _is_open(amendment.upper):
+                raise PluginError(f"{plugin} has the upper layer by descriptor {amendment.upper}, which is not open")
             if self.upper >= 0:
                 os.close(amendment.upper)
             else:
@@ -175,7 +184,7 @@ class Limits:
                 work(pid)
             except MydockerError:
                 raise
-            except (Exception, SystemExit) as error:
+            except BaseException as error:  # in this thread no Ctrl-C is raised
                 from mydocker.plugins import error_text
 
                 raise PluginError(f"{plugin} failed in the container's network: {error_text(error)}") from error
@@ -191,11 +200,14 @@ class Limits:
         from mydocker.watch import Watch
 
         for plugin in self._owners("mydocker_watch"):
+            self._will_undo(plugin)
             answer = self._call(phase, plugin, "mydocker_watch", config=self.config, pid=pid)
             watches = tuple(answer) if isinstance(answer, (list, tuple)) else (answer,)
             for watch in watches:
                 if not isinstance(watch, Watch):
                     raise PluginError(f"{plugin} answered mydocker_watch with {watch!r}, which is no mydocker.Watch")
+                if watch.fd >= 0 and not _is_open(watch.fd):
+                    raise PluginError(f"{plugin} watches the descriptor {watch.fd}, which is not open")
                 found.append((str(plugin), watch))
 
     def count_pressure(self) -> None:
@@ -249,8 +261,9 @@ class Limits:
         while waiting:
             plugin = waiting[0]
             try:
-                found = dict(self._call(phase, plugin, "mydocker_usage", config=self.config) or {})
-            except (MydockerError, TypeError, ValueError) as e:
+                answer = self._call(phase, plugin, "mydocker_usage", config=self.config)
+                found = checked_figures(str(plugin), answer)
+            except MydockerError as e:
                 found = {"error": str(e)}
             if phase.abandoned:
                 return
@@ -259,10 +272,13 @@ class Limits:
 
     def undo(self) -> None:
         """Undo what the plugins made, the last one first, and remove the cgroup. Raises the first error at the end."""
-        if self.upper >= 0:
-            os.close(self.upper)
-            self.upper = -1
         failed: list[MydockerError] = []
+        try:
+            if self.upper >= 0:
+                os.close(self.upper)
+        except OSError as e:  # the plugin has closed what it gave away
+            failed.append(PluginError(f"the descriptor of the overlay's upper layer cannot be closed: {e.strerror}"))
+        self.upper = -1
         waiting = [plugin for plugin in reversed(self._to_undo) if "mydocker_remove" in plugin.hooks]
         try:
             while waiting:
@@ -273,6 +289,8 @@ class Limits:
         finally:
             if self.cgroup is not None:
                 self.cgroup.remove()
+        for error in failed[1:]:
+            logs.warning("%s", error)
         if failed:
             raise failed[0]
 
@@ -295,11 +313,7 @@ class _Claims:
         self._upper = ""
 
     def add(self, plugin: Plugin, amendment: Amendment) -> None:
-        """Put what the plugin adds into the Spec. ConflictError for what is claimed, PluginError for what is none."""
-        from mydocker.amendment import Amendment
-
-        if not isinstance(amendment, Amendment):
-            raise PluginError(f"{plugin} answered mydocker_amend with {amendment!r}, which is no mydocker.Amendment")
+        """Put what the plugin adds into the Spec. ConflictError for what is claimed, PluginError for what cannot be."""
         for entry in amendment.mounts:
             self._claim(plugin, self._mounts, entry.destination, f"mount on {entry.destination}")
         for variable in amendment.env:
@@ -325,6 +339,14 @@ class _Claims:
         if name in claimed:
             raise ConflictError(f"{claimed[name]} and {plugin} both {deed}: leave one of them out")
         claimed[name] = str(plugin)
+
+
+def _is_open(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
 
 
 def _key(variable: bytes) -> str:

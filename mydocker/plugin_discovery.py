@@ -6,8 +6,10 @@ disabled, before a command line is read.
 
 from __future__ import annotations
 
+import difflib
 import importlib.metadata
 import inspect
+import keyword
 from typing import Any
 
 import pluggy
@@ -35,7 +37,13 @@ def discover(selection: Selection, points: list[importlib.metadata.EntryPoint] |
     manager.add_hookspecs(hookspecs)
     points = _entry_points() if points is None else points
     found = _unique([Candidate(point) for point in points if selection.has(point.name)])
-    hooks.supervised(lambda phase: _load(phase, found, manager))
+    loading: list[Candidate] = []
+    try:
+        hooks.supervised(lambda phase: _load(phase, found, manager, loading))
+    except PluginError as error:
+        if loading and DISABLE_VARIABLE not in str(error):  # it hangs
+            raise PluginError(f"{error}; {_way_out(loading[-1])}") from error
+        raise
     _refuse_conflicts(found)
     positions = {
         (caller.name, implementation.plugin_name): position
@@ -59,12 +67,17 @@ def discover(selection: Selection, points: list[importlib.metadata.EntryPoint] |
     )
 
 
-def _load(phase: hooks.Phase, found: list[Candidate], manager: pluggy.PluginManager) -> None:
+def _load(
+    phase: hooks.Phase, found: list[Candidate], manager: pluggy.PluginManager, loading: list[Candidate]
+) -> None:
+    """``loading``: to be told of each candidate before it is dealt with."""
     # pluggy calls what was registered last first
     for candidate in reversed(found):
+        loading.append(candidate)
         phase.begin(f"{candidate} was imported")
         candidate.register(manager)
     for candidate in found:
+        loading.append(candidate)
         phase.begin(f"{candidate} was called in mydocker_fields")
         candidate.declare()
 
@@ -97,9 +110,10 @@ class Candidate:
         """Import the plugin and let pluggy check its hooks."""
         try:
             self.plugin = self.point.load()
-        except (Exception, SystemExit) as error:
+        except BaseException as error:  # in this thread no Ctrl-C is raised
             raise self.broken(f"cannot be imported: {error_text(error)}") from error
         self._check_version()
+        self._check_names(manager)
         try:
             manager.register(self.plugin, self.name)
             manager.check_pending()
@@ -115,6 +129,38 @@ class Candidate:
             raise self.broken(
                 f"is written for version {version!r} of the plugin API, and mydocker {__version__} offers {offered}"
             )
+
+    def _check_names(self, manager: pluggy.PluginManager) -> None:
+        """What looks like a hook is one: a limit whose hook is never called would be in force nowhere."""
+        for attribute in dir(self.plugin):
+            options = manager.parse_hookimpl_opts(self.plugin, attribute)
+            if options is None:
+                found = getattr(self.plugin, attribute) if attribute.startswith("mydocker_") else None
+                if callable(found) and not isinstance(found, type):
+                    raise self.broken(
+                        f"has {attribute} without the mark @hookimpl, so that it would never be called: mark it, or "
+                        "give it a name that does not begin with mydocker_"
+                    )
+                continue
+            hook = options.get("specname") or attribute
+            specification = getattr(hookspecs, hook, None) if hook.startswith("mydocker_") else None
+            if specification is not None:
+                self._check_parameters(hook, specification, getattr(self.plugin, attribute))
+            elif not options.get("optionalhook"):
+                known = [name for name in dir(hookspecs) if name.startswith("mydocker_")]
+                meant = difflib.get_close_matches(hook, known, 1)
+                hint = f", did you mean {meant[0]}?" if meant else f": there are {', '.join(known)}"
+                raise self.broken(f"does not keep the contract of the hooks: there is no hook {hook}{hint}")
+
+    def _check_parameters(self, hook: str, specification: Any, function: Any) -> None:
+        known = [*inspect.signature(specification).parameters]
+        for name, parameter in inspect.signature(function).parameters.items():
+            variable = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+            if name not in known and not variable and parameter.default is parameter.empty:
+                choice = f"it may take {', '.join(known)}" if known else "it takes none"
+                raise self.broken(
+                    f"does not keep the contract of the hooks: its {hook} has a parameter {name}, and {choice}"
+                )
 
     def _hooks(self, manager: pluggy.PluginManager) -> dict[str, tuple[str, tuple[str, ...]]]:
         hooks: dict[str, tuple[str, tuple[str, ...]]] = {}
@@ -155,7 +201,7 @@ class Candidate:
             self.fields = tuple(getattr(self.plugin, attribute)())
         except MydockerError as error:
             raise self.broken(f"failed in mydocker_fields: {error}") from error
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             raise self.broken(f"failed in mydocker_fields: {error_text(error)}") from error
         if not self.fields:
             raise self.broken("declares no field and would never be called")
@@ -174,6 +220,8 @@ class Candidate:
             raise self.broken(f"declares {field!r}, which is no mydocker.ResourceField")
         if not (isinstance(field.name, str) and field.name.isidentifier()):
             raise self.broken(f"declares the field {field.name!r}, which is no Python identifier")
+        if keyword.iskeyword(field.name):
+            raise self.broken(f"declares the field {field.name!r}, a word of Python's own, which cannot be a keyword")
         texts = (field.metavar, field.help, field.oci, field.complete)
         if not (isinstance(field.flags, tuple) and field.flags and all(isinstance(text, str) for text in texts)):
             raise self.broken(f"declares the field {field.name} without flags, or with texts that are none")
@@ -191,7 +239,7 @@ class Candidate:
         reference = f"{getattr(parse, '__module__', None)}:{getattr(parse, '__qualname__', None)}"
         try:
             same = resolve(reference) == parse
-        except Exception:
+        except BaseException:
             same = False
         if not same:
             raise self.broken(f"has a parser of {field.name} that is not a module-level function: {parse!r}")

@@ -8,10 +8,12 @@ is a table of plain values that `mydocker.plugin_cache` keeps until a package or
 
 from __future__ import annotations
 
+import _thread
 import os
 import sys
 
 from mydocker import config as configuration
+from mydocker import hooks
 from mydocker.errors import LimitError, MydockerError, PluginError, UsageError
 from mydocker.resources import ResourceConfig, ResourceField
 from mydocker.value import Value
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from mydocker.config import Config
+    from mydocker.hooks import Phase
 
     #: name, flags, "module:qualname" of the parser, metavar, help, oci, kind, complete
     FieldRow = tuple[str, tuple[str, ...], str, str, str, str, Any, str]
@@ -68,6 +71,11 @@ class NamedFunction:
 
     def __repr__(self) -> str:
         return f"<{self.reference}>"
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it is one of mydocker's own parsers, which neither wait for anything nor import the plugin."""
+        return self.reference.startswith("mydocker.resources:")
 
 
 class Plugin(Value):
@@ -170,13 +178,18 @@ class Registry:
             function = getattr(self._object(plugin), attribute)
             return function(**{name: arguments[name] for name in parameters})
         except LimitError as error:
+            if str(error.field) not in self._fields:
+                problem = f"it refuses {error.field}, which is the name of no limit: {error.reason}"
+                raise PluginError(f"{plugin} failed in {hook}: {problem}") from error
             config = arguments.get("config")
             if not error.flag and config is not None:
                 error.flag = config.flag(error.field)
             raise
         except MydockerError:
             raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if is_interrupt(error):
+                raise
             raise PluginError(f"{plugin} failed in {hook}: {error_text(error)}") from error
 
     def _object(self, plugin: Plugin) -> Any:
@@ -189,20 +202,30 @@ class Registry:
         given several times); None is "not set".
 
         ``flags``: field to the flag that the user typed, for the errors. Raises `UsageError` for a field that
-        nobody declares, `LimitError` for a value that is wrong, `PluginError` if a parser fails otherwise.
+        nobody declares, `LimitError` for a value that is wrong, `PluginError` if a parser fails otherwise or takes
+        longer than a hook may.
         """
-        flags = flags or {}
+        parsers = [self.field(name)[0].parse for name in values]
+        if all(isinstance(parser, NamedFunction) and parser.is_known for parser in parsers):
+            return self._parse(values, flags or {}, None)
+        return hooks.supervised(lambda phase: self._parse(values, flags or {}, phase))
+
+    def _parse(self, values: Mapping[str, object], flags: Mapping[str, str], phase: Phase | None) -> ResourceConfig:
         parsed: dict[str, Any] = {}
         texts: dict[str, str | list[str]] = {}
         for name, value in values.items():
             field, plugin = self.field(name)
             if value is None:
                 continue
+            if phase is not None:
+                phase.begin(f"{plugin} was called in the parser of {name}")
             try:
                 parsed[name] = field.value_of(value, flags.get(name, ""))
             except MydockerError:
                 raise
-            except Exception as error:
+            except BaseException as error:
+                if is_interrupt(error):
+                    raise
                 raise PluginError(f"{plugin} failed in the parser of {name}: {error_text(error)}") from error
             several = field.kind == "multiple" and isinstance(value, (list, tuple))
             texts[name] = [str(one) for one in value] if several else str(value)  # type: ignore[attr-defined]
@@ -211,7 +234,17 @@ class Registry:
 
 def error_text(error: BaseException) -> str:
     """``TypeError: the message``, on one line."""
-    return " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+    try:
+        text = str(error)
+    except Exception:  # it is the plugin's class, and so is its __str__
+        text = ""
+    return " ".join(f"{type(error).__name__}: {text}".split()).removesuffix(":")
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Whether ``error`` is Ctrl-C and not a plugin's: Python raises that in the main thread and in no other (signal,
+    "Signals and threads"). The main thread has the PID of the process (gettid(2))."""
+    return isinstance(error, KeyboardInterrupt) and os.getpid() == _thread.get_native_id()
 
 
 def load(config: Config | None = None) -> Registry:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mydocker.errors import PluginError
 from mydocker.value import Value
 
 TYPE_CHECKING = False
@@ -9,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+_INFINITY = float("inf")
 
 #: Names that a plugin may use in its usage figures (see ``mydocker_usage``) and the attribute of `Usage` that each
 #: feeds. ``pressure`` is kept by plugin: ``{"memory": {"some_seconds": 0.1, "full_seconds": 0.0}}``.
@@ -108,6 +110,28 @@ class Usage(Value):
         found.setdefault("cpu_user", cpu_user)
         found.setdefault("cpu_system", cpu_system)
         return cls(pressure=pressure, plugins=figures, **found)
+
+
+def checked_figures(plugin: str, answer: object) -> dict[str, Any]:
+    """What ``mydocker_usage`` returned, None being nothing. `PluginError` for what JSON cannot hold."""
+    if answer is None:
+        return {}
+    if not isinstance(answer, dict):
+        raise PluginError(f"{plugin} answered mydocker_usage with {answer!r}, which is no dict of figures")
+    for name, value in answer.items():
+        if not (isinstance(name, str) and _fits_json(value)):
+            raise PluginError(f"{plugin} answered mydocker_usage with {name!r}: {value!r}, which JSON cannot hold")
+    return answer
+
+
+def _fits_json(value: object) -> bool:
+    if value is None or isinstance(value, (str, int)):
+        return True
+    if isinstance(value, float):
+        return -_INFINITY < value < _INFINITY  # false for nan, too
+    if isinstance(value, (list, tuple)):
+        return all(_fits_json(one) for one in value)
+    return isinstance(value, dict) and all(isinstance(key, str) and _fits_json(one) for key, one in value.items())
 
 
 class Result(Value):

@@ -16,7 +16,7 @@ from mydocker import handoff, init, logs, state
 from mydocker.cgroups.layout import Layout
 from mydocker.child import Child, not_started, reported_status
 from mydocker.child import clone as clone_child
-from mydocker.errors import HandoffError, MydockerError, SetupError, UsageError
+from mydocker.errors import HandoffError, MydockerError, PluginError, SetupError, UsageError
 from mydocker.limits import Limits
 from mydocker.linux import capabilities, process, signals
 from mydocker.linux.paths import read_in_root
@@ -27,7 +27,7 @@ from mydocker.user import User, resolve
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Any
 
     from mydocker.cgroups.group import ContainerCgroup
@@ -144,19 +144,24 @@ def _validate(spec: Spec) -> None:
     if spec.rootfs is not None and not os.path.isdir(spec.rootfs):
         problem = "is not a directory" if os.path.exists(spec.rootfs) else "does not exist"
         raise UsageError(f"--rootfs: {spec.rootfs} {problem}: give the directory that is to be the container's /")
-    _validate_mounts(spec)
+    _validate_mounts(spec, {})
 
 
-def _validate_mounts(spec: Spec) -> None:
+def _validate_mounts(spec: Spec, mounted_by: Mapping[str, str]) -> None:
+    """``mounted_by``: place in the container to the plugin that mounts there. The others are the user's."""
     for entry in spec.mounts:
+        plugin = mounted_by.get(entry.destination, "")
+        refusal: type[MydockerError] = PluginError if plugin else UsageError
+        by_plugin = f"{plugin} adds a mount to the container: " if plugin else ""
         if not entry.destination.startswith("/"):
-            raise UsageError(f'"{entry.destination}" is not a place in the container: write a path that begins with /')
+            reason = "is not a place in the container: write a path that begins with /"
+            raise refusal(f'{by_plugin}"{entry.destination}" {reason}')
         if isinstance(entry, Volume) and not os.path.exists(entry.source):
-            raise UsageError(f"--volume: {entry.source} does not exist on this host")
+            raise refusal(f"{by_plugin or '--volume: '}{entry.source} does not exist on this host")
         in_own_dev = spec.own_root and os.path.normpath(entry.destination).startswith("/dev/")
         if spec.rootfs is None and not spec.overlay and not in_own_dev and not os.path.exists(entry.destination):
-            raise UsageError(
-                f"{entry.destination} does not exist, and mydocker makes nothing in the host's own root: "
+            raise refusal(
+                f"{by_plugin}{entry.destination} does not exist, and mydocker makes nothing in the host's own root: "
                 "make it, or add --overlay"
             )
 
@@ -202,6 +207,7 @@ class _Ending:
 
     def __init__(self) -> None:
         self.timed_out = False
+        self.before_command = False
         self.stopped = ""
         self.notes: list[str] = []
 
@@ -240,12 +246,22 @@ class _Container:
         self._claim.unfinished = True
         try:
             self._spec = self._limits.prepare(cgroup)
-            _validate_mounts(self._spec)
-            return self._run_child(layout, user, cgroup)
+            _validate_mounts(self._spec, self._limits.mounted_by)
+            result = self._run_child(layout, user, cgroup)
         finally:
-            cgroup.adopt()  # an update, or a pause, may have made more of it
+            notes = self._undo(cgroup)
+        return result.replace(notes=(*result.notes, *notes)) if notes else result
+
+    def _undo(self, cgroup: ContainerCgroup) -> tuple[str, ...]:
+        """What cannot be undone does not change how the run ended: a warning and a note. The next call tries again."""
+        cgroup.adopt()  # an update, or a pause, may have made more of it
+        try:
             self._limits.undo()
-            self._claim.unfinished = False
+        except MydockerError as e:
+            logs.warning("%s", e)
+            return (str(e),)
+        self._claim.unfinished = False
+        return ()
 
     def _remove_made_meanwhile(self, layout: Layout) -> None:
         """An update, or a pause, gives a cgroup to a container that was started without."""
@@ -384,6 +400,7 @@ class _Container:
             handoff.send(child.commands, frame, lambda: self._await(child.commands, select.POLLOUT, child, started))
         except BrokenPipeError:
             signals.discard(signals.SIGPIPE)  # the child is gone; its report, if any, says why
+            self._ending.before_command = True
         finally:
             signals.restore(mask)
         child.close_commands()
@@ -464,25 +481,28 @@ class _Container:
                 if forwarder is not None and fd == forwarder.fd:
                     forwarder.forward(child.pid, child.pidfd, child.kill, self._streams, reaper=self._spec.init)
                 elif watcher is not None and fd == watcher.fd:
-                    for verdict in watcher.take():
-                        self._act(verdict, child)
+                    for owner, verdict in watcher.take():
+                        self._act(verdict, child, owner)
                 else:
                     self._streams.serve(fd, poll)
 
-    def _act(self, verdict: Verdict, child: Child) -> None:
-        """Do what a plugin that watches the container has decided."""
+    def _act(self, verdict: Verdict, child: Child, owner: str = "") -> None:
+        """Do what ``owner``, a plugin that watches the container, has decided."""
         if self._ending.stopped:
             return
         if verdict.action == "stop":  # first of all: what it does until then is over its limit
-            self._ending.stopped = verdict.reason or "stopped"
+            self._ending.stopped = verdict.reason
             child.kill()
         elif verdict.action != "note":
-            self._freeze(verdict, child)
+            self._freeze(verdict, child, owner)
         if verdict.text:
             self._ending.notes.append(verdict.text)
+        if verdict.action == "stop" and owner:
+            logs.warning("%s", f"{owner} stopped the container ({verdict.reason}): {verdict.text}".removesuffix(": "))
+        elif verdict.text:
             logs.warning("%s", verdict.text)
 
-    def _freeze(self, verdict: Verdict, child: Child) -> None:
+    def _freeze(self, verdict: Verdict, child: Child, owner: str) -> None:
         """Freeze or thaw all processes of the container. One that cannot be frozen is stopped: a limit fails closed."""
         from mydocker.cgroups import freezing
 
@@ -490,9 +510,10 @@ class _Container:
         try:
             (freezing.freeze if verdict.action == "freeze" else freezing.thaw)(self._limits.cgroup)
         except MydockerError as e:
-            self._ending.notes.append(str(e))
-            self._ending.stopped = "plugin-error"
             child.kill()
+            self._ending.stopped = "plugin-error"
+            self._ending.notes.append(f"{owner} failed to {verdict.action} the container, which was stopped: {e}")
+            logs.warning("%s", self._ending.notes[-1])
 
     def _result(self, child: Child, status: int, used: Any, wall: float) -> Result:
         if self._spec.init:
@@ -512,6 +533,8 @@ class _Container:
             reason = "timeout"
         elif usage.oom_kills and code == 128 + signals.SIGKILL:
             reason = "oom"
+        if reason == "signaled" and self._ending.before_command:
+            raise HandoffError("the container's first process was killed before it took its command: nothing of it ran")
         return Result(
             args=tuple(os.fsdecode(arg) for arg in self._spec.args),
             id=self._claim.id,

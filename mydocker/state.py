@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+    from mydocker.cgroups.layout import Layout
+
 
 def default_root() -> str:
     """Where the state of this user's containers is: ``$MYDOCKER_STATE_DIR``, else /run/mydocker for root.
@@ -242,7 +244,10 @@ def _remove_leftover(path: str) -> None:
             from mydocker.cgroups.group import remove_stale
             from mydocker.cgroups.layout import Layout
 
-            remove_stale(Layout.read(), str(record["cgroup"]))
+            layout = Layout.read()
+            if record.get("limits"):
+                _undo_limits(record, layout, pidfd)
+            remove_stale(layout, str(record["cgroup"]))
         if pidfd is not None:
             _await_end(pidfd)  # only now: frozen in a v1 cgroup, it ends when that is removed
     finally:
@@ -251,6 +256,17 @@ def _remove_leftover(path: str) -> None:
     if record.get("pidfile"):
         remove_pidfile(str(record["pidfile"]), pid)
         _unlink(_unfinished(str(record["pidfile"]), int(record.get("runtime") or 0)))
+
+
+def _undo_limits(record: Mapping[str, Any], layout: Layout, pidfd: int | None) -> None:
+    """As at the end of a run: the container's processes have ended, and its cgroup is still there."""
+    from mydocker import undoing
+    from mydocker.cgroups import freezing
+
+    if pidfd is not None:
+        freezing.let_killed_end(layout, str(record["cgroup"]))
+        _await_end(pidfd)
+    undoing.undo(str(record.get("id")), record["limits"], layout, str(record["cgroup"]))
 
 
 def running(root: str) -> list[Record]:

@@ -14,7 +14,7 @@ from mydocker.errors import MydockerError, PluginError
 from mydocker.linux import process
 from mydocker.processes import figures_of
 from mydocker.resources import ResourceConfig
-from mydocker.result import Usage
+from mydocker.result import Usage, checked_figures
 from mydocker.value import Value
 
 TYPE_CHECKING = False
@@ -140,8 +140,9 @@ class Observer:
             view = cgroup.for_plugin(plugin.name)
             phase.begin(f"{plugin} was called in mydocker_usage", view.abandon)
             try:
-                found = dict(self._registry.call(plugin, "mydocker_usage", config=config, cgroup=view) or {})
-            except (MydockerError, TypeError, ValueError) as error:  # such as a cgroup that has just been removed
+                answer = self._registry.call(plugin, "mydocker_usage", config=config, cgroup=view)
+                found = checked_figures(str(plugin), answer)
+            except MydockerError as error:  # such as a cgroup that has just been removed
                 found = {"error": str(error)}
             if phase.abandoned:
                 return

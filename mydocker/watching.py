@@ -12,7 +12,7 @@ import time
 
 from mydocker.errors import MydockerError
 from mydocker.plugins import error_text
-from mydocker.watch import Verdict, Watch
+from mydocker.watch import LONGEST, SHORTEST, Verdict, Watch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 #: The reason of a container that was stopped because a plugin failed to watch it.
 FAILED = "plugin-error"
+
+#: Seconds; poll(2) takes milliseconds as an int.
+_LONGEST_POLL = 1e6
 
 _GONE = select.POLLHUP | select.POLLERR
 
@@ -37,19 +40,26 @@ class _Watched:
         try:
             answer = self.watch.check()
         except MydockerError as error:
-            return self._failed(str(error))
-        except (Exception, SystemExit) as error:
-            return self._failed(error_text(error))
+            return self.failed(str(error))
+        except BaseException as error:  # in this thread no Ctrl-C is raised
+            return self.failed(error_text(error))
         pause = self.watch.interval
         if isinstance(answer, (int, float)) and not isinstance(answer, bool):
-            pause, answer = max(0.0, float(answer)), None
-        self.due = None if pause is None else time.monotonic() + pause
-        if answer is None or isinstance(answer, Verdict):
-            return answer
-        return self._failed(f"its check returned {answer!r}, which is no verdict, no number and not None")
+            if not -LONGEST < answer < LONGEST:  # nan, too
+                return self.failed(f"its check returned {answer!r}, which is no number of seconds below 1e9")
+            pause, answer = answer, None
+        self.due = None if pause is None else time.monotonic() + max(SHORTEST, pause)
+        if answer is None:
+            return None
+        if not isinstance(answer, Verdict):
+            return self.failed(f"its check returned {answer!r}, which is no verdict, no number and not None")
+        problem = answer.problem()
+        return self.failed(problem) if problem else answer
 
-    def _failed(self, problem: str) -> Verdict:
-        return Verdict.stop(FAILED, f"{self.owner} failed to watch the container: {problem}")
+    def failed(self, problem: str) -> Verdict:
+        """The verdict on a plugin that does not watch as it is to."""
+        text = f"{self.owner} failed to watch the container, which was stopped: {problem}"
+        return Verdict(action="stop", reason=FAILED, text=text)
 
 
 class Watcher:
@@ -61,7 +71,7 @@ class Watcher:
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._watched = [_Watched(owner, watch) for owner, watch in watches]
         self._seconds = seconds
-        self._verdicts: list[Verdict] = []
+        self._verdicts: list[tuple[str, Verdict]] = []
         self._exchange = _thread.allocate_lock()
         self._ending = False
         #: the watch whose check is being called, and until when it may take
@@ -74,8 +84,11 @@ class Watcher:
         self._started = True
         _thread.start_new_thread(self._run, ())
 
-    def take(self) -> list[Verdict]:
-        """The verdicts since the last call, in the order in which they were given."""
+    def take(self) -> list[tuple[str, Verdict]]:
+        """The verdicts since the last call, in the order in which they were given.
+
+        Each with the plugin whose it is, and with no name where it is the core's on one that has failed.
+        """
         try:
             os.eventfd_read(self.fd)
         except BlockingIOError:
@@ -96,8 +109,7 @@ class Watcher:
             return None
         self._looking = None
         self._ending = True
-        problem = f"its check did not return in {self._seconds:g} seconds"
-        return Verdict.stop(FAILED, f"{looking[0].owner} failed to watch the container: {problem}")
+        return looking[0].failed(f"its check did not return in {self._seconds:g} seconds")
 
     def stop(self) -> None:
         """No check is called any more when this returns; one that hangs is left behind in its thread."""
@@ -110,8 +122,9 @@ class Watcher:
     def _run(self) -> None:
         try:
             self._watch()
-        except Exception as error:  # such as a poll of a descriptor that the plugin has closed
-            self._tell(Verdict.stop(FAILED, f"the watches of the container failed: {error_text(error)}"))
+        except BaseException as error:
+            text = f"the watches of the container failed, which was stopped: {error_text(error)}"
+            self._tell(Verdict(action="stop", reason=FAILED, text=text))
         finally:
             self._looking = None
             self._ended.release()
@@ -130,10 +143,11 @@ class Watcher:
                 if watched.due is not None and watched.due <= now:
                     self._look(watched)
             dues = [watched.due for watched in self._watched if watched.due is not None]
-            pause = max(0.0, min(dues) - time.monotonic()) * 1000 if dues else None
+            pause = min(max(0.0, min(dues) - time.monotonic()), _LONGEST_POLL) * 1000 if dues else None
             for fd, events in poll.poll(pause):
-                if events & select.POLLNVAL:
-                    raise OSError(f"descriptor {fd}, which it watches, is closed")
+                if events & select.POLLNVAL and fd in by_descriptor:
+                    self._tell(by_descriptor[fd][0].failed(f"the descriptor {fd}, which it watches, is closed"))
+                    return
                 for watched in by_descriptor.get(fd, ()):
                     self._look(watched)
                 if events & _GONE and fd in by_descriptor:
@@ -146,11 +160,11 @@ class Watcher:
         verdict = watched.look()
         self._looking = None
         if verdict is not None and not self._ending:
-            self._tell(verdict)
+            self._tell(verdict, "" if verdict.reason == FAILED else watched.owner)
 
-    def _tell(self, verdict: Verdict) -> None:
+    def _tell(self, verdict: Verdict, owner: str = "") -> None:
         if verdict.action == "stop":
             self._ending = True
         with self._exchange:
-            self._verdicts.append(verdict)
+            self._verdicts.append((owner, verdict))
         os.eventfd_write(self.fd, 1)

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mydocker import hooks
 from mydocker.cgroups.layout import Layout
-from mydocker.errors import MydockerError, UsageError
+from mydocker.doctor import trials
+from mydocker.doctor.plugins import probed
+from mydocker.errors import UsageError
 from mydocker.resources import Probe
 from mydocker.value import Value
 
@@ -104,13 +107,17 @@ def describe(registry: Registry) -> list[Row]:
 
 
 def _probe(registry: Registry, plugin: Plugin, layout: Layout) -> Probe | None:
-    try:
-        answer = registry.call(plugin, "mydocker_probe", layout=layout)
-    except MydockerError as error:
-        return Probe(problem=str(error))
-    if answer is not None and not isinstance(answer, Probe):
-        return Probe(problem=f"{plugin} answered mydocker_probe with {answer!r}, which is no mydocker.Probe")
-    return answer
+    """In a child, as `mydocker doctor` does it: a plugin may hang, or end the process."""
+    if "mydocker_probe" not in plugin.hooks:
+        return None
+    outcome = trials.forked(lambda: probed(registry, plugin, layout), hooks.timeout())
+    if not outcome.ok:
+        named = outcome.text.startswith(str(plugin))
+        return Probe(problem=outcome.text if named else f"{plugin} failed in mydocker_probe: {outcome.text}")
+    if outcome.value is None:
+        return None
+    controllers, version, files, problem = outcome.value
+    return Probe(controllers=controllers, version=version, files=files, problem=problem)
 
 
 def to_json(rows: Sequence[Row]) -> str:

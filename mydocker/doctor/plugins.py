@@ -13,7 +13,7 @@ from mydocker import plugin_cache
 from mydocker.doctor import trials
 from mydocker.doctor.cgroups import may_use
 from mydocker.doctor.check import missing, not_needed, ok, warning
-from mydocker.errors import UsageError
+from mydocker.errors import PluginError, UsageError
 from mydocker.plugins import DISABLE_VARIABLE, GROUP, Registry, Selection
 from mydocker.resources import Probe
 
@@ -21,6 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from mydocker.cgroups.layout import Layout
     from mydocker.doctor.check import Check
     from mydocker.doctor.host import Host
     from mydocker.doctor.trials import Outcome
@@ -40,7 +41,7 @@ def checks(host: Host) -> Iterator[Check]:
     for name, problem in broken.items():
         yield missing(name, problem, f"no run works until it is mended or removed, or {DISABLE_VARIABLE}={name} is set")
     for plugin in registry.plugins:
-        outcome = trials.forked(lambda plugin=plugin: _probe(registry, plugin, host), PATIENCE)  # type: ignore[misc]
+        outcome = trials.forked(lambda plugin=plugin: probed(registry, plugin, host.layout), PATIENCE)  # type: ignore[misc]
         yield check(host, plugin, outcome)
     if not registry.plugins and not broken:
         yield warning("limits", f"no package here has an entry point of the group {GROUP}", "install mydocker anew")
@@ -82,13 +83,13 @@ def _discovered(selection: Selection) -> Table:
     return discover(selection)
 
 
-def _probe(registry: Registry, plugin: Plugin, host: Host) -> tuple[object, ...] | None:
-    """In a child: the plugin's answer as plain values."""
-    answer = registry.call(plugin, "mydocker_probe", layout=host.layout)
+def probed(registry: Registry, plugin: Plugin, layout: Layout) -> tuple[object, ...] | None:
+    """For a child: the plugin's answer as plain values."""
+    answer = registry.call(plugin, "mydocker_probe", layout=layout)
     if answer is None:
         return None
     if not isinstance(answer, Probe):
-        raise TypeError(f"it answered mydocker_probe with {answer!r}, which is no mydocker.Probe")
+        raise PluginError(f"{plugin} answered mydocker_probe with {answer!r}, which is no mydocker.Probe")
     return tuple(answer.controllers), answer.version, tuple(answer.files), answer.problem
 
 

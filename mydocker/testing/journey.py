@@ -141,6 +141,8 @@ class Journey:
             answer = watch.check()
             if answer is not None and not isinstance(answer, (Verdict, int, float)):
                 raise PluginError(f"{owner}: a check returned {answer!r}, which is no verdict, no number and not None")
+            if isinstance(answer, Verdict) and answer.problem():
+                raise PluginError(f"{owner}: a check returned a verdict that is none: {answer.problem()}")
             answers.append(answer)
         return answers
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gc
 import os
+import textwrap
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +18,20 @@ from mydocker.cgroups.layout import Layout
 SETTLE = 10.0  # seconds
 TOKEN = "MYDOCKER_TEST_TOKEN"
 
+PLUGIN_HEAD = """
+import os, time
+from mydocker import Amendment, CgroupError, LimitError, Probe, ResourceField, Tmpfs, UnsupportedLimit, Verdict, Volume
+from mydocker import Watch, hookimpl
+from mydocker.resources import parse_integer
+
+def field(name, **others):
+    return ResourceField(name=name, flags=(f"--{name}",), parse=parse_integer, metavar="N", help="A limit.", **others)
+
+@hookimpl
+def mydocker_fields():
+    return [field({name!r})]
+"""
+
 
 @pytest.fixture
 def state_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -23,6 +39,16 @@ def state_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "state"
     monkeypatch.setenv("MYDOCKER_STATE_DIR", str(path))
     return path
+
+
+@pytest.fixture
+def plugin(site: Any) -> Callable[..., None]:
+    """Add a plugin with one field of its name and these hooks."""
+
+    def add(name: str, hooks: str) -> None:
+        site.add(name, PLUGIN_HEAD.format(name=name) + textwrap.dedent(hooks))
+
+    return add
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,30 +11,6 @@ import pytest
 
 import mydocker
 from mydocker.cgroups.layout import Layout
-
-HEAD = """
-import os, time
-from mydocker import Amendment, CgroupError, LimitError, Probe, ResourceField, Tmpfs, UnsupportedLimit, Verdict, Volume
-from mydocker import Watch, hookimpl
-from mydocker.resources import parse_integer
-
-def field(name, **others):
-    return ResourceField(name=name, flags=(f"--{name}",), parse=parse_integer, metavar="N", help="A limit.", **others)
-
-@hookimpl
-def mydocker_fields():
-    return [field({name!r})]
-"""
-
-
-@pytest.fixture
-def plugin(site: Any) -> Callable[..., None]:
-    """Add a plugin with one field of its name and these hooks."""
-
-    def add(name: str, hooks: str) -> None:
-        site.add(name, HEAD.format(name=name) + textwrap.dedent(hooks))
-
-    return add
 
 
 @pytest.mark.parametrize(
@@ -72,7 +47,9 @@ def test_a_plugin_that_hangs_while_it_is_imported_is_named(site: Any, run: Any, 
     site.add("bad", "import time\ntime.sleep(30)\n")
     done = run("true")
     assert done.returncode == 125
-    assert done.stderr == "mydocker: plugin bad (bad-dist 1.0) was imported and did not return in 0.5 seconds\n"
+    way_out = "uninstall it, or set MYDOCKER_DISABLE_PLUGINS=bad to run without it"
+    problem = "plugin bad (bad-dist 1.0) was imported and did not return in 0.5 seconds"
+    assert done.stderr == f"mydocker: {problem}; {way_out}\n"
 
 
 def test_a_hook_that_wakes_too_late_cannot_touch_the_cgroup(
@@ -236,6 +213,8 @@ class TestWatch:
     def test_it_stops_the_container_for_its_reason(self, watched: Any) -> None:
         done, result = watched("return Verdict.stop('bored', 'it sleeps all day') if len(calls) > 2 else None")
         assert (done.returncode, result["reason"], result["signal"]) == (137, "bored", 9)
+        said = "plugin dog (dog-dist 1.0) stopped the container (bored): it sleeps all day"
+        assert done.stderr == f"mydocker: warning: {said}\n"
         assert result["notes"] == ["it sleeps all day"]
 
     def test_a_note_is_in_the_result_and_the_container_goes_on(self, watched: Any) -> None:
@@ -278,6 +257,17 @@ class TestWatch:
             ("raise OSError('no more')", "OSError: no more"),
             ("return 'stop'", "its check returned 'stop', which is no verdict"),
             ("import sys; sys.exit()", "SystemExit"),
+            ("raise KeyboardInterrupt", "KeyboardInterrupt"),
+            ("import asyncio; raise asyncio.CancelledError", "CancelledError"),
+            ("return float('nan')", "its check returned nan, which is no number of seconds below 1e9"),
+            ("return float('inf')", "its check returned inf"),
+            ("return 1e300", "its check returned 1e+300"),
+            ("return Verdict.stop('exited', 'x')", "ValueError: 'exited' is a reason of mydocker's own"),
+            ("return Verdict(action='stop', reason='oom')", "'oom' is a reason of mydocker's own"),
+            ("return Verdict.stop('two words', 'x')", "'two words' is no reason to stop"),
+            ("return Verdict.stop('', 'x')", "'' is no reason to stop"),
+            ("return Verdict(action='halt')", "'halt' is no action of a verdict"),
+            ("return Verdict.note(5)", "5 is no text of a verdict"),
             ("time.sleep(30) if len(calls) > 1 else None", "its check did not return in 0.5 seconds"),
         ],
     )
@@ -286,8 +276,62 @@ class TestWatch:
         done, result = watched(body)
         assert (done.returncode, result["reason"]) == (137, "plugin-error")
         assert result["notes"] == [done.stderr.removeprefix("mydocker: ").strip().removeprefix("warning: ")]
-        assert "plugin dog (dog-dist 1.0) failed to watch the container" in result["notes"][0]
+        assert "plugin dog (dog-dist 1.0) failed to watch the container, which was stopped: " in result["notes"][0]
         assert words in result["notes"][0]
+
+    @pytest.mark.parametrize(
+        ("parameters", "problem"),
+        [
+            ("interval=float('nan')", "ValueError: Watch: interval=nan is not above 0 and below 1e9 seconds"),
+            ("interval=0", "interval=0 is not above 0"),
+            ("interval=-1", "interval=-1 is not above 0"),
+            ("interval=1e300", "interval=1e+300 is not above 0 and below 1e9 seconds"),
+            ("interval='1'", "TypeError: Watch: interval='1' is no number of seconds"),
+            ("fd='x'", "fd='x' is no descriptor"),
+            ("fd=999", "watches the descriptor 999, which is not open"),
+        ],
+    )
+    def test_one_that_cannot_be_is_refused_before_the_command_runs(
+        self, watched: Any, tmp_path: Path, parameters: str, problem: str
+    ) -> None:
+        done, result = watched("", parameters=parameters, command=f"touch {tmp_path}/ran")
+        assert (done.returncode, result["reason"]) == (125, "runtime-error")
+        assert done.stderr.startswith("mydocker: plugin dog (dog-dist 1.0) ")
+        assert problem in done.stderr
+        assert not (tmp_path / "ran").exists()
+
+    def test_a_check_that_cannot_be_called_is_refused(self, plugin: Any, run: Any) -> None:
+        plugin("dog", "@hookimpl\ndef mydocker_watch(): return [Watch(check=None)]\n")
+        done = run("--dog", "1", "true")
+        assert (done.returncode, "TypeError: Watch: check=None is no function" in done.stderr) == (125, True)
+
+    @pytest.mark.parametrize(
+        ("parameters", "answer"), [("interval=1e-9", "None"), ("interval=None", "-5"), ("interval=None", "0")]
+    )
+    def test_it_does_not_keep_a_cpu_busy(self, watched: Any, parameters: str, answer: str) -> None:
+        """Whatever it asks for, it is not called more often than 100 times in a second."""
+        body = f"return Verdict.stop('done', str(len(calls))) if calls[-1] > calls[0] + 0.5 else {answer}"
+        _, result = watched(body, parameters=parameters)
+        assert 2 <= int(result["notes"][0]) <= 60
+
+    def test_a_descriptor_that_is_closed_meanwhile(self, plugin: Any, run: Any, tmp_path: Path) -> None:
+        plugin(
+            "dog",
+            """
+            @hookimpl
+            def mydocker_watch():
+                reading, writing = os.pipe()
+
+                def check():
+                    os.close(reading)
+
+                return [Watch(check=check, fd=reading)]
+            """,
+        )
+        done, result = result_of(run, tmp_path / "result", "--dog", "1", "sleep", "30")
+        assert (done.returncode, result["reason"]) == (137, "plugin-error")
+        assert "plugin dog (dog-dist 1.0) failed to watch the container" in result["notes"][0]
+        assert "which it watches, is closed" in result["notes"][0]
 
     def test_a_number_is_when_it_wants_to_look_again(self, watched: Any) -> None:
         body = "return Verdict.stop('asked', f'{len(calls)}') if calls[-1] - calls[0] >= 0.3 else 0.1"
