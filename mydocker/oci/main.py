@@ -48,9 +48,6 @@ OPTIONS = (
     Option(names=("--version", "-v"), kind="flag", help="show the version"),
 )
 
-#: The version of the runtime specification that config.json is read by.
-SPEC_VERSION = "1.2.0"
-
 
 class Call(Value):
     """One call of a verb.
@@ -159,6 +156,7 @@ def _level(given: dict[str, Any]) -> str:
 
 
 def _print_version() -> None:
+    from mydocker.oci.container import SPEC_VERSION
     from mydocker.version import __version__
 
     sys.stdout.write(f"mydocker-oci version {__version__}\ncommit: {__version__}\nspec: {SPEC_VERSION}\n")

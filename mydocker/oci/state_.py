@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+
+from mydocker import plain_json
+from mydocker.oci import container
 from mydocker.oci.options import Option
 
 TYPE_CHECKING = False
@@ -13,6 +17,10 @@ ARGUMENTS = "CONTAINER-ID"
 
 
 def main(call: Call) -> int:
-    from mydocker.errors import OciError
-
-    raise OciError("container does not exist")
+    found = container.find(call)
+    values = {"pid": 0, **found.state()}
+    values["rootfs"] = found.record.oci["rootfs"]
+    values["created"] = container.created_text(found.record)
+    values["owner"] = container.owner_name(found.record)
+    sys.stdout.write(plain_json.dumps(values, indent=2) + "\n")
+    return 0
