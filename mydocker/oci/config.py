@@ -12,6 +12,7 @@ import os
 
 from mydocker import plain_json
 from mydocker.errors import OciError
+from mydocker.oci.process import DOMAINS, IO_CLASSES, POLICIES, RLIMITS, SCHEDULER_FLAGS
 from mydocker.oci.rules import (
     Wrong,
     boolean,
@@ -36,46 +37,14 @@ _UINT16 = 2**16 - 1
 _UINT32 = 2**32 - 1
 _UINT64 = 2**64 - 1
 
-#: getrlimit(2).
-RLIMITS = (
-    "RLIMIT_AS RLIMIT_CORE RLIMIT_CPU RLIMIT_DATA RLIMIT_FSIZE RLIMIT_LOCKS RLIMIT_MEMLOCK RLIMIT_MSGQUEUE "
-    "RLIMIT_NICE RLIMIT_NOFILE RLIMIT_NPROC RLIMIT_RSS RLIMIT_RTPRIO RLIMIT_RTTIME RLIMIT_SIGPENDING RLIMIT_STACK"
-).split()
-
 #: config-linux.md, "Namespaces".
 NAMESPACES = ("cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts")
 
 #: config.md, "POSIX-platform Hooks", in the order in which they run.
 HOOKS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
 
-#: sched(7); those of config.md, "Linux Process".
-SCHEDULERS = ("SCHED_OTHER", "SCHED_FIFO", "SCHED_RR", "SCHED_BATCH", "SCHED_ISO", "SCHED_IDLE", "SCHED_DEADLINE")
-SCHEDULER_FLAGS = (
-    "SCHED_FLAG_RESET_ON_FORK SCHED_FLAG_RECLAIM SCHED_FLAG_DL_OVERRUN SCHED_FLAG_KEEP_POLICY "
-    "SCHED_FLAG_KEEP_PARAMS SCHED_FLAG_UTIL_CLAMP_MIN SCHED_FLAG_UTIL_CLAMP_MAX"
-).split()
-IO_CLASSES = ("IOPRIO_CLASS_RT", "IOPRIO_CLASS_BE", "IOPRIO_CLASS_IDLE")
-
 #: The values that mount(8) has for the propagation of a whole tree are taken too, as engines write them.
 PROPAGATIONS = ("", "private", "rprivate", "shared", "rshared", "slave", "rslave", "unbindable", "runbindable")
-
-SECCOMP_ACTIONS = (
-    "SCMP_ACT_ALLOW SCMP_ACT_ERRNO SCMP_ACT_KILL SCMP_ACT_KILL_PROCESS SCMP_ACT_KILL_THREAD SCMP_ACT_LOG "
-    "SCMP_ACT_NOTIFY SCMP_ACT_TRACE SCMP_ACT_TRAP"
-).split()
-SECCOMP_OPERATORS = (
-    "SCMP_CMP_EQ SCMP_CMP_GE SCMP_CMP_GT SCMP_CMP_LE SCMP_CMP_LT SCMP_CMP_MASKED_EQ SCMP_CMP_NE"
-).split()
-SECCOMP_ARCHITECTURES = (
-    "SCMP_ARCH_AARCH64 SCMP_ARCH_ARM SCMP_ARCH_LOONGARCH64 SCMP_ARCH_M68K SCMP_ARCH_MIPS SCMP_ARCH_MIPS64 "
-    "SCMP_ARCH_MIPS64N32 SCMP_ARCH_MIPSEL SCMP_ARCH_MIPSEL64 SCMP_ARCH_MIPSEL64N32 SCMP_ARCH_PARISC "
-    "SCMP_ARCH_PARISC64 SCMP_ARCH_PPC SCMP_ARCH_PPC64 SCMP_ARCH_PPC64LE SCMP_ARCH_RISCV64 SCMP_ARCH_S390 "
-    "SCMP_ARCH_S390X SCMP_ARCH_SH SCMP_ARCH_SHEB SCMP_ARCH_X32 SCMP_ARCH_X86 SCMP_ARCH_X86_64"
-).split()
-SECCOMP_FLAGS = (
-    "SECCOMP_FILTER_FLAG_TSYNC SECCOMP_FILTER_FLAG_LOG SECCOMP_FILTER_FLAG_SPEC_ALLOW "
-    "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"
-).split()
 
 #: The sysctls of an IPC namespace (ipc_namespaces(7)) that have no prefix of their own.
 _IPC_SYSCTLS = frozenset(
@@ -246,7 +215,7 @@ _PROCESS = object_of(
         "oomScoreAdj": integer(-1000, 1000),
         "scheduler": object_of(
             {
-                "policy": one_of(SCHEDULERS),
+                "policy": one_of(POLICIES),
                 "nice": integer(-20, 19),
                 "priority": _INT32,
                 "flags": list_of(one_of(SCHEDULER_FLAGS)),
@@ -423,34 +392,37 @@ def _seccomp_sound(seccomp: Any) -> None:
         raise Wrong("is required where listenerMetadata is given, and is not there", "listenerPath")
 
 
-_SYSCALL = object_of(
-    {
-        "names": list_of(_NOT_EMPTY, least=1),
-        "action": one_of(SECCOMP_ACTIONS),
-        "errnoRet": _U32,
-        "args": list_of(
-            object_of(
-                {"index": integer(0, 5), "value": _U64, "valueTwo": _U64, "op": one_of(SECCOMP_OPERATORS)},
-                ("index", "value", "op"),
-            )
-        ),
-    },
-    ("names", "action"),
-    also=_syscall_sound,
-)
+def _seccomp(value: Any) -> None:
+    """The rules of what few containers but engines' have: the names are loaded with what compiles them."""
+    from mydocker.seccomp.compiler import ACTIONS, ARCHITECTURES, FLAGS, OPERATORS
 
-_SECCOMP = object_of(
-    {
-        "defaultAction": one_of(SECCOMP_ACTIONS),
-        "defaultErrnoRet": _U32,
-        "architectures": list_of(one_of(SECCOMP_ARCHITECTURES)),
-        "flags": list_of(one_of(SECCOMP_FLAGS)),
-        "listenerPath": string,
-        "listenerMetadata": string,
-        "syscalls": list_of(_SYSCALL),
-    },
-    also=_seccomp_sound,
-)
+    syscall = object_of(
+        {
+            "names": list_of(_NOT_EMPTY, least=1),
+            "action": one_of(ACTIONS),
+            "errnoRet": _U32,
+            "args": list_of(
+                object_of(
+                    {"index": integer(0, 5), "value": _U64, "valueTwo": _U64, "op": one_of(OPERATORS)},
+                    ("index", "value", "op"),
+                )
+            ),
+        },
+        ("names", "action"),
+        also=_syscall_sound,
+    )
+    object_of(
+        {
+            "defaultAction": one_of(ACTIONS),
+            "defaultErrnoRet": _U32,
+            "architectures": list_of(one_of(ARCHITECTURES)),
+            "flags": list_of(one_of(FLAGS)),
+            "listenerPath": string,
+            "listenerMetadata": string,
+            "syscalls": list_of(syscall),
+        },
+        also=_seccomp_sound,
+    )(value)
 
 
 def _types_differ(entries: Any) -> None:
@@ -551,12 +523,12 @@ _LINUX = object_of(
             }
         ),
         "sysctl": map_of(string, form(_is_sysctl, "is not the name of a kernel parameter")),
-        "seccomp": _SECCOMP,
+        "seccomp": _seccomp,
         "rootfsPropagation": one_of(PROPAGATIONS),
         "maskedPaths": _PATHS,
         "readonlyPaths": _PATHS,
         "mountLabel": string,
-        "personality": object_of({"domain": one_of(("LINUX", "LINUX32")), "flags": _no_flags}, ("domain",)),
+        "personality": object_of({"domain": one_of(DOMAINS), "flags": _no_flags}, ("domain",)),
     },
     also=_drop_empty_seccomp,
 )

@@ -12,6 +12,7 @@ import os
 import stat
 
 from mydocker.errors import OciError
+from mydocker.handoff import Failure
 from mydocker.linux import capabilities, paths, process, rlimits, scheduling, security, signals
 from mydocker.value import Value
 
@@ -34,7 +35,7 @@ RLIMITS = (
 #: Those that would hinder the child itself while it waits for ``start``: it lowers them as the last thing.
 _LATE_RLIMITS = frozenset(RLIMITS.index(name) for name in ("RLIMIT_NOFILE", "RLIMIT_AS", "RLIMIT_DATA"))
 
-_POLICIES = {
+POLICIES = {
     "SCHED_OTHER": scheduling.SCHED_OTHER,
     "SCHED_FIFO": scheduling.SCHED_FIFO,
     "SCHED_RR": scheduling.SCHED_RR,
@@ -44,7 +45,7 @@ _POLICIES = {
     "SCHED_DEADLINE": scheduling.SCHED_DEADLINE,
 }
 
-_SCHEDULER_FLAGS = {
+SCHEDULER_FLAGS = {
     "SCHED_FLAG_RESET_ON_FORK": scheduling.SCHED_FLAG_RESET_ON_FORK,
     "SCHED_FLAG_RECLAIM": scheduling.SCHED_FLAG_RECLAIM,
     "SCHED_FLAG_DL_OVERRUN": scheduling.SCHED_FLAG_DL_OVERRUN,
@@ -54,14 +55,14 @@ _SCHEDULER_FLAGS = {
     "SCHED_FLAG_UTIL_CLAMP_MAX": scheduling.SCHED_FLAG_UTIL_CLAMP_MAX,
 }
 
-_IO_CLASSES = {
+IO_CLASSES = {
     "IOPRIO_CLASS_RT": scheduling.IOPRIO_CLASS_RT,
     "IOPRIO_CLASS_BE": scheduling.IOPRIO_CLASS_BE,
     "IOPRIO_CLASS_IDLE": scheduling.IOPRIO_CLASS_IDLE,
 }
 
 #: personality(2), ``PER_LINUX`` and ``PER_LINUX32``.
-_DOMAINS = {"LINUX": 0, "LINUX32": 8}
+DOMAINS = {"LINUX": 0, "LINUX32": 8}
 
 _CAP_SYS_ADMIN = capabilities.mask(["CAP_SYS_ADMIN"])
 
@@ -113,16 +114,18 @@ class ProcessPlan(Value):
         return bool(self.apparmor or self.selinux)
 
 
-class LookUpError(OSError):
-    """The command cannot be executed. ``str`` of it is what engines tell 127 from 126 by."""
-
-    def __init__(self, name: bytes, number: int, reason: str) -> None:
-        super().__init__(number, reason)
-        self.name = name
-        self.reason = reason
+class NotStarted(OSError):
+    """The command cannot be started. ``str`` of it is what engines match on."""
 
     def __str__(self) -> str:
-        return f"exec: {quoted(self.name)}: {self.reason}"
+        return str(self.strerror)
+
+
+class LookUpError(NotStarted):
+    """There is no command of that name that could be executed: what engines tell 127 from 126 by."""
+
+    def __init__(self, name: bytes, number: int, reason: str) -> None:
+        super().__init__(number, f"exec: {quoted(name)}: {reason}")
 
 
 def plan(
@@ -264,14 +267,14 @@ def _scheduler(entry: Mapping[str, Any] | None) -> scheduling.SchedAttr | None:
     if not entry:
         return None
     name = entry.get("policy")
-    if name not in _POLICIES:
+    if name not in POLICIES:
         raise OciError(f"process.scheduler.policy: invalid scheduler policy: {name}")
-    policy = _POLICIES[name]
+    policy = POLICIES[name]
     flags = 0
     for flag in entry.get("flags") or ():
-        if flag not in _SCHEDULER_FLAGS:
+        if flag not in SCHEDULER_FLAGS:
             raise OciError(f"process.scheduler.flags: invalid scheduler flag: {flag}")
-        flags |= _SCHEDULER_FLAGS[flag]
+        flags |= SCHEDULER_FLAGS[flag]
     nice, priority = entry.get("nice") or 0, entry.get("priority") or 0
     times = {key: entry.get(key) or 0 for key in ("runtime", "deadline", "period")}
     if not -20 <= nice <= 19:
@@ -289,11 +292,11 @@ def _io_priority(entry: Mapping[str, Any] | None) -> tuple[int, int] | None:
     if not entry:
         return None
     name, level = entry.get("class"), entry.get("priority") or 0
-    if name not in _IO_CLASSES:
+    if name not in IO_CLASSES:
         raise OciError(f"process.ioPriority.class: invalid ioPriority.class: {name}")
     if not 0 <= level <= 7:
         raise OciError(f"process.ioPriority.priority: invalid ioPriority.priority: {level}: write 0 to 7")
-    return _IO_CLASSES[name], level
+    return IO_CLASSES[name], level
 
 
 def _cpus(where: str, text: str | None) -> frozenset[int] | None:
@@ -316,11 +319,11 @@ def _personality(entry: Mapping[str, Any] | None) -> int | None:
     if not entry:
         return None
     domain = entry.get("domain")
-    if domain not in _DOMAINS:
+    if domain not in DOMAINS:
         raise OciError(f"linux.personality.domain: {domain} is none: write LINUX or LINUX32")
     if entry.get("flags"):
         raise OciError("linux.personality.flags: additional flags are not supported")
-    return _DOMAINS[domain]
+    return DOMAINS[domain]
 
 
 def _check_labels(entry: Mapping[str, Any]) -> None:
@@ -358,17 +361,17 @@ def limit(plan: ProcessPlan, pid: int) -> None:
         try:
             os.sched_setaffinity(pid, plan.final_cpus)
         except OSError as e:
-            raise OciError(f"process.execCPUAffinity.final: cannot set the CPU affinity: {_reason(e)}") from e
+            raise OciError(f"process.execCPUAffinity.final: cannot set the CPU affinity: {reason_of(e)}") from e
     if plan.io_priority is not None:
         try:
             scheduling.ioprio_set(pid, *plan.io_priority)
         except OSError as e:
-            raise OciError(f"process.ioPriority: cannot set the io priority: {_reason(e)}") from e
+            raise OciError(f"process.ioPriority: cannot set the io priority: {reason_of(e)}") from e
     if plan.scheduler is not None:
         try:
             scheduling.sched_setattr(pid, plan.scheduler)
         except OSError as e:
-            raise OciError(f"process.scheduler: error setting scheduler: {_reason(e)}") from e
+            raise OciError(f"process.scheduler: error setting scheduler: {reason_of(e)}") from e
     if plan.rlimits:
         _set_rlimits(pid, plan.rlimits)
 
@@ -382,7 +385,7 @@ def _set_oom_score_adj(pid: int, value: int) -> None:
             os.close(fd)
     except OSError as e:
         more = ": less than now takes CAP_SYS_RESOURCE" if e.errno == errno.EACCES else ""
-        raise OciError(f"process.oomScoreAdj: failed to set oom_score_adj to {value}: {_reason(e)}{more}") from e
+        raise OciError(f"process.oomScoreAdj: failed to set oom_score_adj to {value}: {reason_of(e)}{more}") from e
 
 
 def _set_rlimits(pid: int, wanted: Sequence[tuple[int, int, int]]) -> None:
@@ -394,7 +397,7 @@ def _set_rlimits(pid: int, wanted: Sequence[tuple[int, int, int]]) -> None:
         try:
             rlimits.prlimit(pid, number, limits)
         except OSError as e:
-            reason = _reason(e)
+            reason = reason_of(e)
             if isinstance(e, PermissionError):
                 reason += f": to raise the hard limit above {present[1]}, which it is now, takes CAP_SYS_RESOURCE"
                 if RLIMITS[number] == "RLIMIT_NOFILE":
@@ -402,7 +405,7 @@ def _set_rlimits(pid: int, wanted: Sequence[tuple[int, int, int]]) -> None:
             raise OciError(f"process.rlimits: error setting rlimits: {RLIMITS[number]}: {reason}") from e
 
 
-def _reason(error: OSError) -> str:
+def reason_of(error: OSError) -> str:
     """The kernel's reason in the letters that engines match on."""
     text = error.strerror or str(error)
     return text[:1].lower() + text[1:]
@@ -463,8 +466,8 @@ def restrict(
     """Make this process what the command is to be, all but `seal`; the path that ``name`` (argv[0]) stands for.
 
     In the child, with all its mounts in place. ``load_seccomp`` loads the filter: here, if the capability that it
-    takes is then lost. ``proc``: a descriptor of the host's /proc, for a plan that is `labelled`; without one the
-    container's is used if it is a procfs. LookUpError: there is no such command. Other OSErrors: see ``step``.
+    takes is then lost. ``proc``: a descriptor of the host's /proc, for a plan that is `labelled`, which is closed;
+    without one the container's is used if it is a procfs. The OSErrors are for `failure`.
     """
     step.doing = "set the security label"
     _set_labels(plan, proc)
@@ -475,15 +478,15 @@ def restrict(
         step.doing = "set the personality"
         security.set_personality(plan.personality)
     os.umask(plan.umask)
-    step.doing = f"chdir to cwd ({quoted(os.fsencode(plan.cwd))}) set in config.json"
+    step.doing = "enter the working directory"
     entered = _entered(plan.cwd)
     step.doing = "limit the bounding set"
     capabilities.drop_bounding(plan.capabilities.bounding)
     capabilities.keep_over_setuid(keep=True)
     _become_user(plan, step)
-    step.doing = f"chdir to cwd ({quoted(os.fsencode(plan.cwd))}) set in config.json"
+    step.doing = "enter the working directory"
     if not entered:
-        os.chdir(plan.cwd)
+        _enter(plan.cwd)
     verify_cwd()
     capabilities.keep_over_setuid(keep=False)
     step.doing = "apply caps"
@@ -515,17 +518,22 @@ def seal(plan: ProcessPlan, step: Step, load_seccomp: Callable[[], None] | None 
 
 
 def execute(path: bytes, argv: Sequence[bytes], variables: Mapping[bytes, bytes]) -> NoReturn:
-    """Become the command. LookUpError with the kernel's reason if it refuses."""
+    """Become the command. NotStarted with the kernel's reason if it refuses."""
     signals.unblock_all()
     try:
         os.execve(path, list(argv), dict(variables))
     except OSError as e:
-        raise _NotExecuted(path, e.errno or errno.EIO, _reason(e)) from None
+        raise NotStarted(e.errno or errno.EIO, f"exec {os.fsdecode(path)}: {reason_of(e)}") from None
 
 
-class _NotExecuted(LookUpError):
-    def __str__(self) -> str:
-        return f"exec {os.fsdecode(self.name)}: {self.reason}"
+def failure(step: Step, error: BaseException) -> Failure:
+    """What the child reports of the error that ended it. The stage is ``exec`` where the command itself is at fault."""
+    if isinstance(error, NotStarted):
+        return Failure(stage="exec", errno=error.errno or 0, text=str(error))
+    if isinstance(error, OSError):
+        about = f": {os.fsdecode(error.filename)}" if isinstance(error.filename, (str, bytes)) else ""
+        return Failure(stage="setup", errno=error.errno or 0, text=f"cannot {step.doing}: {reason_of(error)}{about}")
+    return Failure(stage="setup", errno=0, text=f"cannot {step.doing}: {type(error).__name__}: {error}")
 
 
 def _may_load_later(plan: ProcessPlan) -> bool:
@@ -540,9 +548,8 @@ def _set_labels(plan: ProcessPlan, proc: int) -> None:
     """What security modules apply at the next execve(2) of this thread."""
     if not plan.labelled:
         return
-    own = -1
     if proc < 0:
-        own = proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
         if plan.selinux:
             _write_attribute(proc, ("exec",), os.fsencode(plan.selinux))
@@ -550,8 +557,7 @@ def _set_labels(plan: ProcessPlan, proc: int) -> None:
             # Since Linux 5.8 AppArmor has a directory of its own, for hosts with another module before it.
             _write_attribute(proc, ("apparmor/exec", "exec"), b"exec " + os.fsencode(plan.apparmor))
     finally:
-        if own >= 0:
-            os.close(own)
+        os.close(proc)
 
 
 def _has_attribute(proc: int) -> bool:
@@ -580,16 +586,31 @@ def _write_attribute(proc: int, names: Sequence[str], value: bytes) -> None:
 def _entered(cwd: str) -> bool:
     """chdir as root; False where only the user may, who is yet to come: on a file system that root has no right on."""
     try:
-        os.chdir(cwd)
-    except PermissionError:
+        _enter(cwd)
+    except NotStarted as e:
+        if e.errno not in (errno.EACCES, errno.EPERM):
+            raise
         return False
     return True
 
 
+def _enter(cwd: str) -> None:
+    try:
+        os.chdir(cwd)
+    except OSError as e:
+        number = e.errno or errno.EIO
+        where = quoted(os.fsencode(cwd))
+        raise NotStarted(number, f"chdir to cwd ({where}) set in config.json failed: {reason_of(e)}") from None
+
+
 def verify_cwd() -> None:
     """Check that the kernel can name the place that we are in from our root (CVE-2024-21626)."""
-    if not os.getcwdb().startswith(b"/"):
-        raise OSError(errno.ENOENT, "current working directory is outside of container mount namespace root")
+    try:
+        inside = os.getcwdb().startswith(b"/")
+    except FileNotFoundError:
+        inside = False
+    if not inside:
+        raise NotStarted(errno.ENOENT, "current working directory is outside of container mount namespace root")
 
 
 def _become_user(plan: ProcessPlan, step: Step) -> None:
@@ -658,7 +679,7 @@ def _check_executable(name: bytes, path: bytes) -> None:
         mode = os.stat(path).st_mode
     except OSError as e:
         number = e.errno or errno.EIO
-        raise LookUpError(name, number, f"stat {os.fsdecode(path)}: {_reason(e)}") from None
+        raise LookUpError(name, number, f"stat {os.fsdecode(path)}: {reason_of(e)}") from None
     if stat.S_ISDIR(mode):
         raise LookUpError(name, errno.EISDIR, "is a directory")
     if not os.access(path, os.X_OK, effective_ids=True):
