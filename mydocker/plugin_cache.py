@@ -34,12 +34,7 @@ if TYPE_CHECKING:
     Directory = tuple[str, int, tuple[tuple[str, Stamp], ...]]
 
 FORMAT = 3
-SETTLED = 2.0
-#: How many environments may share the directory before the files that were not written for longest are removed.
-KEPT_FILES = 64
 
-#: The largest below 2**64.
-_PRIME = (1 << 64) - 59
 _METADATA = (".dist-info", ".egg-info", ".egg")
 _CORE_FILES = ("hookspecs.py", "resources.py", "plugin_discovery.py", "cli/options.py", "version.py")
 
@@ -65,8 +60,8 @@ def remember(selection: Selection, discover: Callable[[], Table]) -> Table:
             for path, changed in ((path, _changed(path)) for path in before)
         )
         files = tuple((path, stamp(path)) for path in _files(directories, packages))
-        settled = all(stamp is None or settled(stamp[0], looked) for _, stamp in files)
-        if settled and before == {path: _metadata(path, ()) for path in before}:
+        known_by_time = all(found is None or settled(found[0], looked) for _, found in files)
+        if known_by_time and before == {path: _metadata(path, ()) for path in before}:
             name = _file(selection)
             if name is not None:
                 known = (FORMAT, _environment(selection), directories, packages, files, table)
@@ -87,8 +82,8 @@ def _read(selection: Selection) -> Table | None:
     for path, changed, metadata in directories:
         if _changed(path) != changed and _metadata(path, packages) != metadata:
             return None
-    for path, stamp in files:
-        if stamp(path) != stamp:
+    for path, found in files:
+        if stamp(path) != found:
             return None
     return table  # type: ignore[no-any-return]
 
@@ -139,7 +134,7 @@ def _files(directories: Iterable[Directory], packages: Iterable[str]) -> list[st
     modules: list[Any] = [module for name, module in sys.modules.items() if name.partition(".")[0] in packages]
     files = {file for file in (getattr(module, "__file__", None) for module in modules) if isinstance(file, str)}
     for path, _, metadata in directories:
-        for name in (name for name, stamp in metadata if stamp is not None):
+        for name in (name for name, found in metadata if found is not None):
             points = f"{path}/{name}/entry_points.txt"
             if os.path.exists(points):
                 files.add(points)

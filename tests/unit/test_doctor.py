@@ -603,7 +603,7 @@ def test_where_things_are_kept(host: MadeUpHost, monkeypatch: pytest.MonkeyPatch
     assert named(checks, "state directory").status == "missing"
     assert "MYDOCKER_STATE_DIR" in named(checks, "state directory").advice
     assert "XDG_CACHE_HOME" in named(checks, "plugin cache").advice
-    monkeypatch.setattr(installation.plugin_cache, "directory", lambda: None)
+    monkeypatch.setattr(installation.cache_file, "directory", lambda: None)
     assert named(installation.checks(host), "plugin cache").advice == "set HOME"
 
 

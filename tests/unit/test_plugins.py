@@ -272,8 +272,8 @@ def test_loading_known_plugins_imports_nothing_dear(site: Any) -> None:
     site.add_simple("nofile")
     program = (
         "import sys; sys.path.insert(0, sys.argv[1]); before = set(sys.modules)\n"
-        "from mydocker import plugin_cache, plugins\n"
-        "plugin_cache.SETTLED = 0.0\n"
+        "from mydocker import cache_file, plugins\n"
+        "cache_file.SETTLED = 0.0\n"
         "config = plugins.load().parse({'nofile': 7})\n"
         "print(config['nofile'], *sorted(set(sys.modules) - before))"
     )
