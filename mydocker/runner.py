@@ -359,7 +359,7 @@ class _Container:
         report = handoff.read_report(child.reports)
         if isinstance(report, handoff.Failure):
             raise SetupError(report.text + _about_plain_user(report), report.errno)
-        if report is None:
+        if not isinstance(report, int):
             raise HandoffError("the container's first process was killed while it was set up")
         return report
 

@@ -32,7 +32,12 @@ def is_procfs(fd: int) -> bool:
 
 
 def open_attribute(proc: int, path: str) -> int:
-    """Open ``attr/<path>`` of this thread for writing, below ``proc``, which must be the root of a procfs.
+    """Open ``attr/<path>`` of this thread for writing, as `open_in_procfs` does."""
+    return open_in_procfs(proc, f"thread-self/attr/{path}".encode())
+
+
+def open_in_procfs(proc: int, path: bytes) -> int:
+    """Open a file for writing below ``proc``, which must be the root of a procfs: else OSError EXDEV.
 
     Nothing that is mounted over a part of it is followed.
     """
@@ -40,7 +45,7 @@ def open_attribute(proc: int, path: str) -> int:
         raise OSError(errno.EXDEV, "it is not a procfs", "/proc")
     beneath = _RESOLVE_BENEATH | _RESOLVE_NO_XDEV | _RESOLVE_NO_MAGICLINKS
     how = struct.pack("=3Q", os.O_WRONLY | os.O_CLOEXEC, 0, beneath)
-    return _openat2(proc, f"thread-self/attr/{path}".encode(), how, len(how))
+    return _openat2(proc, path, how, len(how))
 
 
 _personality = function("personality", c_ulong)

@@ -4,7 +4,7 @@
 
     lock         on which a verb that changes the container holds a flock(2) while it does so
     state.json   the record (`mydocker.state.Record`), replaced by a whole new one at each change
-    config.json  the bundle's, as it was at ``create``: later changes of the bundle have no effect (runtime.md, "create")
+    config.json  the bundle's, as it was at ``create``: what changes there later has no effect (runtime.md, "create")
     start        the socket on which the container's init waits for ``start``
 
 The states are not written down, for who writes them may be killed. They are asked of the kernel:
@@ -185,7 +185,7 @@ class Container:
         return lock
 
     def rewrite(self, **changes: Any) -> None:
-        """Change the record, under the lock. `oci` is what `state.Record.oci` becomes, the rest are its other fields."""
+        """Change fields of the record, while nobody else does."""
         lock = state.lock_for_update(self.id, os.path.dirname(self.path))
         try:
             self.reload()
