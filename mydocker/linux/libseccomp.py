@@ -17,13 +17,6 @@ if TYPE_CHECKING:
 
 LIBRARY = "libseccomp.so.2"
 
-#: ``SCMP_ACT_*``, include/seccomp.h: the values of seccomp(2). ERRNO and TRACE carry a number in the low 16 bits.
-KILL_PROCESS, KILL_THREAD, TRAP, ERRNO, NOTIFY = 0x80000000, 0, 0x00030000, 0x00050000, 0x7FC00000
-TRACE, LOG, ALLOW = 0x7FF00000, 0x7FFC0000, 0x7FFF0000
-
-#: enum scmp_compare.
-NE, LT, LE, EQ, GE, GT, MASKED_EQ = range(1, 8)
-
 #: What `resolve` returns for a name that is unknown (__NR_SCMP_ERROR).
 UNKNOWN = -1
 

@@ -11,6 +11,12 @@ from mydocker.linux.libc import architecture_number, c_uint, c_void_p, system_ca
 #: ``SECCOMP_FILTER_FLAG_*`` of include/uapi/linux/seccomp.h.
 TSYNC, LOG, SPEC_ALLOW, NEW_LISTENER, TSYNC_ESRCH, WAIT_KILLABLE_RECV = 1, 2, 4, 8, 16, 32
 
+#: ``SECCOMP_RET_*``: what a filter answers. ERRNO and TRACE carry a number in the low 16 bits.
+KILL_PROCESS, KILL_THREAD, TRAP, ERRNO, NOTIFY = 0x80000000, 0, 0x00030000, 0x00050000, 0x7FC00000
+TRACE, LOG_AND_ALLOW, ALLOW = 0x7FF00000, 0x7FFC0000, 0x7FFF0000
+#: SECCOMP_RET_ACTION_FULL: an answer without its number.
+ACTION = 0xFFFF0000
+
 #: BPF_MAXINSNS, include/uapi/linux/bpf_common.h.
 MOST_INSTRUCTIONS = 4096
 #: sizeof(struct sock_filter), include/uapi/linux/filter.h.

@@ -394,7 +394,7 @@ def _seccomp_sound(seccomp: Any) -> None:
 
 def _seccomp(value: Any) -> None:
     """The rules of what few containers but engines' have: the names are loaded with what compiles them."""
-    from mydocker.seccomp.compiler import ACTIONS, ARCHITECTURES, FLAGS, OPERATORS
+    from mydocker.seccomp.names import ACTIONS, ARCHITECTURES, FLAGS, OPERATORS
 
     syscall = object_of(
         {

@@ -2,8 +2,8 @@
 
 `of_run` is for the people's command line, whose default is Docker's; `prepare` and `send_listener` are for config.json.
 Both come to a `Filter`, which the child loads. To compile one takes some 40 ms, so the program is kept in a file
-(`mydocker.cache_file`) until something changes that it depends on: the profile, the capabilities, the kernel, libseccomp,
-or the code here. A run that finds it there loads neither libseccomp nor a reader of JSON.
+(`mydocker.cache_file`) until something changes that it depends on: the profile, the capabilities, the kernel,
+libseccomp, or the code here. A run that finds it there loads neither libseccomp nor a reader of JSON.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import sys
 
 from mydocker import cache_file
-from mydocker.errors import MydockerError, OciError, SetupError, UsageError
+from mydocker.errors import OciError, SetupError, UsageError
 from mydocker.linux import seccomp as kernel
 from mydocker.value import Value
 
@@ -26,7 +26,7 @@ FORMAT = 1
 DEFAULT, UNCONFINED = "default", "unconfined"
 
 #: The code that decides what is in a program.
-_CODE = ("compiler.py", "default.py", "enosys.py", "profile.py")
+_CODE = ("compiler.py", "default.py", "enosys.py", "names.py", "profile.py")
 #: A profile is some 15 KB.
 _LARGEST_PROFILE = 4 << 20
 
@@ -89,10 +89,7 @@ def of_run(profile: str | Mapping[str, Any], capabilities: int, *, privileged: b
         from mydocker.seccomp import default as docker
         from mydocker.seccomp.profile import resolve
 
-        if isinstance(profile, str):
-            rules = docker.profile() if profile == DEFAULT else _parse(content)
-        else:
-            rules = profile
+        rules = profile if not isinstance(profile, str) else docker.profile() if profile == DEFAULT else _parse(content)
         host = os.uname()
         names = [name for number, name in enumerate(NAMES) if capabilities >> number & 1]
         resolved = resolve(rules, names, host.machine, host.release)
@@ -103,12 +100,11 @@ def of_run(profile: str | Mapping[str, Any], capabilities: int, *, privileged: b
             raise ValueError("SCMP_ACT_NOTIFY needs an agent and a config.json that names its socket: use mydocker-oci")
         return program, flags
 
+    way_out = ", or run without a filter by --security-opt seccomp=unconfined"
     try:
-        program, flags = _compiled((DEFAULT if not content else "profile", content, capabilities), compile_it)
+        program, flags = _compiled((profile == DEFAULT, content, capabilities), compile_it, way_out)
     except ValueError as e:
         raise UsageError(f"{about}: {e}") from None
-    except _missing() as e:
-        raise SetupError(f"{_NO_LIBRARY}, or run without a filter by --security-opt seccomp=unconfined") from e
     return Filter(program=program, flags=flags) if program else None
 
 
@@ -129,8 +125,6 @@ def prepare(profile: Mapping[str, Any] | None) -> Filter | None:
         program, flags = _compiled(("oci", repr(profile).encode(errors="surrogatepass")), compile_it)
     except ValueError as e:
         raise OciError(f"linux.seccomp: {e}") from None
-    except _missing() as e:
-        raise OciError(_NO_LIBRARY) from e
     made = Filter(program=program, flags=flags)
     if not made.listens:
         return made  # "If the SCMP_ACT_NOTIFY action is not used this value is ignored" (listenerPath, config-linux.md)
@@ -153,12 +147,6 @@ def send_listener(filter_: Filter, fd: int, state: Mapping[str, Any], pid: int =
         raise OciError(f"cannot send the seccomp listener to {filter_.listener_path}: {e.strerror or e}") from e
 
 
-def _missing() -> type[Exception]:
-    """`libseccomp.Missing`, if the module was loaded, so that it can have been raised."""
-    module = sys.modules.get("mydocker.linux.libseccomp")
-    return module.Missing if module is not None else MydockerError
-
-
 def _read(path: str) -> bytes:
     try:
         with open(path, "rb") as file:
@@ -179,21 +167,32 @@ def _parse(content: bytes) -> Any:
         raise ValueError(f"it is not JSON: {e}") from None
 
 
-def _compiled(about: tuple[Any, ...], compile_it: Callable[[], tuple[bytes, int]]) -> tuple[bytes, int]:
-    """Program and flags for what ``about`` names in full, from the file if it is still true."""
+def _compiled(
+    about: tuple[Any, ...], compile_it: Callable[[], tuple[bytes, int]], way_out: str = ""
+) -> tuple[bytes, int]:
+    """Program and flags for what ``about`` names in full, from the file if it is still true.
+
+    ``way_out``: what else there is to do where there is no libseccomp.
+    """
     host = os.uname()
     here = os.path.dirname(__file__)
-    code = tuple(cache_file.stamp(f"{here}/{name}") for name in _CODE)
-    key = (FORMAT, sys.version, sys.maxsize, host.machine, host.release, host.version, code, *about)
+    code = [f"{here}/{name}" for name in _CODE]
+    stamps = tuple(cache_file.stamp(path) for path in code)
+    key = (FORMAT, sys.maxsize, host.machine, host.release, host.version, stamps, *about)
     name = cache_file.path("seccomp", repr(key).encode())
     if name is not None:
         kept = _kept(name, key)
         if kept is not None:
             return kept
-    program, flags = compile_it()
+    from mydocker.linux import libseccomp
+
+    try:
+        program, flags = compile_it()
+    except libseccomp.Missing as e:
+        raise SetupError(_NO_LIBRARY + way_out) from e
     try:
         if name is not None:
-            _keep(name, key, code, program, flags)
+            _keep(name, key, (libseccomp.path(), *code), program, flags)
     except OSError:
         pass  # the next run compiles again
     return program, flags
@@ -211,11 +210,8 @@ def _kept(name: str, key: tuple[Any, ...]) -> tuple[bytes, int] | None:
     return None
 
 
-def _keep(name: str, key: tuple[Any, ...], code: tuple[Any, ...], program: bytes, flags: int) -> None:
-    from mydocker.linux import libseccomp
-
+def _keep(name: str, key: tuple[Any, ...], files: tuple[str, ...], program: bytes, flags: int) -> None:
     now = cache_file.now()
-    library = libseccomp.path()
-    stamp = cache_file.stamp(library)
-    if all(found is not None and cache_file.settled(found[0], now) for found in (stamp, *code)):
-        cache_file.write(name, marshal.dumps((key, library, stamp, program, flags)))
+    stamps = [cache_file.stamp(path) for path in files]
+    if all(stamp is not None and cache_file.settled(stamp[0], now) for stamp in stamps):
+        cache_file.write(name, marshal.dumps((key, files[0], stamps[0], program, flags)))

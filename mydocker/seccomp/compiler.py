@@ -9,47 +9,12 @@ from __future__ import annotations
 
 from mydocker.linux import libseccomp, seccomp
 from mydocker.seccomp import enosys
+from mydocker.seccomp.names import ACTIONS, ARCHITECTURES, FLAGS, OPERATORS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any
-
-#: Name to value. ``KILL`` is the old name of ``KILL_THREAD``.
-ACTIONS = {
-    "SCMP_ACT_ALLOW": libseccomp.ALLOW,
-    "SCMP_ACT_ERRNO": libseccomp.ERRNO,
-    "SCMP_ACT_KILL": libseccomp.KILL_THREAD,
-    "SCMP_ACT_KILL_PROCESS": libseccomp.KILL_PROCESS,
-    "SCMP_ACT_KILL_THREAD": libseccomp.KILL_THREAD,
-    "SCMP_ACT_LOG": libseccomp.LOG,
-    "SCMP_ACT_NOTIFY": libseccomp.NOTIFY,
-    "SCMP_ACT_TRACE": libseccomp.TRACE,
-    "SCMP_ACT_TRAP": libseccomp.TRAP,
-}
-OPERATORS = {
-    "SCMP_CMP_EQ": libseccomp.EQ,
-    "SCMP_CMP_GE": libseccomp.GE,
-    "SCMP_CMP_GT": libseccomp.GT,
-    "SCMP_CMP_LE": libseccomp.LE,
-    "SCMP_CMP_LT": libseccomp.LT,
-    "SCMP_CMP_MASKED_EQ": libseccomp.MASKED_EQ,
-    "SCMP_CMP_NE": libseccomp.NE,
-}
-FLAGS = {
-    "SECCOMP_FILTER_FLAG_LOG": seccomp.LOG,
-    "SECCOMP_FILTER_FLAG_SPEC_ALLOW": seccomp.SPEC_ALLOW,
-    "SECCOMP_FILTER_FLAG_TSYNC": seccomp.TSYNC,
-    "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": seccomp.WAIT_KILLABLE_RECV,
-}
-#: Those of the spec; which of them libseccomp knows depends on its version.
-ARCHITECTURES = tuple(
-    f"SCMP_ARCH_{name}"
-    for name in (
-        "X86 X86_64 X32 ARM AARCH64 LOONGARCH64 M68K MIPS MIPS64 MIPS64N32 MIPSEL MIPSEL64 MIPSEL64N32 PARISC PARISC64 "
-        "PPC PPC64 PPC64LE RISCV64 S390 S390X SH SHEB"
-    ).split()
-)
 
 _EPERM = 1
 #: Those whose value carries a number.
@@ -64,13 +29,13 @@ def compile_filter(profile: Mapping[str, Any]) -> tuple[bytes, int]:
     ValueError, which names the wrong value; `libseccomp.Missing`; OSError from libseccomp.
     """
     default = _action(profile.get("defaultAction"), profile.get("defaultErrnoRet"))
-    if default == libseccomp.NOTIFY:
+    if default == seccomp.NOTIFY:
         raise ValueError("SCMP_ACT_NOTIFY cannot be used as default action")
     architectures = [_architecture(name) for name in profile.get("architectures") or ()]
     rules = profile.get("syscalls") or []
     names = {name for rule in rules for name in rule.get("names") or ()}
     wanted = [found for rule in rules for found in _rules(rule, default)]
-    flags = _flags(profile.get("flags"), listens=any(action == libseccomp.NOTIFY for action, _, _, _ in wanted))
+    flags = _flags(profile.get("flags"), listens=any(action == seccomp.NOTIFY for action, _, _, _ in wanted))
     _check_actions({default, *(action for action, _, _, _ in wanted)})
     native = libseccomp.native_architecture()
     with libseccomp.Rules(default) as made:
@@ -84,7 +49,7 @@ def compile_filter(profile: Mapping[str, Any]) -> tuple[bytes, int]:
             except OSError as e:
                 raise ValueError(f"libseccomp does not take the rule for {name}: {e.strerror}") from None
         program = made.export()
-    if default & 0xFFFF0000 not in (libseccomp.ALLOW, libseccomp.LOG, libseccomp.TRACE):
+    if default & seccomp.ACTION not in (seccomp.ALLOW, seccomp.LOG_AND_ALLOW, seccomp.TRACE):
         program = enosys.stub(list(dict.fromkeys([native, *architectures])), names) + program
     if len(program) > seccomp.MOST_INSTRUCTIONS * seccomp.INSTRUCTION:
         raise ValueError(
@@ -145,7 +110,7 @@ def _rules(
         raise ValueError("an entry of syscalls has no names")
     action = _action(rule.get("action"), rule.get("errnoRet"))
     comparisons = [_comparison(condition, names[0]) for condition in rule.get("args") or ()]
-    if action == libseccomp.NOTIFY and "write" in names:
+    if action == seccomp.NOTIFY and "write" in names:
         # The child tells the runtime by a write(2) that there is a listener, and nobody would answer for that one yet.
         raise ValueError("SCMP_ACT_NOTIFY cannot be used for the write syscall")
     if action == default:
@@ -199,6 +164,6 @@ def _flags(names: Any, *, listens: bool) -> int:
 
 def _check_actions(values: Iterable[int]) -> None:
     for value in values:
-        if not seccomp.knows_action(value & 0xFFFF0000):
-            name = next(name for name, action in ACTIONS.items() if action == value & 0xFFFF0000)
+        if not seccomp.knows_action(value & seccomp.ACTION):
+            name = next(name for name, action in ACTIONS.items() if action == value & seccomp.ACTION)
             raise ValueError(f"this kernel does not have {name}")

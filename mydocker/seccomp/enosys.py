@@ -4,15 +4,15 @@ A profile that refuses by default answers EPERM to a call that nobody knew when 
 newest call first takes EPERM for the truth, where ENOSYS would make it try the older one; programs broke so with
 clone3, faccessat2 and others. So a program is put in front that answers ENOSYS to every number above the highest one
 that the profile names, for each architecture, as in runc (libcontainer/seccomp/patchbpf); crun leaves it to
-defaultErrnoRet of the profile. Numbers have been given in one row for all architectures since Linux 5.1, so a higher one
-is a newer one. Not for profiles that allow, log or trace by default: those let new calls through.
+defaultErrnoRet of the profile. Numbers have been given in one row for all architectures since Linux 5.1, so a higher
+one is a newer one. Not for profiles that allow, log or trace by default: those let new calls through.
 """
 
 from __future__ import annotations
 
 import struct
 
-from mydocker.linux import libseccomp
+from mydocker.linux import libseccomp, seccomp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def _assemble(lines: list[tuple[str, int, str, str]]) -> bytes:
             count += 1
     places["filter"] = count
     codes = {"equal": _JUMP_EQUAL, "greater": _JUMP_GREATER, "set": _JUMP_SET}
-    program = []
+    program: list[bytes] = []
     for operation, operand, yes, no in lines:
         if operation == "label":
             continue
@@ -95,7 +95,7 @@ def _assemble(lines: list[tuple[str, int, str, str]]) -> bytes:
         if operation == "load":
             program.append(struct.pack("=HBBI", _LOAD, 0, 0, operand))
         elif operation == "return":
-            program.append(struct.pack("=HBBI", _RETURN, 0, 0, libseccomp.ERRNO | _ENOSYS))
+            program.append(struct.pack("=HBBI", _RETURN, 0, 0, seccomp.ERRNO | _ENOSYS))
         elif operation == "jump":
             program.append(struct.pack("=HBBI", _JUMP, 0, 0, places[yes] - here))
         else:
