@@ -60,15 +60,19 @@ def _limits_rdma(registry: Registry) -> bool:
 
 def _seccomp() -> dict[str, Any]:
     from mydocker.linux import seccomp
-    from mydocker.seccomp import compiler
+    from mydocker.seccomp import names
 
     return {
         "enabled": bool(_libseccomp_version()),
-        "actions": sorted(compiler.ACTIONS),
-        "operators": sorted(compiler.OPERATORS),
-        "archs": sorted(compiler.ARCHITECTURES),
-        "knownFlags": sorted(compiler.FLAGS),
-        "supportedFlags": sorted(name for name, bit in compiler.FLAGS.items() if seccomp.knows_flags(bit)),
+        "actions": sorted(names.ACTIONS),
+        "operators": sorted(names.OPERATORS),
+        "archs": sorted(names.ARCHITECTURES),
+        "knownFlags": sorted(names.FLAGS),
+        "supportedFlags": sorted(
+            name
+            for name, bit in names.FLAGS.items()
+            if seccomp.knows_flags(bit) or seccomp.knows_flags(bit | seccomp.NEW_LISTENER)  # some are for that only
+        ),
     }
 
 
