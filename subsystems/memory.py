@@ -375,7 +375,7 @@ def _in_use(field: str, used: int, wanted: int) -> LimitError:
     )
 
 
-def _set_limits_v2(controller: Controller, memory: int, swap: int | None, alone: int | None) -> None:
+def _set_limits_v2(controller: Controller, memory: int, swap: int | None, alone: int | None = None) -> None:
     """v2 limits swap by itself: total - memory. What grows is set first, so that what shrinks can be moved there.
 
     ``alone``: how much swap was asked for without memory.
