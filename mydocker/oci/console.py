@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 #: What runc sends with the master: engines want a name, and make nothing of it.
 MASTER_NAME = b"/dev/ptmx"
 
+#: And what it sends with a pidfd of a process that was put into a container.
+PIDFD_NAME_OF_EXEC = b"setns"
+
 
 def check(*, terminal: bool, detached: bool, socket: str | None) -> None:
     """OciError if nobody would hold the terminal's master, or there is none to be sent."""
@@ -45,6 +48,12 @@ def connect(path: str, option: str) -> int:
         connection.close()
         raise OciError(f"{option}: cannot connect to {path}: {e.strerror}") from e
     return connection.detach()
+
+
+def pair() -> tuple[int, int]:
+    """Two ends of a channel for descriptors: a message is read as it was sent."""
+    one, other = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC, 0)
+    return one.detach(), other.detach()
 
 
 def send(connection: int, name: bytes, fd: int) -> None:

@@ -466,8 +466,8 @@ def restrict(
     """Make this process what the command is to be, all but `seal`; the path that ``name`` (argv[0]) stands for.
 
     In the child, with all its mounts in place. ``load_seccomp`` loads the filter: here, if the capability that it
-    takes is then lost. ``proc``: a descriptor of the host's /proc, for a plan that is `labelled`, which is closed;
-    without one the container's is used if it is a procfs. The OSErrors are for `failure`.
+    takes is then lost. ``proc``: a descriptor of the host's /proc, for a plan that is `labelled`; without one the
+    container's is used if it is a procfs. The OSErrors are for `failure`.
     """
     step.doing = "set the security label"
     _set_labels(plan, proc)
@@ -548,8 +548,9 @@ def _set_labels(plan: ProcessPlan, proc: int) -> None:
     """What security modules apply at the next execve(2) of this thread."""
     if not plan.labelled:
         return
+    own = -1
     if proc < 0:
-        proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        own = proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
         if plan.selinux:
             _write_attribute(proc, ("exec",), os.fsencode(plan.selinux))
@@ -557,7 +558,8 @@ def _set_labels(plan: ProcessPlan, proc: int) -> None:
             # Since Linux 5.8 AppArmor has a directory of its own, for hosts with another module before it.
             _write_attribute(proc, ("apparmor/exec", "exec"), b"exec " + os.fsencode(plan.apparmor))
     finally:
-        os.close(proc)
+        if own >= 0:
+            os.close(own)
 
 
 def _has_attribute(proc: int) -> bool:
