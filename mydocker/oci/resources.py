@@ -10,9 +10,12 @@ also does so for ``exec``; only where an annotation sets such a field does its p
 
 from __future__ import annotations
 
+import os
+
 from mydocker.errors import LimitError, MydockerError, OciError, PluginError
 from mydocker.plugins import error_text
 from mydocker.resources import ResourceConfig
+from mydocker.spec import Spec, Volume
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from mydocker.cgroups.layout import Layout
     from mydocker.plugins import Plugin, Registry
     from mydocker.resources import ResourceField
+    from mydocker.spec import Tmpfs
 
     Texts = dict[str, str | list[str]]
 
@@ -231,3 +235,59 @@ def _specified_paths() -> Iterator[str]:
             yield f"{_RESOURCES}.{key}"
         for name in properties:
             yield f"{_RESOURCES}.{key}.{name}"
+
+
+def spec_of(config: Mapping[str, Any]) -> Spec:
+    """What `mydocker.limits.Limits` and the plugins are to know of the container. Its mounts are not in it: what a
+    plugin adds goes over what the engine has there by default.
+    """
+    process = config.get("process") or {}
+    namespaces = (config.get("linux") or {}).get("namespaces") or ()
+    return Spec(
+        args=tuple(_encoded(process.get("args") or ())),
+        env=tuple(_encoded(process.get("env") or ())),
+        rootfs=str((config.get("root") or {}).get("path", "")),
+        hostname=config.get("hostname"),
+        network="none" if any(one.get("type") == "network" for one in namespaces) else "host",
+        terminal=bool(process.get("terminal")),
+    )
+
+
+def amend(config: dict[str, Any], spec: Spec) -> None:
+    """Put into ``config`` what plugins have added to what `spec_of` made: mounts, and variables."""
+    mounts = [*(config.get("mounts") or ())]
+    for entry in spec.mounts:
+        mounts.insert(_position(mounts, entry.destination), _mount(entry))
+    if spec.mounts:
+        config["mounts"] = mounts
+    if spec.extra_env:
+        process = config["process"]
+        process["env"] = [
+            *(process.get("env") or ()),
+            *(variable.decode(errors="surrogateescape") for variable in spec.extra_env),
+        ]
+
+
+def _encoded(texts: Iterable[str]) -> Iterator[bytes]:
+    return (text.encode(errors="surrogateescape") for text in texts)
+
+
+def _position(mounts: list[dict[str, Any]], destination: str) -> int:
+    """Over what is mounted there or above, and under what is mounted below."""
+    below = f"{destination.rstrip('/')}/"
+    return next((n for n, one in enumerate(mounts) if str(one["destination"]).startswith(below)), len(mounts))
+
+
+def _mount(entry: Volume | Tmpfs) -> dict[str, Any]:
+    options = ["ro"] if entry.readonly else []
+    if isinstance(entry, Volume):
+        return {
+            "destination": entry.destination,
+            "type": "bind",
+            "source": os.path.abspath(entry.source),
+            "options": ["rbind", "rprivate", *options],
+        }
+    options += ["nosuid", "nodev", f"mode={entry.mode:o}", *(() if entry.exec else ("noexec",))]
+    if entry.size is not None:
+        options.append(f"size={entry.size}")
+    return {"destination": entry.destination, "type": "tmpfs", "source": "tmpfs", "options": options}

@@ -90,6 +90,7 @@ def test_the_flags_of_the_tutorial_and_of_docker():
         for name in (
             *("memory.limit", "memory.swap", "memory.reservation", "memory.swappiness", "memory.disableOOMKiller"),
             *("unified.memory.min", "unified.memory.low", "unified.memory.high", "unified.memory.oom.group"),
+            "unified.memory.swap.max",
         )
     }
 
