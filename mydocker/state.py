@@ -108,6 +108,10 @@ class Claim:
         record = _read(self.path)
         return dict(record.get("limits") or {}) if record is not None else {}
 
+    def close(self) -> None:
+        """Give up the lock; the directory stays."""
+        os.close(self._lock)
+
     def release(self) -> None:
         """Remove the directory, unless the claim is ``unfinished``; the last step of a container's life."""
         if not self.unfinished:
