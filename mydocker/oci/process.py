@@ -222,11 +222,8 @@ def _capabilities(sets: Mapping[str, Any], user_namespace: bool, warn: Callable[
     if unknown:
         warn(f"ignoring unknown or unavailable capabilities: {', '.join(unknown)}")
     _check_grants(found, user_namespace)
-    raisable = found.ambient & found.permitted & found.inheritable
-    if raisable != found.ambient:
-        left = _names(found.ambient & ~raisable)
-        warn(f"ignoring ambient capabilities that are not both permitted and inheritable: {left}")
-    return found.replace(ambient=raisable)
+    # The kernel raises no others (capabilities(7)), and engines' configs name them all the same: runc drops them too.
+    return found.replace(ambient=found.ambient & found.permitted & found.inheritable)
 
 
 def _check_grants(wanted: Capabilities, user_namespace: bool) -> None:
@@ -632,16 +629,17 @@ def _become_user(plan: ProcessPlan, step: Step) -> None:
 
 
 def _own_streams(uid: int) -> None:
-    """Let the user open /dev/stdout and its like anew: pipes and files that he did not make.
+    """Let the user open /dev/stdout and its like anew where they are pipes, which he did not make.
 
-    Character devices stay as they are: /dev/null is everybody's, and the container's terminal has been given already.
+    Files stay whose they are, and so do devices: /dev/null is everybody's, and the container's terminal has been given
+    to the user already.
     """
     for fd in (0, 1, 2):
         try:
             status = os.fstat(fd)
         except OSError:
             continue  # it is closed
-        if status.st_uid == uid or stat.S_ISCHR(status.st_mode):
+        if status.st_uid == uid or not (stat.S_ISFIFO(status.st_mode) or stat.S_ISSOCK(status.st_mode)):
             continue
         try:
             os.fchown(fd, uid, -1)
