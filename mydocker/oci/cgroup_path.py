@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from mydocker.cgroups import creation
 from mydocker.cgroups.group import DEFAULT_PARENT, ContainerCgroup
 from mydocker.cgroups.layout import Layout
 from mydocker.errors import OciError, UsageError
@@ -78,6 +79,12 @@ def expand_slice(name: str) -> str:
     if stem == name or "/" in name or "" in parts:
         raise OciError(f"invalid slice name: {name}")
     return "/".join("-".join(parts[: count + 1]) + ".slice" for count in range(len(parts)))
+
+
+def require_empty(place: Place, layout: Layout) -> None:
+    """CgroupError if something runs in what is to be the container's cgroup."""
+    for hierarchy in layout.hierarchies:
+        creation.is_there(f"{hierarchy.base}/{place.path}")
 
 
 def make(place: Place, layout: Layout) -> ContainerCgroup:

@@ -26,7 +26,6 @@ from mydocker.oci import console, container, hooks, init, mounts, namespaces, sy
 from mydocker.oci import process as processes
 from mydocker.oci.container import Container
 from mydocker.oci.options import Option
-from mydocker.spec import Spec, Tmpfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -147,21 +146,7 @@ class Creation:
 
         registry = plugins.load()
         wanted = resources.to_config(self.config, registry, layout)
-        return Limits(wanted, registry, self._spec(), layout)
-
-    def _spec(self) -> Spec:
-        """What plugins are told of the container."""
-        kinds = configs.namespaces(self.config)
-        arguments = self._process().get("args") or ()
-        return Spec(
-            args=tuple(os.fsencode(argument) for argument in arguments),
-            env=tuple(os.fsencode(entry) for entry in self._process().get("env") or ()),
-            rootfs=os.path.join(self._bundle, self.config["root"]["path"]),
-            readonly=bool(self.config["root"].get("readonly")),
-            network="none" if "network" in kinds else "host",
-            name=self._call.id,
-            terminal=bool(self._process().get("terminal")),
-        )
+        return Limits(wanted, registry, resources.spec_of(self.config), layout)
 
     def _prepare_seccomp(self) -> Filter | None:
         wanted = (self.config.get("linux") or {}).get("seccomp")
@@ -206,34 +191,19 @@ class Creation:
         self._claim.write(self.container.record)
 
     def _make(self, layout: Layout, preserved: int) -> None:
-        from mydocker.oci import cgroup_path
+        from mydocker.oci import cgroup_path, resources
 
         place = cgroup_path.place_of(self.config, self._call.id, systemd=self._call.systemd_cgroup, layout=layout)
-        self._note(cgroup=place.path)
+        cgroup_path.require_empty(place, layout)  # what the record names is removed with all that is in it
+        self._note(cgroup=place.path, oci={"unit": place.unit})
         self._cgroup = cgroup_path.make(place, layout)
-        self._take_amendments(self._limits.prepare(self._cgroup))
-        self._note(oci={"cgroups": list(self._cgroup.dirs)}, writers=self._cgroup.writers)
+        self._note(cgroup=self._cgroup.path, oci={"cgroups": list(self._cgroup.dirs)})
+        resources.amend(self.config, self._limits.prepare(self._cgroup))
+        self._note(writers=self._cgroup.writers)
         waiting = self._keep_config()
         self._clone(layout, preserved, waiting)
         self._set_up()
         self._finish()
-
-    def _take_amendments(self, spec: Spec) -> None:
-        """What plugins add to the container, in the form of its config."""
-        for entry in spec.mounts:
-            if isinstance(entry, Tmpfs):
-                options = ["nosuid", "nodev", f"mode={entry.mode:o}"]
-                options += [f"size={entry.size}"] if entry.size is not None else []
-                options += [] if entry.exec else ["noexec"]
-                mount = {"destination": entry.destination, "type": "tmpfs", "source": "tmpfs"}
-            else:
-                options = ["rbind"]
-                mount = {"destination": entry.destination, "type": "bind", "source": entry.source}
-            options += ["ro"] if entry.readonly else []
-            self.config.setdefault("mounts", []).append({**mount, "options": options})
-        if spec.extra_env and self._process():
-            entries = self.config["process"].setdefault("env", [])
-            entries += [os.fsdecode(entry) for entry in spec.extra_env]
 
     def _keep_config(self) -> int:
         """Keep config.json as it is now: a descriptor whose lock says that the command is not executed yet."""
