@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 #: What runc sends with the master: engines want a name, and make nothing of it.
 MASTER_NAME = b"/dev/ptmx"
 
-#: And what it sends with a pidfd of a process that was put into a container.
-PIDFD_NAME_OF_EXEC = b"setns"
+#: And what it sends with a pidfd: of a container's first process, and of one that ``exec`` has put there.
+FIRST_PROCESS, EXEC_PROCESS = b"standard", b"setns"
 
 
 def check(*, terminal: bool, detached: bool, socket: str | None) -> None:

@@ -361,7 +361,7 @@ class Creation:
         if options.get("pidfd_socket"):
             connection = console.connect(str(options["pidfd_socket"]), "--pidfd-socket")
             try:
-                console.send(connection, b"pidfd", self.child.pidfd)
+                console.send(connection, console.FIRST_PROCESS, self.child.pidfd)
             finally:
                 os.close(connection)
         if options.get("pid_file"):

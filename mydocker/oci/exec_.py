@@ -42,6 +42,17 @@ OPTIONS = (
     Option(names=("--no-subreaper",), kind="flag", help="accepted: nothing here relies on a subreaper"),
 )
 
+#: What a ``--process`` that does not say otherwise has from the container's own process, as with runc.
+_INHERITED = (
+    "capabilities",
+    "apparmorProfile",
+    "selinuxLabel",
+    "oomScoreAdj",
+    "scheduler",
+    "ioPriority",
+    "execCPUAffinity",
+)
+
 
 def main(call: Call) -> int:
     try:
@@ -118,7 +129,7 @@ def _process(call: Call, found: Container) -> dict[str, Any]:
 
 
 def _read(path: str, own: Mapping[str, Any]) -> dict[str, Any]:
-    """The process in a file. What protects the container and is not said there is as in the container's own process."""
+    """The process in a file. Of what is not said there, some is as in the container's own process."""
     from mydocker import plain_json
     from mydocker.oci import config
 
@@ -130,7 +141,7 @@ def _read(path: str, own: Mapping[str, Any]) -> dict[str, Any]:
     except ValueError as e:
         raise OciError(f"--process: {path} is not JSON: {e}") from None
     config.validate_process(entry)
-    for name in ("capabilities", "apparmorProfile", "selinuxLabel", "oomScoreAdj"):
+    for name in _INHERITED:
         if entry.get(name) is None and own.get(name) is not None:
             entry[name] = own[name]
     return dict(entry)

@@ -108,11 +108,13 @@ class _Execution:
             from mydocker import seccomp
 
             self._filter = seccomp.prepare(profile)
+        _set_cpus("initial", 0, plan.initial_cpus)
         child = Child(Layout.read(), work.container.record.cgroup)
         try:
             self._clone(child, init, namespaces, plan)
             self._await_ready(child)
             _enter_cgroups(work.container, child.pid, work.cgroups)
+            _set_cpus("final", child.pid, plan.final_cpus)
             oci_process.limit(plan, child.pid)
             master = self._hand_over(child, frame, plan)
             if work.pid_file:
@@ -151,7 +153,7 @@ class _Execution:
                 theirs.append(terminal)
             ends = _Ends(commands=commands, reports=reports, channel=channel, proc=proc, console=terminal)
             newcomer = _Newcomer(plan, ends, work.preserved, self._filter)
-            clone_to_run(newcomer.run, 0, child, _Joining(init, namespaces, plan.initial_cpus).run)
+            clone_to_run(newcomer.run, 0, child, _Joining(init, namespaces).run)
         except OSError as e:
             raise OciError(f"unable to start container process: cannot join the container: {_reason(e)}") from e
         finally:
@@ -183,7 +185,7 @@ class _Execution:
             raise _not_started(report)
         if self._work.pidfd_socket:
             socket = self._own(console.connect(self._work.pidfd_socket, "--pidfd-socket"))
-            console.send(socket, console.PIDFD_NAME_OF_EXEC, child.pidfd)
+            console.send(socket, console.EXEC_PROCESS, child.pidfd)
         return master
 
     def _receive(self, child: Child) -> int:
@@ -246,6 +248,14 @@ def _different_namespaces(pid: int) -> int:
     return mask
 
 
+def _set_cpus(when: str, pid: int, cpus: frozenset[int] | None) -> None:
+    if cpus is not None:
+        try:
+            os.sched_setaffinity(pid, cpus)
+        except OSError as e:
+            raise OciError(f"process.execCPUAffinity.{when}: cannot set the CPU affinity: {_reason(e)}") from e
+
+
 def _enter_cgroups(container: Container, pid: int, below: Mapping[str, str]) -> None:
     """Put the process into the container's cgroup in every hierarchy, or where ``below`` says."""
     directories: list[str] = list(container.record.oci.get("cgroups") or ())
@@ -288,14 +298,11 @@ def _unified_cgroup_of(pid: int) -> str:
 class _Joining:
     """What the helper does before it clones: it goes where the container's init is."""
 
-    def __init__(self, init: int, namespaces: int, cpus: frozenset[int] | None) -> None:
+    def __init__(self, init: int, namespaces: int) -> None:
         self._init = init
         self._namespaces = namespaces
-        self._cpus = cpus
 
     def run(self) -> None:
-        if self._cpus is not None:
-            os.sched_setaffinity(0, self._cpus)
         process.prctl(process.PR_SET_DUMPABLE, 0)
         if self._namespaces:
             process.setns(self._init, self._namespaces)

@@ -354,11 +354,6 @@ def limit(plan: ProcessPlan, pid: int) -> None:
     """
     if plan.oom_score_adj is not None:
         _set_oom_score_adj(pid, plan.oom_score_adj)
-    if plan.final_cpus is not None:
-        try:
-            os.sched_setaffinity(pid, plan.final_cpus)
-        except OSError as e:
-            raise OciError(f"process.execCPUAffinity.final: cannot set the CPU affinity: {reason_of(e)}") from e
     if plan.io_priority is not None:
         try:
             scheduling.ioprio_set(pid, *plan.io_priority)
