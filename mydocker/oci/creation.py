@@ -22,7 +22,7 @@ from mydocker.handoff import Failure, Listener
 from mydocker.limits import Limits
 from mydocker.linux import process, signals
 from mydocker.oci import config as configs
-from mydocker.oci import console, container, hooks, init, mounts, namespaces, sysctl
+from mydocker.oci import console, container, descriptors, hooks, init, mounts, namespaces, sysctl
 from mydocker.oci import process as processes
 from mydocker.oci.container import Container
 from mydocker.oci.options import Option
@@ -98,20 +98,14 @@ class Creation:
         console.check(terminal=terminal, detached=not self._relayed, socket=self._call.options.get("console_socket"))
 
     def _preserved(self) -> int:
-        """How many descriptors the command inherits; the environment says so to it where systemd said so to us."""
-        text = str(self._call.options.get("preserve_fds", "0"))
-        if not text.isascii() or not text.isdecimal() or len(text) > 6:
-            raise OciError(f"--preserve-fds: {text} is not a number of descriptors")
+        """How many descriptors the command inherits: those asked for, and those that systemd has passed to us.
+
+        Of the latter the command learns as we have (sd_listen_fds(3)).
+        """
         listen = os.environ.get("LISTEN_FDS", "")
         listening = int(listen) if listen.isascii() and listen.isdecimal() and len(listen) < 6 else 0
-        count = int(text) + listening
-        for fd in range(3, 3 + count):
-            try:
-                inherited = not fcntl.fcntl(fd, fcntl.F_GETFD) & fcntl.FD_CLOEXEC
-            except OSError:
-                inherited = False
-            if not inherited:
-                raise OciError(f"--preserve-fds: there is no descriptor {fd}, of {count} that are to be preserved")
+        count = len(descriptors.preserved(self._call.options.get("preserve_fds"))) + listening
+        descriptors.preserved(str(count))
         if listening and self._process():
             self.config["process"].setdefault("env", [])
             self.config["process"]["env"] += [f"LISTEN_FDS={listening}", "LISTEN_PID=1"]
@@ -161,10 +155,13 @@ class Creation:
     def _claim_id(self) -> None:
         call = self._call
         try:
+            state.note_root(call.root, state.default_root())
+        except MydockerError as e:  # then `mydocker stats` does not find it
+            call.log.debug(str(e))
+        try:
             self._claim = state.make(call.id, call.root)
         except FileExistsError:
             raise OciError(f'container with given ID already exists: "{call.id}"') from None
-        state.note_root(call.root, state.default_root())
         self._claim.unfinished = True
         values = {
             "bundle": self._bundle,
