@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 #: What ``start`` sends.
 GO = b"g"
 
+#: What ends the container while it waits. They are blocked: the kernel would drop them, since PID 1 has no handlers.
+_DEADLY = (signals.SIGHUP, signals.SIGINT, signals.SIGQUIT, signals.SIGUSR1, signals.SIGUSR2, signals.SIGTERM)
+
 
 class Plan(Value):
     """What the child is to do, worked out before the clone.
@@ -278,13 +281,16 @@ class _Init:
         handoff.report_ready(self._reports)
         process.close_all_except({plan.listener, plan.waiting, *self._preserved()})
         listener = _socket.socket(fileno=plan.listener)
+        deadly = signals.signalfd(_DEADLY)
         poll = select.poll()
-        poll.register(listener.fileno(), select.POLLIN)
-        while True:
-            poll.poll()
+        for fd in (listener.fileno(), deadly):
+            poll.register(fd, select.POLLIN)
+        connection = -1
+        while connection < 0:
+            if any(fd == deadly for fd, _ in poll.poll()):
+                os._exit(128 + signals.parse_siginfo(os.read(deadly, 128))[0])
             connection = self._accept(listener)
-            if connection >= 0:
-                break
+        os.close(deadly)
         listener.close()
         self._reports = self._answers = connection
 
