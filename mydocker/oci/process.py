@@ -344,6 +344,10 @@ def _apparmor_enabled() -> bool:
         return False
 
 
+def _selinux_enabled() -> bool:
+    return os.path.exists("/sys/fs/selinux/enforce")
+
+
 # On the child's PID, by the runtime
 
 
