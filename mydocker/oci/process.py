@@ -330,7 +330,7 @@ def _check_labels(entry: Mapping[str, Any]) -> None:
         raise OciError(
             f"process.apparmorProfile: apparmor is not enabled on this host, so the profile {profile} cannot be applied"
         )
-    if entry.get("selinuxLabel") and not os.path.exists("/sys/fs/selinux/enforce"):
+    if entry.get("selinuxLabel") and not _selinux_enabled():
         raise OciError(
             "process.selinuxLabel: selinux label is specified in config, but selinux is disabled or not supported"
         )
