@@ -89,7 +89,7 @@ class Claim:
         #: whether there is something that the record names: then it outlives the claim, for the next recovery
         self.unfinished = False
         self._root = root
-        self._lock = lock
+        self.lock = lock
         self._written = (0, 0)
 
     def write(self, record: Record) -> None:
@@ -110,13 +110,13 @@ class Claim:
 
     def close(self) -> None:
         """Give up the lock; the directory stays."""
-        os.close(self._lock)
+        os.close(self.lock)
 
     def release(self) -> None:
         """Remove the directory, unless the claim is ``unfinished``; the last step of a container's life."""
         if not self.unfinished:
             remove_directory(self.path)
-        os.close(self._lock)
+        os.close(self.lock)
         # In /tmp it stays: in the moment after it was removed another user could make it, and be trusted with it.
         if not self._root.startswith("/tmp/mydocker-"):
             _remove_empty(self._root)

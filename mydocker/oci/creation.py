@@ -22,7 +22,7 @@ from mydocker.handoff import Failure, Listener
 from mydocker.limits import Limits
 from mydocker.linux import process, signals
 from mydocker.oci import config as configs
-from mydocker.oci import console, container, descriptors, hooks, init, mounts, namespaces, sysctl
+from mydocker.oci import console, container, descriptors, hooks, init, mounts, namespaces, sysctl, watching
 from mydocker.oci import process as processes
 from mydocker.oci.container import Container
 from mydocker.oci.options import Option
@@ -73,7 +73,7 @@ class Creation:
         container.check_id(self._call.id)
         self.config = configs.load(self._bundle)
         self._check_console()
-        preserved = self._preserved()
+        preserved = self._count = self._preserved()
         try:
             self._namespaces = namespaces.prepare(self.config)
             self._descriptors += self._namespaces.joined.values()
@@ -364,6 +364,10 @@ class Creation:
         if options.get("pid_file"):
             state.write_pidfile(os.path.abspath(str(options["pid_file"])), self.child.pid, b"")
         self._note(oci={"complete": True}, writers=self._cgroup.writers)
+        child = self.child
+        inherited = range(3, 3 + self._count)
+        not_ours = [child.commands, child.reports, self.terminal, self._claim.lock, *self._descriptors, *inherited]
+        watching.stay_if_wanted(self._limits, self.container, child.pidfd, not_ours)
         self._tell(b"d")
         if not isinstance(handoff.read_report(self.child.reports), int):
             raise HandoffError("the container's first process was killed while it was set up")
