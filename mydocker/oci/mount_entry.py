@@ -140,6 +140,8 @@ def bind(entry: Entry, root: Root) -> None:
         target = paths.make_directory_in_root(root.fd, entry.destination)
     else:
         target = paths.make_file_in_root(root.fd, entry.destination, 0o755)
+        if stat.S_ISDIR(os.fstat(target).st_mode):  # the kernel's word for this would be EINVAL
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
     check_target(entry, root, target, tree)
     if entry.options.changes:
         _state_attributes(tree, entry.options)
@@ -151,7 +153,7 @@ def bind(entry: Entry, root: Root) -> None:
 
 def _source_tree(entry: Entry) -> int:
     """The bind, made here if it can be: then the mounts that come before it count, and locked flags stay locked."""
-    if entry.tree >= 0 and entry.options.idmap:
+    if entry.mapped:
         return entry.tree
     try:
         tree = mount.clone_tree(mount.AT_FDCWD, entry.source, recursive=entry.options.recursive, follow=True)

@@ -154,6 +154,8 @@ def parse(words: Sequence[str], fstype: str) -> MountOptions:
             set_below = set_below & ~mount.MOUNT_ATTR__ATIME | _atime_bits({name: on})
         elif word in _WITHOUT_EFFECT:
             changes = True
+        elif word == "acl" and fstype == "tmpfs":
+            pass  # it has them if the kernel has them for it, and no word for that
         elif word not in _OTHERS:
             data.append(word)
     flags = [(name.encode() if on else _OFF.get(name, b""), None) for name, on in superblock.items()]

@@ -33,13 +33,18 @@ _PROPAGATIONS = {
 
 
 class Entry(Value):
-    """One mount of the config. ``tree``: descriptor of a bind that the runtime has made of the source, or -1."""
+    """One mount of the config.
+
+    ``tree``    descriptor of a bind that the runtime has made of the source, or -1.
+    ``mapped``  whether the ids of ``tree`` are mapped: then no other will do.
+    """
 
     destination: bytes
     source: bytes
     fstype: bytes
     options: MountOptions
     tree: int = -1
+    mapped: bool = False
 
     @property
     def doing(self) -> str:
@@ -225,7 +230,7 @@ def _add_trees(
                 except OSError as e:
                     where = f'mounts[{number}] at "{entry["destination"]}"'
                     raise OciError(f"{where}: {entry['source']} cannot be id-mapped: {e.strerror}") from None
-            entries[number] = Entry(**{**planned.__dict__, "tree": tree})
+            entries[number] = Entry(**{**planned.__dict__, "tree": tree, "mapped": bool(mapped)})
     finally:
         if idmaps is not None:
             idmaps.close()
