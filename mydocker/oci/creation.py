@@ -304,6 +304,8 @@ class Creation:
         if self._process_plan is not None:
             processes.limit(self._process_plan, child.pid)
         self._cgroup.runs(child.pid)
+        if self._cgroup.frozen:
+            raise OciError("a limit has frozen the container, and it is not started yet: pause it when it runs")
         self._run_hooks("prestart", "createRuntime")
         argv, environment = processes.command(self._process()) if self._process() else ([], [])
         states = [self._state("creating"), self._state("created")]
