@@ -34,7 +34,7 @@ def loads(text: str) -> Any:
         value, end = make_scanner(_Context)(text, start)  # type: ignore[arg-type]
         if not text[end:].strip(_WHITESPACE):
             return value
-    except (ImportError, StopIteration, ValueError):
+    except (ImportError, StopIteration, SystemError, ValueError):
         pass
     import json
 

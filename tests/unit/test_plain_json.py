@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
@@ -44,3 +47,11 @@ def test_what_is_not_of_json_but_is_read_by_everybody() -> None:
 def test_a_value_that_has_no_json() -> None:
     with pytest.raises(TypeError):
         plain_json.dumps({"a": object()})
+
+
+def test_an_error_is_json_s_own_where_json_was_not_loaded_before() -> None:
+    """The C scanner looks for the class of its error in a module that only `json` loads."""
+    script = "from mydocker.plain_json import loads\ntry: loads('{')\nexcept ValueError as e: print(type(e).__name__)"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    command = [sys.executable, "-c", script]
+    assert subprocess.check_output(command, env=environment, text=True) == "JSONDecodeError\n"
