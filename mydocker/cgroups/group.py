@@ -154,6 +154,14 @@ class ContainerCgroup:
             self.remove()
             raise
 
+    def complete(self) -> None:
+        """As `make_everywhere`, where somebody else, who has put a process of ours there, made the first of it."""
+        self.adopt()
+        for hierarchy in self.layout.hierarchies:
+            there = hierarchy.mountpoint in self._made.directories
+            if there or os.geteuid() == 0 or os.access(hierarchy.base, os.W_OK):
+                self._complete(hierarchy)
+
     def _complete(self, hierarchy: Hierarchy) -> None:
         """Make the directory in one hierarchy if need be, and all its controllers ready to take a process."""
         self._directory(hierarchy)

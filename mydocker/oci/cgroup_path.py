@@ -21,18 +21,22 @@ if TYPE_CHECKING:
 
 
 class Place(Value):
-    """``path``: from the base of each hierarchy. ``unit``, ``slice``: of systemd, if that makes it."""
+    """``path``: from the base of each hierarchy. ``unit``, ``slice``, ``properties``: of systemd, if that makes it."""
 
     path: str
     unit: str = ""
     slice: str = ""
+    properties: tuple[Any, ...] = ()
 
 
 def place_of(config: Mapping[str, Any], name: str, *, systemd: bool, layout: Layout | None = None) -> Place:
     """Where the cgroup of the container ``name`` is to be. OciError for what is no such place."""
     wanted = str((config.get("linux") or {}).get("cgroupsPath") or "")
     if systemd:
-        return _systemd_place(wanted, name)
+        from mydocker.oci.systemd import devices_of, from_annotations
+
+        found = [*devices_of(config), *from_annotations(config.get("annotations") or {})]
+        return _systemd_place(wanted, name).replace(properties=tuple(found))
     if not wanted:
         wanted = name
     if not wanted.startswith("/"):
@@ -92,6 +96,10 @@ def make(place: Place, layout: Layout) -> ContainerCgroup:
 
     One that exists is taken if nothing runs in it, as runc has it. CgroupError if something does.
     """
+    if place.unit:
+        from mydocker.oci.systemd import Scope
+
+        return Scope.make(place, layout)
     cgroup = ContainerCgroup(layout, place.path)
     cgroup.make_everywhere()
     return cgroup

@@ -365,6 +365,10 @@ class Creation:
                 os.close(connection)
         if options.get("pid_file"):
             state.write_pidfile(os.path.abspath(str(options["pid_file"])), self.child.pid, b"")
+        if self.container.record.oci.get("unit"):
+            from mydocker.oci import systemd
+
+            systemd.tell(self.container.record)
         self._note(oci={"complete": True}, writers=self._cgroup.writers)
         child = self.child
         inherited = range(3, 3 + self._count)

@@ -122,6 +122,10 @@ def _remove_cgroups(found: Container, log: Log) -> None:
     if found.record.limits:
         _undo_limits(found, layout, log)
     remove_stale(layout, found.record.cgroup)
+    if found.record.oci.get("unit"):
+        from mydocker.oci import systemd
+
+        systemd.stop(str(found.record.oci["unit"]))
 
 
 def _undo_limits(found: Container, layout: Layout, log: Log) -> None:

@@ -131,7 +131,7 @@ def _read(source: str) -> dict[str, Any]:
 def _tell_systemd(found: container.Container) -> None:
     """What systemd was not told, it would undo at its next reload."""
     if found.record.oci.get("unit"):
-        from mydocker.oci import systemd
+        from mydocker.oci.systemd import tell
 
         found.reload()
-        systemd.tell(found.record)
+        tell(found.record)
