@@ -12,7 +12,8 @@ Where the child has a user namespace, one byte comes before the frame: the id ma
 has no ids and does nothing.
 
 Up the second pipe, whose end in the child is close-on-exec, come reports: ``R`` (ready: the mounts are made,
-the child waits; in `mydocker.oci` more than once), then either the end of the pipe (the command runs) or ``E`` (failed: stage, errno, text).
+the child waits; in `mydocker.oci` more than once), then either the end of the pipe (the command runs) or ``E`` (failed:
+stage, errno, text).
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ from mydocker.value import Value
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+#: What ``mydocker-oci start`` sends to the init of a container that waits for it.
+GO = b"g"
 
 _MAGIC = b"MYDK\x01"
 _HEADER = struct.Struct("<5sQ")

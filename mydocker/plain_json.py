@@ -51,9 +51,21 @@ def dumps(value: Any, indent: int | None = None) -> str:
             return "".join(encode(value, 0))
         except ImportError:
             pass
-    import json
+        import json
 
-    return json.dumps(value, indent=indent, separators=(",", ":") if indent is None else (",", ": "))
+        return json.dumps(value, separators=(",", ":"))
+    return _laid_out(value, "\n", " " * indent)
+
+
+def _laid_out(value: Any, line: str, step: str) -> str:
+    """As ``json`` has it: an entry on each line."""
+    inner = line + step
+    if isinstance(value, dict) and value:
+        entries = (f"{dumps(key)}: {_laid_out(entry, inner, step)}" for key, entry in value.items())
+        return f"{{{inner}{f',{inner}'.join(entries)}{line}}}"
+    if isinstance(value, (list, tuple)) and value:
+        return f"[{inner}{f',{inner}'.join(_laid_out(entry, inner, step) for entry in value)}{line}]"
+    return dumps(value)
 
 
 def _refuse(value: object) -> Any:

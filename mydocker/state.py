@@ -22,7 +22,6 @@ import os
 
 from mydocker import plain_json
 from mydocker.errors import MydockerError, StateError
-from mydocker.linux import process, signals
 from mydocker.value import Value
 
 #: Where links to the other places are; no container can have this name.
@@ -441,6 +440,8 @@ def _read(path: str) -> Mapping[str, Any] | None:
 
 def _kill(pid: int, start_time: int) -> int | None:
     """Kill the process that has both this PID and this start time, and no other; its pidfd, or None if it is gone."""
+    from mydocker.linux import process, signals
+
     try:
         pidfd = os.pidfd_open(pid)
     except ProcessLookupError:

@@ -24,7 +24,6 @@ import time
 
 from mydocker import plain_json, state
 from mydocker.errors import OciError
-from mydocker.linux import process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -156,11 +155,8 @@ class Container:
         except ProcessLookupError:
             pidfd = -1
         if pidfd >= 0:
-            try:
-                if process.start_time(self.record.pid) == self.record.start_time:
-                    return pidfd
-            except ProcessLookupError:
-                pass
+            if self.is_alive:  # the PID is that process's as long as it is not reaped
+                return pidfd
             os.close(pidfd)
         raise OciError("container not running")
 

@@ -9,7 +9,7 @@ import time
 from mydocker import plain_json, state
 from mydocker.errors import MydockerError, OciError
 from mydocker.linux import process, signals
-from mydocker.oci import container, hooks
+from mydocker.oci import container
 from mydocker.oci.container import Container
 from mydocker.oci.options import Option
 
@@ -154,5 +154,7 @@ def _config(found: Container) -> dict[str, Any]:
 def _run_poststop(found: Container, log: Log) -> None:
     wanted = (_config(found).get("hooks") or {}).get("poststop")
     if wanted:
+        from mydocker.oci import hooks
+
         text = plain_json.dumps(container.state_of(found.record, "stopped")).encode()
         hooks.run("poststop", wanted, text, cwd=os.fsencode(found.bundle), failed=log.warning)

@@ -9,9 +9,8 @@ import os
 from mydocker import handoff, plain_json
 from mydocker.errors import OciError
 from mydocker.handoff import Failure, Listener
-from mydocker.oci import container, hooks
+from mydocker.oci import container
 from mydocker.oci.container import Container
-from mydocker.oci.init import GO
 from mydocker.oci.options import Option
 
 TYPE_CHECKING = False
@@ -41,7 +40,7 @@ def start(found: Container, call: Call) -> None:
         raise OciError("process property must be non-empty: config.json has no process to start")
     connection = _connect(found)
     try:
-        connection.send(GO)
+        connection.send(handoff.GO)
         while True:
             report = handoff.read_report(connection.fileno())
             if not isinstance(report, Listener):
@@ -57,6 +56,8 @@ def start(found: Container, call: Call) -> None:
     _forget_socket(found)
     wanted = (found.config.get("hooks") or {}).get("poststart")
     if wanted:
+        from mydocker.oci import hooks
+
         state = plain_json.dumps(found.state("running")).encode()
         hooks.run("poststart", wanted, state, cwd=os.fsencode(found.bundle), failed=call.log.warning)
 
