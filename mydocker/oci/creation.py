@@ -155,13 +155,13 @@ class Creation:
     def _claim_id(self) -> None:
         call = self._call
         try:
-            state.note_root(call.root, state.default_root())
-        except MydockerError as e:  # then `mydocker stats` does not find it
-            call.log.debug(str(e))
-        try:
             self._claim = state.make(call.id, call.root)
         except FileExistsError:
             raise OciError(f'container with given ID already exists: "{call.id}"') from None
+        try:
+            state.note_root(call.root, state.default_root())
+        except MydockerError as e:  # then `mydocker stats` does not find it
+            call.log.debug(str(e))
         self._claim.unfinished = True
         values = {
             "bundle": self._bundle,
@@ -312,6 +312,10 @@ class Creation:
         self._tell(handoff.encode(argv, environment) + handoff.encode(states, []))
         if self._relayed and self._process_plan is not None and self._process_plan.terminal:
             self.terminal = self._receive_terminal()
+            if self.terminal >= 0:
+                from mydocker.oci import foreground
+
+                foreground.fit(self.terminal)
         self._await_ready()
 
     def _state(self, status: str) -> bytes:
@@ -397,6 +401,7 @@ class Creation:
             self._call.log.warning(f"cannot remove all of the container: {e}")
         finally:
             self._claim.release()
+            container.forget_root(self._call)
 
     def _poststop(self) -> None:
         wanted = (self.config.get("hooks") or {}).get("poststop")

@@ -112,11 +112,11 @@ class _Execution:
         child = Child(Layout.read(), work.container.record.cgroup)
         try:
             self._clone(child, init, namespaces, plan)
-            self._await_ready(child)
+            master = self._await_ready(child, plan)
             _enter_cgroups(work.container, child.pid, work.cgroups)
             _set_cpus("final", child.pid, plan.final_cpus)
             oci_process.limit(plan, child.pid)
-            master = self._hand_over(child, frame, plan)
+            self._hand_over(child, frame)
             if work.pid_file:
                 state.write_pidfile(os.path.abspath(work.pid_file), child.pid, b"")
             if work.detached:
@@ -160,14 +160,20 @@ class _Execution:
             for fd in theirs:
                 os.close(fd)
 
-    def _await_ready(self, child: Child) -> None:
+    def _await_ready(self, child: Child, plan: ProcessPlan) -> int:
+        """Until the child waits for its command: the master of its terminal, or -1 where it is not for us."""
         self._await(child, child.reports, select.POLLIN)
         report = handoff.read_report(child.reports)
         if not isinstance(report, int):
             raise _not_started(report)
+        if not plan.terminal or self._work.console_socket:
+            return -1
+        master = self._receive(child)
+        foreground.fit(master)
+        return master
 
-    def _hand_over(self, child: Child, frame: bytes, plan: ProcessPlan) -> int:
-        """Send the command and wait until it runs: the master of its terminal, or -1 where it is not for us."""
+    def _hand_over(self, child: Child, frame: bytes) -> None:
+        """Send the command and wait until it runs."""
         os.set_blocking(child.commands, False)
         try:
             handoff.send(child.commands, frame, lambda: self._await(child, child.commands, select.POLLOUT))
@@ -176,9 +182,6 @@ class _Execution:
         child.close_commands()
         if self._filter is not None and self._filter.listens:
             self._pass_listener_on(child)
-        master = -1
-        if plan.terminal and not self._work.console_socket:
-            master = self._receive(child)
         self._await(child, child.reports, select.POLLIN)
         report = handoff.read_report(child.reports)
         if report is not None:
@@ -186,7 +189,6 @@ class _Execution:
         if self._work.pidfd_socket:
             socket = self._own(console.connect(self._work.pidfd_socket, "--pidfd-socket"))
             console.send(socket, console.EXEC_PROCESS, child.pidfd)
-        return master
 
     def _receive(self, child: Child) -> int:
         """The descriptor that the child sends. It ends without only if it ends altogether."""
@@ -202,7 +204,11 @@ class _Execution:
         from mydocker import seccomp
 
         assert self._filter is not None
-        listener = self._receive(child)
+        self._await(child, child.reports, select.POLLIN)
+        report = handoff.read_report(child.reports)
+        if not isinstance(report, handoff.Listener):
+            raise _not_started(report if isinstance(report, handoff.Failure) else None)
+        listener = process.pidfd_getfd(child.pidfd, report.fd)
         try:
             seccomp.send_listener(self._filter, listener, self._work.container.state(), child.pid)
         finally:
@@ -354,7 +360,7 @@ class _Newcomer:
         argv, env = handoff.receive(ends.commands)
         variables = oci_process.environment(plan, env)
         load = self._load_filter if self._filter is not None else None
-        path = oci_process.restrict(plan, step, argv[0], variables, load, proc=ends.proc)
+        path = oci_process.restrict(plan, step, argv[0], variables, filtered=load is not None, proc=ends.proc)
         oci_process.seal(plan, step, load)
         oci_process.execute(path, argv, variables)
 
@@ -374,10 +380,11 @@ class _Newcomer:
         assert self._filter is not None
         listener = self._filter.load()
         if listener >= 0:
-            console.send(self._ends.channel, b"seccomp", listener)
-            os.close(listener)
+            # Until the agent has it, what the agent is to decide about waits for ever.
+            handoff.report_listener(self._ends.reports, listener)
             if os.read(self._ends.channel, 1) != b"k":
                 raise HandoffError("nobody listens to the seccomp filter")
+            os.close(listener)
 
 
 def _become_root() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import select
 
-from mydocker.linux import process, signals
+from mydocker.linux import process, pty, signals
 from mydocker.streams import Streams, TerminalStreams
 
 TYPE_CHECKING = False
@@ -41,6 +41,16 @@ class Signals:
             os.close(self.fd)
             self.fd = -1
             signals.restore(self._mask)
+
+
+def fit(master: int) -> None:
+    """Give the terminal of a process that is yet to start the size of ours, if one of our streams is one."""
+    for fd in (0, 1, 2):
+        try:
+            pty.copy_window_size(fd, master)
+            return
+        except OSError:
+            continue
 
 
 class Relay(TerminalStreams):
