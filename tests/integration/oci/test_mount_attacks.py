@@ -88,7 +88,12 @@ def test_a_console_that_is_a_link(bundle, ours, cid, outside) -> None:
     (made / "rootfs/dev/console").symlink_to("/proc/sys/kernel/core_pattern")
     command = " ".join(map(str, [*ours.command, "--root", ours.root, "run", "--bundle", made, cid]))
     done = subprocess.run(
-        ["script", "-qec", command, "/dev/null"], text=True, capture_output=True, stdin=subprocess.DEVNULL, timeout=60
+        ["script", "-qec", command, "/dev/null"],
+        text=True,
+        capture_output=True,
+        stdin=subprocess.DEVNULL,
+        timeout=60,
+        check=False,
     )
     assert "core_pattern" not in done.stdout
     assert "/dev/console" in done.stdout
@@ -151,6 +156,21 @@ def test_a_false_null_device_does_not_unmask(kind: str, bundle, ours, cid) -> No
     (made / "rootfs/secret").write_text("secret")
     done = ours.run(made, cid)
     assert done.stdout.splitlines() == ["character special file 1 3"] * 2
+
+
+def test_a_null_device_exchanged_before_the_masks_are_made(bundle, ours, cid, tmp_path) -> None:
+    """CVE-2025-31133 by a race, for which a hook stands."""
+    script = tmp_path / "hook"
+    config = without_dev(bundle.config("sh", "-c", "stat -c '%F %t %T' /secret; cat /secret"))
+    config["linux"]["maskedPaths"] = ["/secret"]
+    config["hooks"] = {"createRuntime": [{"path": str(script)}]}
+    made = bundle(config=config)
+    (made / "rootfs/secret").write_text("secret")
+    script.write_text(f"#!/bin/sh\ncd {made}/rootfs/dev && rm null && mknod null c 1 5 && touch done\n")
+    script.chmod(0o755)
+    done = ours.run(made, cid, stdin=subprocess.PIPE)
+    assert (made / "rootfs/dev/done").exists()
+    assert done.stdout == "character special file 1 3\n"
 
 
 @pytest.mark.parametrize("name", ["proc", "sys"])

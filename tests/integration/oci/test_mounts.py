@@ -167,7 +167,7 @@ def test_the_mounts_of_a_usual_config_are_those_of_runc(bundle, ours, runc, cid)
 def test_a_later_mount_covers_an_earlier_one(bundle, ours, cid, volume) -> None:
     mounts = [
         bind(volume, "/m", "bind"),
-        {"type": "tmpfs", "source": "tmpfs", "destination": "/m/below"},
+        {"type": "tmpfs", "source": "tmpfs", "destination": "/m/below", "options": ["ro"]},
         bind(volume / "file", "/m/below/deep/name", "bind"),
         bind(volume, "relative", "bind"),
         bind(volume, "/a/b/../../tidy", "bind"),
@@ -338,16 +338,17 @@ def test_the_propagation_of_the_root(propagation: str | None, expected: str, bun
 
 
 def test_a_shared_root_leaves_no_mount_on_the_host(bundle, ours, cid, volume) -> None:
-    """The rootfs lies on a mount that is shared with the host, and the config shares all."""
-    config = bundle.config("true", "")
+    """The rootfs lies on a mount that is shared with the host, a volume is one, and the config shares all."""
+    config = bundle.config("true")
     config["mounts"].append(bind(volume, "/m", "rbind"))
     made = bundle(config=config, linux__rootfsPropagation="rshared")
     outer = """
-        mount --bind "$bundle" "$bundle"; mount --make-shared "$bundle"; cp /proc/self/mountinfo "$bundle/before"
+        for m in "$bundle" "$volume"; do mount --bind "$m" "$m"; mount --make-shared "$m"; done
+        mount -t tmpfs tmpfs "$volume/below"; cp /proc/self/mountinfo "$bundle/before"
         $run; diff "$bundle/before" /proc/self/mountinfo && echo unchanged
     """
     run = words([*ours.command, "--root", ours.root, "run", "--bundle", made, cid])
-    done = in_mount_namespace(outer, bundle=made, run=run)
+    done = in_mount_namespace(outer, bundle=made, volume=volume, run=run)
     assert (done.stdout, done.stderr) == ("unchanged\n", "")
 
 
