@@ -37,9 +37,6 @@ if TYPE_CHECKING:
     from mydocker.oci.process import ProcessPlan
     from mydocker.seccomp import Filter
 
-#: What ``start`` sends.
-GO = b"g"
-
 #: What ends the container while it waits. They are blocked: the kernel would drop them, since PID 1 has no handlers.
 _DEADLY = (signals.SIGHUP, signals.SIGINT, signals.SIGQUIT, signals.SIGUSR1, signals.SIGUSR2, signals.SIGTERM)
 
@@ -162,16 +159,18 @@ class _Init:
         path, variables = b"", {}
         if plan.process is not None:
             variables = process_.environment(plan.process, environment)
-            path = process_.restrict(plan.process, step, argv[0], variables, self._seccomp_loader(), proc=proc)
+            path = process_.restrict(
+                plan.process, step, argv[0], variables, filtered=plan.seccomp is not None, proc=proc
+            )
         os.close(proc)
         self._wait_for_start()
         step.doing = "run the startContainer hooks"
         hooks.run("startContainer", plan.hooks.get("startContainer", ()), states[1], fork=os.fork)
         if plan.process is None:
             raise OciError("process property must be non-empty: config.json has no process to start")
-        process_.seal(plan.process, step, self._seccomp_loader())
+        process.close_all_except({self._reports, self._answers, plan.waiting, *self._preserved()})
+        process_.seal(plan.process, step, self._load_seccomp if plan.seccomp is not None else None)
         step.doing = "start the command"
-        process.close_all_except({self._reports, plan.waiting, *self._preserved()})
         process_.execute(path, argv, variables)
 
     def _needed(self) -> set[int]:
@@ -257,16 +256,14 @@ class _Init:
         os.close(master)
         os.close(plan.console)
 
-    def _seccomp_loader(self) -> Any:
-        return None if self._plan.seccomp is None else self._load_seccomp
-
     def _load_seccomp(self) -> None:
         assert self._plan.seccomp is not None
         listener = self._plan.seccomp.load()
         if listener >= 0:
             # From here on, until the agent has it, what the agent is to decide about waits for ever.
             handoff.report_listener(self._reports, listener)
-            os.read(self._answers, 1)
+            if not os.read(self._answers, 1):
+                raise HandoffError("nobody took the seccomp listener")
             os.close(listener)
 
     def _wait_for_start(self) -> None:
@@ -303,7 +300,7 @@ class _Init:
             end.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)[4:8] for end in (listener, connection)
         ]
         # What a listening socket says of its peer is who called listen(2) (unix(7)).
-        if credentials[0] == credentials[1] and connection.recv(1) == GO:
+        if credentials[0] == credentials[1] and connection.recv(1) == handoff.GO:
             return connection.detach()
         connection.close()
         return -1

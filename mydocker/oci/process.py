@@ -455,15 +455,15 @@ def restrict(
     step: Step,
     name: bytes,
     variables: Mapping[bytes, bytes],
-    load_seccomp: Callable[[], None] | None = None,
     *,
+    filtered: bool = False,
     proc: int = -1,
 ) -> bytes:
     """Make this process what the command is to be, all but `seal`; the path that ``name`` (argv[0]) stands for.
 
-    In the child, with all its mounts in place. ``load_seccomp`` loads the filter: here, if the capability that it
-    takes is then lost. ``proc``: a descriptor of the host's /proc, for a plan that is `labelled`; without one the
-    container's is used if it is a procfs. The OSErrors are for `failure`.
+    In the child, with all its mounts in place. ``filtered``: `seal` is to load a seccomp filter, and what that takes
+    stays permitted, though not effective. ``proc``: a descriptor of the host's /proc, for a plan that is `labelled`;
+    without one the container's is used if it is a procfs. The OSErrors are for `failure`.
     """
     step.doing = "set the security label"
     _set_labels(plan, proc)
@@ -488,15 +488,10 @@ def restrict(
     step.doing = "apply caps"
     held = capabilities.permitted()
     wanted = plan.capabilities
-    inheritable = capabilities.inheritable()
-    capabilities.set_sets(held, wanted.effective, inheritable)
+    capabilities.set_sets(held, wanted.effective, capabilities.inheritable())
     path = look_up(name, variables)
-    if load_seccomp is not None and not _may_load_later(plan):
-        step.doing = "load the seccomp filter"
-        capabilities.set_sets(held, wanted.effective | held & _CAP_SYS_ADMIN, inheritable)
-        load_seccomp()
-        step.doing = "apply caps"
-    capabilities.set_sets(wanted.permitted, wanted.effective, wanted.inheritable)
+    kept = held & _CAP_SYS_ADMIN if filtered and not _may_load(plan) else 0
+    capabilities.set_sets(wanted.permitted | kept, wanted.effective, wanted.inheritable)
     capabilities.raise_ambient(wanted.ambient)
     process.prctl(process.PR_SET_DUMPABLE, 0)  # the change of ids may have put it on again (prctl(2))
     return path
@@ -508,14 +503,24 @@ def seal(plan: ProcessPlan, step: Step, load_seccomp: Callable[[], None] | None 
     for number, soft, hard in plan.rlimits:
         if number in _LATE_RLIMITS:
             rlimits.prlimit(0, number, (soft, hard))
-    if load_seccomp is not None and _may_load_later(plan):
-        step.doing = "load the seccomp filter"
+    signals.unblock_all()
+    if load_seccomp is None:
+        return
+    # As late as can be: what this process does itself, the filter may refuse.
+    step.doing = "load the seccomp filter"
+    if _may_load(plan):
         load_seccomp()
+        return
+    wanted = plan.capabilities
+    admin = wanted.permitted | _CAP_SYS_ADMIN
+    capabilities.set_sets(admin, wanted.effective | _CAP_SYS_ADMIN, wanted.inheritable)
+    load_seccomp()
+    step.doing = "apply caps"
+    capabilities.set_sets(wanted.permitted, wanted.effective, wanted.inheritable)
 
 
 def execute(path: bytes, argv: Sequence[bytes], variables: Mapping[bytes, bytes]) -> NoReturn:
     """Become the command. NotStarted with the kernel's reason if it refuses."""
-    signals.unblock_all()
     try:
         os.execve(path, list(argv), dict(variables))
     except OSError as e:
@@ -532,11 +537,8 @@ def failure(step: Step, error: BaseException) -> Failure:
     return Failure(stage="setup", errno=0, text=f"cannot {step.doing}: {type(error).__name__}: {error}")
 
 
-def _may_load_later(plan: ProcessPlan) -> bool:
-    """Whether a seccomp filter can still be loaded with the last capabilities (seccomp(2)).
-
-    As late as can be: what this process does itself, the filter may refuse.
-    """
+def _may_load(plan: ProcessPlan) -> bool:
+    """Whether a seccomp filter can be loaded with the command's own capabilities (seccomp(2))."""
     return plan.no_new_privs or bool(plan.capabilities.effective & _CAP_SYS_ADMIN)
 
 
