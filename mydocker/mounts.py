@@ -440,10 +440,18 @@ def _mount_entry(entry: Volume | Tmpfs, root: int, *, make_target: bool) -> None
     os.close(target)
 
 
+def heat_of_cpus(directory: str = "/sys/devices/system/cpu") -> list[bytes]:
+    """What tells how hot each CPU is, and so what others compute (CVE-2020-8694, "Platypus"). Docker masks them, too."""
+    if not os.path.exists(f"{directory}/cpu0/thermal_throttle"):
+        return []
+    cpus = [name for name in os.listdir(directory) if name.startswith("cpu") and name[3:].isdigit()]
+    return [os.fsencode(f"{directory.lstrip('/')}/{name}/thermal_throttle") for name in cpus]
+
+
 def _protect(root: int) -> None:
     """Cover what tells about the host; make read-only what steers it."""
     covers = Covers()
-    for path in _MASKED:
+    for path in (*_MASKED, *heat_of_cpus()):
         try:
             target = paths.open_in_root(root, path)
         except OSError:

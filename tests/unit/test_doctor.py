@@ -351,6 +351,15 @@ def test_seccomp(host: MadeUpHost) -> None:
     assert security.seccomp(host).status == "warning"
 
 
+def test_the_library_that_compiles_filters(host: MadeUpHost) -> None:
+    host.outcomes["libseccomp"] = Outcome(value="2.5.4")
+    assert security.seccomp_library(host).fact.startswith("version 2.5.4 is there")
+    host.outcomes["libseccomp"] = Outcome(errno=errno.EIO, text="Missing: no such file")
+    assert security.seccomp_library(host).status == "missing"
+    assert "libseccomp2" in security.seccomp_library(host).advice
+    assert trials.forked(trials.TRIALS["libseccomp"]).value.count(".") == 2
+
+
 def test_security_modules(host: MadeUpHost) -> None:
     assert [check.status for check in security.security_modules(host)] == ["not needed"]
     host.files["/sys/kernel/security/lsm"] = "capability,apparmor"
