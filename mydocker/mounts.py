@@ -441,7 +441,7 @@ def _mount_entry(entry: Volume | Tmpfs, root: int, *, make_target: bool) -> None
 
 
 def heat_of_cpus(directory: str = "/sys/devices/system/cpu") -> list[bytes]:
-    """What tells how hot each CPU is, and so what others compute (CVE-2020-8694, "Platypus"). Docker masks them, too."""
+    """What tells how hot each CPU is, and so what others compute on it (moby, GHSA-6fw5-f8r9-fgfm)."""
     if not os.path.exists(f"{directory}/cpu0/thermal_throttle"):
         return []
     cpus = [name for name in os.listdir(directory) if name.startswith("cpu") and name[3:].isdigit()]
