@@ -35,10 +35,11 @@ def check(apparmor: str, selinux: str) -> None:
 def set_for_exec(apparmor: str, selinux: str, proc: int = -1) -> None:
     """Ask for the labels at the next execve(2) of this thread. OSError.
 
-    ``proc``: a descriptor of /proc, which is closed; without one it is opened by its name. It must be a procfs.
+    ``proc``: a descriptor of /proc; without one it is opened by its name. It must be a procfs.
     """
+    own = -1
     if proc < 0:
-        proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        own = proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
         if selinux:
             _write(proc, ("exec",), os.fsencode(selinux))
@@ -46,7 +47,8 @@ def set_for_exec(apparmor: str, selinux: str, proc: int = -1) -> None:
             # Since Linux 5.8 AppArmor has a directory of its own, for hosts with another module before it.
             _write(proc, ("apparmor/exec", "exec"), b"exec " + os.fsencode(apparmor))
     finally:
-        os.close(proc)
+        if own >= 0:
+            os.close(own)
 
 
 def _has_apparmor(proc: int) -> bool:

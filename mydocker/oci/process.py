@@ -11,6 +11,7 @@ import errno
 import os
 import stat
 
+from mydocker import labels
 from mydocker.errors import OciError
 from mydocker.handoff import Failure
 from mydocker.linux import capabilities, paths, process, rlimits, scheduling, security, signals
@@ -326,26 +327,14 @@ def _personality(entry: Mapping[str, Any] | None) -> int | None:
 def _check_labels(entry: Mapping[str, Any]) -> None:
     """A profile that nobody enforces is refused: the command would run without it."""
     profile = entry.get("apparmorProfile")
-    if profile and profile != "unconfined" and not _apparmor_enabled():
+    if profile and profile != "unconfined" and not labels.apparmor_enabled():
         raise OciError(
             f"process.apparmorProfile: apparmor is not enabled on this host, so the profile {profile} cannot be applied"
         )
-    if entry.get("selinuxLabel") and not _selinux_enabled():
+    if entry.get("selinuxLabel") and not labels.selinux_enabled():
         raise OciError(
             "process.selinuxLabel: selinux label is specified in config, but selinux is disabled or not supported"
         )
-
-
-def _apparmor_enabled() -> bool:
-    try:
-        with open("/sys/module/apparmor/parameters/enabled") as f:
-            return f.read(1) == "Y"
-    except OSError:
-        return False
-
-
-def _selinux_enabled() -> bool:
-    return os.path.exists("/sys/fs/selinux/enforce")
 
 
 # On the child's PID, by the runtime
@@ -544,43 +533,8 @@ def _may_load(plan: ProcessPlan) -> bool:
 
 def _set_labels(plan: ProcessPlan, proc: int) -> None:
     """What security modules apply at the next execve(2) of this thread."""
-    if not plan.labelled:
-        return
-    own = -1
-    if proc < 0:
-        own = proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    try:
-        if plan.selinux:
-            _write_attribute(proc, ("exec",), os.fsencode(plan.selinux))
-        if plan.apparmor and (plan.apparmor != "unconfined" or _has_attribute(proc)):
-            # Since Linux 5.8 AppArmor has a directory of its own, for hosts with another module before it.
-            _write_attribute(proc, ("apparmor/exec", "exec"), b"exec " + os.fsencode(plan.apparmor))
-    finally:
-        if own >= 0:
-            os.close(own)
-
-
-def _has_attribute(proc: int) -> bool:
-    try:
-        os.close(security.open_attribute(proc, "apparmor/exec"))
-    except OSError:
-        return False
-    return True
-
-
-def _write_attribute(proc: int, names: Sequence[str], value: bytes) -> None:
-    for name in names:
-        try:
-            fd = security.open_attribute(proc, name)
-        except FileNotFoundError:
-            if name == names[-1]:
-                raise
-            continue
-        try:
-            os.write(fd, value)
-        finally:
-            os.close(fd)
-        return
+    if plan.labelled:
+        labels.set_for_exec(plan.apparmor, plan.selinux, proc)
 
 
 def _entered(cwd: str) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from mydocker import labels
 from mydocker.errors import OciError
 from mydocker.linux import capabilities, scheduling
 from mydocker.oci import process
@@ -170,20 +171,20 @@ def test_personality() -> None:
 
 
 def test_profile_that_nobody_enforces_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "_apparmor_enabled", lambda: False)
+    monkeypatch.setattr(labels, "apparmor_enabled", lambda: False)
     with pytest.raises(OciError, match=r"process\.apparmorProfile.*docker-default"):
         planned(apparmorProfile="docker-default")
     assert planned(apparmorProfile="unconfined").apparmor == "unconfined"
-    monkeypatch.setattr(process, "_apparmor_enabled", lambda: True)
+    monkeypatch.setattr(labels, "apparmor_enabled", lambda: True)
     assert planned(apparmorProfile="docker-default").apparmor == "docker-default"
 
 
 def test_label_that_nobody_enforces_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     label = "system_u:system_r:container_t:s0"
-    monkeypatch.setattr(process, "_selinux_enabled", lambda: False)
+    monkeypatch.setattr(labels, "selinux_enabled", lambda: False)
     with pytest.raises(OciError, match=r"process\.selinuxLabel.*selinux is disabled"):
         planned(selinuxLabel=label)
-    monkeypatch.setattr(process, "_selinux_enabled", lambda: True)
+    monkeypatch.setattr(labels, "selinux_enabled", lambda: True)
     assert planned(selinuxLabel=label).labelled
 
 
