@@ -116,9 +116,7 @@ class Claim:
         if not self.unfinished:
             remove_directory(self.path)
         os.close(self.lock)
-        # In /tmp it stays: in the moment after it was removed another user could make it, and be trusted with it.
-        if not self._root.startswith("/tmp/mydocker-"):
-            _remove_empty(self._root)
+        _remove_empty_root(self._root)
 
 
 def _write(path: str, record: Record, new: str, directory: int | None = None) -> tuple[int, int]:
@@ -329,9 +327,7 @@ def note_root(root: str, default: str) -> None:
     """Remember that there are containers in ``root``, for `running` and `find` of the root ``default``."""
     if root == default:
         return
-    directory = f"{default}/{_ROOTS}"
-    # A path has characters and a length that a name cannot have.
-    link = f"{directory}/{binascii.crc32(os.fsencode(root)):08x}-{len(root)}"
+    directory, link = f"{default}/{_ROOTS}", _link(root, default)
     for _ in range(100):
         try:
             os.symlink(root, link)
@@ -344,6 +340,30 @@ def note_root(root: str, default: str) -> None:
                 os.mkdir(directory, 0o700)
             except (FileExistsError, FileNotFoundError):
                 pass  # another call made it, or the last container's end has just removed the root
+
+
+def _link(root: str, default: str) -> str:
+    """A path has characters and a length that a name cannot have."""
+    return f"{default}/{_ROOTS}/{binascii.crc32(os.fsencode(root)):08x}-{len(root)}"
+
+
+def forget_root(root: str, default: str) -> None:
+    """The reverse of `note_root`, when there is no container in ``root`` any more."""
+    if root == default or _has_entries(root):
+        return
+    _unlink(_link(root, default))
+    if _has_entries(root):  # made in the moment before
+        note_root(root, default)
+        return
+    _remove_empty(f"{default}/{_ROOTS}")
+    _remove_empty_root(default)
+
+
+def _has_entries(path: str) -> bool:
+    try:
+        return bool(os.listdir(path))
+    except OSError:
+        return False
 
 
 def other_roots(root: str) -> list[str]:
@@ -505,6 +525,12 @@ def _unlink(path: str) -> None:
         os.unlink(path)
     except FileNotFoundError:
         pass
+
+
+def _remove_empty_root(root: str) -> None:
+    # In /tmp it stays: in the moment after it was removed another user could make it, and be trusted with it.
+    if not root.startswith("/tmp/mydocker-"):
+        _remove_empty(root)
 
 
 def _remove_empty(path: str) -> bool:

@@ -23,7 +23,7 @@ import os
 import time
 
 from mydocker import plain_json, state
-from mydocker.errors import OciError
+from mydocker.errors import MydockerError, OciError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,6 +52,14 @@ def find(call: Call) -> Container:
     if record is None or not record.oci:
         raise OciError(f'container "{call.id}" does not exist')
     return Container(path, record)
+
+
+def forget_root(call: Call) -> None:
+    """When there may be no container in the call's root any more: there is nothing to be found in it."""
+    try:
+        state.forget_root(call.root, state.default_root())
+    except MydockerError:
+        pass  # there is no place in which it could have been noted
 
 
 class Container:

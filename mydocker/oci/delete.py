@@ -29,6 +29,13 @@ _PATIENCE = 10.0
 
 
 def main(call: Call) -> int:
+    try:
+        return _delete(call)
+    finally:
+        container.forget_root(call)
+
+
+def _delete(call: Call) -> int:
     force = bool(call.options.get("force"))
     try:
         found = container.find(call)

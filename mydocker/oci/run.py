@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mydocker.linux import process, signals
+from mydocker.oci import container
 from mydocker.oci.creation import OPTIONS as _CREATION
 from mydocker.oci.creation import Creation
 from mydocker.oci.options import Option
@@ -37,6 +38,7 @@ def _start(creation: Creation, call: Call) -> None:
         start.start(creation.container, call)
     except BaseException:
         delete.destroy(creation.container, call.log)
+        container.forget_root(call)
         raise
 
 
@@ -61,6 +63,7 @@ def _stay(call: Call) -> int:
             child.close()
         if not call.options.get("keep"):
             delete.destroy(creation.container, call.log)
+            container.forget_root(call)
         return code
     finally:
         ours.close()
