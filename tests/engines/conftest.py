@@ -14,8 +14,8 @@ import pytest
 # pytest's import mode importlib leaves sys.path alone.
 sys.path.append(str(Path(__file__).resolve().parent))
 
-from engines import ENGINES, Engine, Runtime, write_image  # noqa: E402 (from this directory)
-from pen import PATH, Pen, remove_abandoned_pens  # noqa: E402
+from engines import ENGINES, Engine, Runtime, write_image
+from pen import PATH, Pen, remove_abandoned_pens
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,7 @@ IMAGE = "localhost/busybox:latest"
 PRELUDE = r"""
 trap 'echo "[$?]"' ERR
 cd {scratch}
+look=$(cat {here}/look)
 image={image} runtime={runtime}
 # Type lines into a command of the engine: typed LINES ARGUMENTS...
 typed() {{ local lines=$1; shift; {here}/type-in "$lines" "${{ENGINE[@]}}" "$@"; }}
@@ -65,21 +66,25 @@ class Engine:
 
     def observe(self, script: str) -> str:
         """The transcript of a step, with what differs from run to run replaced by a name."""
-        prelude = PRELUDE.format(scratch=self.scratch, image=IMAGE, runtime=self.runtime.path, here=HERE, engine=self.functions)
+        known = {"scratch": self.scratch, "image": IMAGE, "runtime": self.runtime.path, "here": HERE}
+        prelude = PRELUDE.format(engine=self.functions, **known)
         output = self.pen.run("timeout", "--kill-after=5", "80", "bash", "-c", prelude + script, check=False).stdout
-        output = output.replace(str(self.scratch), "SCRATCH").replace(self.runtime.path, "RUNTIME")
-        output = re.sub(rf"\b{self.runtime.name}\b", "RUNTIME", output)
-        output = re.sub(r"\b[0-9a-f]{64}\b", "ID", output)
-        return re.sub(r"\b[0-9a-f]{12}\b", "ID", output)
+        return self.normal(output)
+
+    def normal(self, text: str) -> str:
+        text = text.replace(str(self.scratch), "SCRATCH").replace(self.runtime.path, "RUNTIME")
+        text = re.sub(rf"\b{self.runtime.name}\b", "RUNTIME", text)
+        return re.sub(r"\b([0-9a-f]{64}|[0-9a-f]{12})\b", "ID", text)
 
     def left_behind(self) -> dict[str, list[str]]:
-        """What is there that was not there when the engine had started, after a moment to clean up."""
-        end = time.monotonic() + 10
+        """What is there that was not there before the step, after a moment to clean up."""
+        end = time.monotonic() + 5
         while True:
             now = self.pen.snapshot()
             left = {kind: sorted(now[kind] - before) for kind, before in self.before.items() if now[kind] - before}
             if not left or time.monotonic() > end:
-                return left
+                self.before = now
+                return {kind: [self.normal(thing) for thing in things] for kind, things in left.items()}
             time.sleep(0.1)
 
     def wait_for_server(self, server: subprocess.Popen[bytes], log: Path, is_up: Callable[[], bool]) -> None:
@@ -96,7 +101,9 @@ class Podman(Engine):
 ENGINE=podman
 e() { podman "$@"; }
 pid() { podman inspect --format '{{.State.Pid}}' "$1"; }
-remove_all() { { podman pod rm --all --force; podman rm --all --force --time 0; podman volume prune --force; } >/dev/null; }
+remove_all() {
+    { podman pod rm --all --force; podman rm --all --force --time 0; podman volume prune --force; } >/dev/null
+}
 """
 
     def start(self, image: Path) -> None:
@@ -242,7 +249,13 @@ def write_image(busybox: Path, archive: Path) -> None:
 
 
 def _add(
-    tar: tarfile.TarFile, name: str, kind: bytes = tarfile.REGTYPE, *, content: bytes = b"", mode: int = 0o644, target: str = ""
+    tar: tarfile.TarFile,
+    name: str,
+    kind: bytes = tarfile.REGTYPE,
+    *,
+    content: bytes = b"",
+    mode: int = 0o644,
+    target: str = "",
 ) -> None:
     member = tarfile.TarInfo(name)
     member.type, member.mode, member.linkname, member.size = kind, mode, target, len(content)

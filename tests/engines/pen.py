@@ -37,14 +37,16 @@ class Pen:
     def __enter__(self) -> Pen:
         for place, kind, _ in self.hierarchies:
             _make_cgroup(Path(place, self.name), kind)
-        options = "--mount --net --cgroup --pid --ipc --uts --fork --kill-child --mount-proc --propagation slave".split()
+        options = (
+            "--mount --net --cgroup --pid --ipc --uts --fork --kill-child --mount-proc --propagation slave".split()
+        )
         self.unshare = subprocess.Popen(
             ["unshare", *options, sys.executable, "-I", HERE / "pen-init", *map(" ".join, self.hierarchies)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             env=self.environment,
-            preexec_fn=self._enter_cgroups,
+            preexec_fn=self._enter_cgroups,  # noqa: PLW1509 (one thread)
         )
         assert self.unshare.stdout is not None
         if self.unshare.stdout.readline() != "ready\n":
@@ -91,7 +93,7 @@ class Pen:
             errors="backslashreplace",
             check=check,
             timeout=timeout,
-            preexec_fn=self._enter_cgroups,
+            preexec_fn=self._enter_cgroups,  # noqa: PLW1509 (one thread)
         )
 
     def start(self, *command: str | Path, log: Path) -> subprocess.Popen[bytes]:
@@ -103,16 +105,16 @@ class Pen:
                 stdin=subprocess.DEVNULL,
                 stdout=f,
                 stderr=f,
-                preexec_fn=self._enter_cgroups,
+                preexec_fn=self._enter_cgroups,  # noqa: PLW1509 (one thread)
             )
         self.servers.append(server)
         return server
 
     def snapshot(self) -> Snapshot:
-        """What is there: mounts, cgroups and processes of the pen, and the entries of the runtimes' state."""
+        """What is there: mounts, cgroups and processes of the pen, and mydocker's records of containers."""
         mounts = Path(f"/proc/{self.pid}/mountinfo").read_text().splitlines()
         cgroups = {
-            directory.removeprefix(place)
+            directory.removeprefix(f"{place}/{self.name}")
             for place, _, _ in self.hierarchies
             for directory, _, _ in os.walk(f"{place}/{self.name}")
         }
@@ -120,7 +122,7 @@ class Pen:
             "mounts": {line.split()[4] for line in mounts},
             "cgroups": cgroups,
             "processes": set(self._processes()),
-            "state": {str(path) for path in Path(f"/proc/{self.pid}/root/run/mydocker").glob("*")},
+            "records": {path.name for path in Path(f"/proc/{self.pid}/root/run/mydocker").glob("*")},
         }
 
     def _processes(self) -> list[str]:
@@ -130,7 +132,7 @@ class Pen:
             try:
                 if f"/{self.name}" in Path(f"/proc/{pid}/cgroup").read_text():
                     command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-                    found.append(f"{pid} {command}")
+                    found.append(command)
             except OSError:  # ended meanwhile
                 pass
         return found
