@@ -50,9 +50,9 @@ def main(call: Call) -> int:
 
 
 def parse(text: str) -> int:
-    """A signal by its number, or by its name with or without SIG. OciError if it is none."""
+    """A signal by its number, or by its name with or without SIG; 0 only asks (kill(2)). OciError if it is none."""
     word = text.strip().upper()
-    if word.isascii() and word.isdecimal() and len(word) < 4 and 0 < int(word) <= _LAST:
+    if word.isascii() and word.isdecimal() and len(word) < 4 and int(word) <= _LAST:
         return int(word)
     name = word.removeprefix("SIG")
     if name in _NAMES:
