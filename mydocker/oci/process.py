@@ -636,6 +636,7 @@ def _check_executable(name: bytes, path: bytes) -> None:
         number = e.errno or errno.EIO
         raise LookUpError(name, number, f"stat {os.fsdecode(path)}: {reason_of(e)}") from None
     if stat.S_ISDIR(mode):
-        raise LookUpError(name, errno.EISDIR, "is a directory")
+        # Docker and Podman answer 126 to "permission denied"; only their later versions know a directory by its name.
+        raise LookUpError(name, errno.EISDIR, "is a directory: permission denied")
     if not os.access(path, os.X_OK, effective_ids=True):
         raise LookUpError(name, errno.EACCES, "permission denied")

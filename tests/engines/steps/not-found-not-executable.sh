@@ -5,7 +5,8 @@
 # shows: [126]
 # shows: [9]
 
-said() { "$@" 2>&1 | grep -o -E '(exec: ".*|stat .*)(not found in \$PATH|no such file or directory|permission denied)' | head -1
+said() { "$@" 2>&1 | grep -o -E '(exec: ".*|stat .*)(not found in \$PATH|no such file or directory|permission denied)' |
+    head -1 | sed 's/is a directory: //'
     return ${PIPESTATUS[0]}; }
 said e run --rm $image nosuch
 said e run --rm $image /bin/nosuch

@@ -264,7 +264,7 @@ class TestLookUp:
         assert self.refusal("x", str(tmp_path)) == 'exec: "x": executable file not found in $PATH'
 
     def test_directory(self, tmp_path: Path) -> None:
-        assert self.refusal(str(tmp_path)) == f'exec: "{tmp_path}": is a directory'
+        assert self.refusal(str(tmp_path)) == f'exec: "{tmp_path}": is a directory: permission denied'
 
     def test_in_the_working_directory(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
