@@ -14,6 +14,7 @@ import stat
 from mydocker.linux import mount, oldmount, paths, statfs
 from mydocker.oci import copy_up
 from mydocker.oci.mount_options import BIND_ATTRIBUTES, MountOptions
+from mydocker.oci.mount_plan import map_ids
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -136,12 +137,12 @@ def _path_in_root(root: Root, fd: int) -> bytes:
 
 def bind(entry: Entry, root: Root) -> None:
     tree = _source_tree(entry)
-    if stat.S_ISDIR(os.fstat(tree).st_mode):
-        target = paths.make_directory_in_root(root.fd, entry.destination)
-    else:
-        target = paths.make_file_in_root(root.fd, entry.destination, 0o755)
-        if stat.S_ISDIR(os.fstat(target).st_mode):  # the kernel's word for this would be EINVAL
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+    kind = stat.S_IFMT(os.fstat(tree).st_mode)
+    if kind == stat.S_IFLNK and entry.options.copy_link:
+        _copy_link(tree, entry, root)
+        os.close(tree)
+        return
+    target = _target_of_bind(entry, root, kind == stat.S_IFDIR)
     check_target(entry, root, target, tree)
     if entry.options.changes:
         _state_attributes(tree, entry.options)
@@ -151,32 +152,67 @@ def bind(entry: Entry, root: Root) -> None:
     os.close(tree)
 
 
+def _target_of_bind(entry: Entry, root: Root, is_directory: bool) -> int:
+    if not entry.options.follow_target:
+        parent_path, name = os.path.split(entry.destination)
+        parent = paths.make_directory_in_root(root.fd, parent_path)
+        try:
+            return os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+        except FileNotFoundError:
+            pass
+        finally:
+            os.close(parent)
+    if is_directory:
+        return paths.make_directory_in_root(root.fd, entry.destination)
+    target = paths.make_file_in_root(root.fd, entry.destination, 0o755)
+    if stat.S_ISDIR(os.fstat(target).st_mode):  # the kernel's word for this would be EINVAL
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+    return target
+
+
+def _copy_link(tree: int, entry: Entry, root: Root) -> None:
+    parent_path, name = os.path.split(entry.destination)
+    parent = paths.make_directory_in_root(root.fd, parent_path)
+    try:
+        os.symlink(os.readlink(b"", dir_fd=tree), name, dir_fd=parent)
+    finally:
+        os.close(parent)
+
+
 def _source_tree(entry: Entry) -> int:
     """The bind, made here if it can be: then the mounts that come before it count, and locked flags stay locked."""
     if entry.mapped:
         return entry.tree
+    options = entry.options
     try:
-        tree = mount.clone_tree(mount.AT_FDCWD, entry.source, recursive=entry.options.recursive, follow=True)
+        tree = mount.clone_tree(
+            mount.AT_FDCWD, entry.source, recursive=options.recursive, follow=options.follow_source
+        )
     except OSError:
         if entry.tree < 0:
             raise
         return entry.tree
     if entry.tree >= 0:
         os.close(entry.tree)
+    if entry.id_map >= 0:
+        map_ids(tree, options, entry.id_map)
+        os.close(entry.id_map)
     return tree
 
 
 def _state_attributes(tree: int, options: MountOptions) -> None:
     """Give the bind the attributes that the options name, and no others; access times only if they speak of them.
 
-    What a user namespace may not take off, it keeps, unless an option says explicitly that it is to go.
+    What a user namespace may not take off, it keeps, unless an option says explicitly that it is to go. Not to follow
+    links is nothing that a mount is held to (mount_namespaces(7), "Restrictions on mount namespaces").
     """
     atime = mount.MOUNT_ATTR__ATIME | mount.MOUNT_ATTR_NODIRATIME if options.atime else 0
     wanted = options.attributes if options.atime else options.attributes & BIND_ATTRIBUTES
     try:
         mount.set_attributes(tree, set_=wanted, clear=BIND_ATTRIBUTES | atime)
     except PermissionError:
-        mount.set_attributes(tree, set_=wanted, clear=options.cleared & BIND_ATTRIBUTES | atime)
+        free = options.cleared & BIND_ATTRIBUTES | mount.MOUNT_ATTR_NOSYMFOLLOW
+        mount.set_attributes(tree, set_=wanted, clear=free | atime)
 
 
 def _set_below(tree: int, options: MountOptions) -> None:

@@ -60,7 +60,9 @@ _PROPAGATION = {
     "unbindable": (mount.MS_UNBINDABLE, False),
     "runbindable": (mount.MS_UNBINDABLE, True),
 }
-_OTHERS = frozenset(("defaults", "bind", "rbind", "remount", "tmpcopyup", "idmap", "ridmap"))
+_OTHERS = frozenset(
+    "defaults bind rbind remount tmpcopyup idmap ridmap copy-symlink src-nofollow dest-nofollow".split()
+)
 #: The recursive twins: of every attribute, and of the access times.
 _RECURSIVE = {f"r{word}": meaning for word, meaning in _ATTRIBUTES.items()}
 _RECURSIVE_ATIMES = {f"r{word}": meaning for word, meaning in _ATIMES.items()}
@@ -89,7 +91,9 @@ class MountOptions(Value):
     ``idmap``          ``""``, ``"idmap"`` or ``"ridmap"``.
     ``attributes``     MOUNT_ATTR bits to set.
     ``cleared``        MOUNT_ATTR bits that a word takes off explicitly.
-    ``atime``          whether a word concerns access times; otherwise a bind keeps those of its source.
+    ``atime``          whether a word sets when access times are written; otherwise a bind keeps what its source has,
+                       which a word that only takes something off does not change (as mount(8)).
+    ``copy_link``, ``follow_source``, ``follow_target``  what becomes of symbolic links, by the words of crun.
     ``changes``        whether any word concerns attributes, so that a bind does not just take those of its source.
     ``superblock``     flags for the file system, as fsconfig(2) spells them.
     ``propagation``    (type, whether recursive), in order.
@@ -101,6 +105,9 @@ class MountOptions(Value):
     recursive: bool = False
     remount: bool = False
     copy_up: bool = False
+    copy_link: bool = False
+    follow_source: bool = True
+    follow_target: bool = True
     idmap: str = ""
     attributes: int = 0
     cleared: int = 0
@@ -166,10 +173,13 @@ def parse(words: Sequence[str], fstype: str) -> MountOptions:
         recursive="rbind" in chosen,
         remount="remount" in chosen,
         copy_up="tmpcopyup" in chosen,
+        copy_link="copy-symlink" in chosen,
+        follow_source="src-nofollow" not in chosen and "copy-symlink" not in chosen,
+        follow_target="dest-nofollow" not in chosen,
         idmap="ridmap" if "ridmap" in chosen else "idmap" if "idmap" in chosen else "",
         attributes=attributes | _atime_bits(atimes),
         cleared=cleared,
-        atime=bool(atimes) or bool((attributes | cleared) & mount.MOUNT_ATTR_NODIRATIME),
+        atime=any(atimes.values()) or bool(attributes & mount.MOUNT_ATTR_NODIRATIME),
         changes=changes,
         superblock=tuple((key, value) for key, value in flags if key),
         propagation=tuple(propagation),

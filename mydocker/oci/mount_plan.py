@@ -37,6 +37,7 @@ class Entry(Value):
 
     ``tree``    descriptor of a bind that the runtime has made of the source, or -1.
     ``mapped``  whether the ids of ``tree`` are mapped: then no other will do.
+    ``id_map``  descriptor of a user namespace with the map that the child is to give the bind, or -1.
     """
 
     destination: bytes
@@ -45,11 +46,15 @@ class Entry(Value):
     options: MountOptions
     tree: int = -1
     mapped: bool = False
+    id_map: int = -1
 
     @property
     def doing(self) -> str:
+        return f"mount {self}"
+
+    def __str__(self) -> str:
         what = os.fsdecode(self.source or self.fstype)
-        return f'mount "{what}" to rootfs at "{os.fsdecode(self.destination)}"'
+        return f'"{what}" to rootfs at "{os.fsdecode(self.destination)}"'
 
 
 class MountPlan(Value):
@@ -82,7 +87,8 @@ class MountPlan(Value):
     @property
     def descriptors(self) -> frozenset[int]:
         """What the child must still have open when it calls `assemble`."""
-        return frozenset(fd for fd in (self.tree, *(entry.tree for entry in self.entries)) if fd >= 0)
+        own = (fd for entry in self.entries for fd in (entry.tree, entry.id_map))
+        return frozenset(fd for fd in (self.tree, *own) if fd >= 0)
 
     def close(self) -> None:
         """For the runtime, when the child has its copies."""
@@ -106,14 +112,14 @@ def prepare(config: Mapping[str, Any], bundle: str, *, pivot: bool = True) -> Mo
     tree = -1
     try:
         for number, entry in enumerate(config.get("mounts", ())):
-            entries.append(_entry(entry, number, bundle))
+            entries.append(_entry(entry, number, bundle, rootfs))
         _add_trees(entries, config.get("mounts", ()), linux, namespaces, userns)
         if userns:
             tree = _host_tree(os.fsencode(rootfs), recursive=True)
     except BaseException:
-        for each in entries:
-            if each.tree >= 0:
-                os.close(each.tree)
+        for fd in (fd for each in entries for fd in (each.tree, each.id_map)):
+            if fd >= 0:
+                os.close(fd)
         raise
     return MountPlan(
         rootfs=rootfs,
@@ -166,13 +172,13 @@ def _label(label: str) -> bytes:
     return os.fsencode(label) if label and os.path.exists("/sys/fs/selinux/enforce") else b""
 
 
-def _entry(entry: Mapping[str, Any], number: int, bundle: str) -> Entry:
+def _entry(entry: Mapping[str, Any], number: int, bundle: str, rootfs: str) -> Entry:
     fstype = entry.get("type", "")
     source = entry.get("source", "")
     destination = entry["destination"]
 
     def refuse(reason: str) -> OciError:
-        return OciError(f'mounts[{number}] at "{destination}": {reason}')
+        return OciError(f'invalid mount mounts[{number}] at "{destination}": {reason}')
 
     if "\0" in fstype + source + destination:
         raise refuse("a mount field contains a null byte")
@@ -192,8 +198,10 @@ def _entry(entry: Mapping[str, Any], number: int, bundle: str) -> Entry:
         raise refuse("only a bind mount can be id-mapped")
     if options.copy_up and fstype != "tmpfs":
         raise refuse("tmpcopyup is an option of tmpfs")
+    # As runc: a place below the rootfs may also be named as the host knows it.
+    inside = destination.removeprefix(rootfs) if destination.startswith(f"{rootfs}/") else destination
     return Entry(
-        destination=_absolute(destination),
+        destination=_absolute(inside),
         source=os.fsencode(source),
         fstype=os.fsencode(fstype),
         options=options,
@@ -209,7 +217,8 @@ def _add_trees(
 ) -> None:
     """Make the binds that the child cannot make, and put their descriptors into ``entries``.
 
-    A map of ids is for the owner of the file system to give, and from a user namespace not every source can be reached.
+    From a user namespace not every source can be reached, and a map of ids can be given only outside of it. Without one
+    the child gives it, so that the mounts that it has made before are there.
     """
     idmaps: IdMaps | None = None
     try:
@@ -218,28 +227,36 @@ def _add_trees(
             mapped = planned.options.idmap or entry.get("uidMappings")
             if not planned.options.bind or planned.options.remount or not (mapped or userns):
                 continue
+            tree = id_map = -1
             if not mapped:
-                tree = _host_tree(planned.source, recursive=planned.options.recursive)
+                tree = _host_tree(
+                    planned.source, recursive=planned.options.recursive, follow=planned.options.follow_source
+                )
             else:
                 if idmaps is None:
                     from mydocker.oci.idmaps import IdMaps
 
                     idmaps = IdMaps()
                 try:
-                    tree = _mapped_tree(planned, _id_map(entry, linux, namespaces, idmaps))
+                    id_map = _id_map(entry, linux, namespaces, idmaps)
+                    if userns:
+                        tree, id_map = _mapped_tree(planned, id_map), -1
+                    else:
+                        id_map = os.dup(id_map)
                 except OSError as e:
-                    where = f'mounts[{number}] at "{entry["destination"]}"'
+                    where = f'invalid mount mounts[{number}] at "{entry["destination"]}"'
                     raise OciError(f"{where}: {entry['source']} cannot be id-mapped: {e.strerror}") from None
-            entries[number] = Entry(**{**planned.__dict__, "tree": tree, "mapped": bool(mapped)})
+            found = {"tree": tree, "mapped": bool(mapped and userns), "id_map": id_map}
+            entries[number] = Entry(**{**planned.__dict__, **found})
     finally:
         if idmaps is not None:
             idmaps.close()
 
 
-def _host_tree(source: bytes, *, recursive: bool) -> int:
+def _host_tree(source: bytes, *, recursive: bool, follow: bool = True) -> int:
     """A bind of the source made by the runtime, in case the child may not; -1 if the runtime may not either."""
     try:
-        tree = mount.clone_tree(mount.AT_FDCWD, source, recursive=recursive, follow=True)
+        tree = mount.clone_tree(mount.AT_FDCWD, source, recursive=recursive, follow=follow)
     except OSError:
         return -1
     mount.set_attributes(tree, propagation=mount.MS_SLAVE, recursive=True)
@@ -264,9 +281,13 @@ def _mapped_tree(entry: Entry, userns: int) -> int:
     tree = mount.clone_tree(mount.AT_FDCWD, entry.source, recursive=entry.options.recursive, follow=True)
     try:
         mount.set_attributes(tree, propagation=mount.MS_SLAVE, recursive=True)
-        below = entry.options.idmap == "ridmap"
-        mount.set_attributes(tree, set_=mount.MOUNT_ATTR_IDMAP, userns=userns, recursive=below)
+        map_ids(tree, entry.options, userns)
     except OSError:
         os.close(tree)
         raise
     return tree
+
+
+def map_ids(tree: int, options: MountOptions, userns: int) -> None:
+    """Let the bind show ids by the map of a user namespace; with ``ridmap`` so do the mounts below it."""
+    mount.set_attributes(tree, set_=mount.MOUNT_ATTR_IDMAP, userns=userns, recursive=options.idmap == "ridmap")

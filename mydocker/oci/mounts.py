@@ -14,6 +14,7 @@ import errno
 import os
 
 from mydocker import mounts
+from mydocker.errors import OciError
 from mydocker.linux import mount, oldmount, paths, statfs
 from mydocker.oci import cgroup_mounts, devices, mount_entry
 from mydocker.oci.mount_entry import Root
@@ -42,7 +43,13 @@ def assemble(plan: MountPlan, step: Step, hierarchies: tuple[Hierarchy, ...]) ->
     root = Root(_attach_root(plan), plan, step)
     for entry in plan.entries:
         step.doing = entry.doing
-        _mount(entry, plan, root, hierarchies)
+        try:
+            _mount(entry, plan, root, hierarchies)
+        except OSError as e:
+            about = f": {os.fsdecode(e.filename)}" if isinstance(e.filename, (str, bytes)) else ""
+            # The words that engines and their users know, and look for, from runc.
+            reason = e.strerror or str(e)
+            raise OciError(f"error mounting {entry}: {reason[:1].lower()}{reason[1:]}{about}") from None
     if plan.own_dev:
         devices.make(root.fd, plan.devices, step, bind=plan.userns)
         devices.make_links(root.fd, step)
@@ -79,8 +86,8 @@ def _attach_root(plan: MountPlan) -> int:
         _make_mount_private(place)
     if below and kind in (mount.MS_SHARED, mount.MS_UNBINDABLE):
         mount.set_attributes(tree, propagation=kind, recursive=True)
-    if kind == mount.MS_SHARED or below:
-        mount.set_attributes(tree, propagation=mount.MS_PRIVATE)  # pivot_root(2) takes no shared one
+    if kind in (mount.MS_SHARED, mount.MS_UNBINDABLE):
+        mount.set_attributes(tree, propagation=mount.MS_PRIVATE)  # for now: pivot_root(2) takes no shared one
     mount.attach(tree, place)
     os.close(place)
     return tree

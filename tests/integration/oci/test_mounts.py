@@ -308,6 +308,14 @@ def test_mounts_reach_as_far_as_the_propagation_says(
     assert (done.stdout.splitlines(), done.stderr) == (expected, "")
 
 
+def test_a_root_stays_a_slave_of_the_host_where_that_is_asked(bundle, ours, cid) -> None:
+    for propagation in (None, "slave", "rslave"):
+        made = bundle("cat", "/proc/self/mountinfo", linux__rootfsPropagation=propagation)
+        run = words([*ours.command, "--root", ours.root, "run", "--bundle", made, cid])
+        done = in_mount_namespace("mount --make-rshared /; exec $run", run=run)
+        assert seen(done.stdout, "/")["/"][0].split()[2] == "master", (propagation, done.stderr)
+
+
 @pytest.mark.parametrize(
     ("propagation", "expected"),
     [
@@ -409,7 +417,7 @@ def test_without_pivot_root(bundle, ours, cid) -> None:
 
 
 def test_without_pivot_root_the_hosts_proc_is_out_of_reach(bundle, ours, cid) -> None:
-    """Else root of a user namespace could mount a /proc without what covers this one (the kernel's "full view")."""
+    """Else root of a user namespace can mount a /proc without what covers this one (the kernel's "full view")."""
     config = bundle.config("sh", "-c", "mkdir -p /up; for n in 1 2 3 4 5; do cd ..; done; ls; cat /proc/1/mountinfo")
     done = ours.run(bundle(config=config), cid, "--no-pivot")
     full = [
@@ -500,6 +508,132 @@ def test_a_bind_of_dev_gets_no_nodes(bundle, ours, cid, volume) -> None:
     assert sorted(os.listdir(volume)) == ["below", "file"]
 
 
+@pytest.mark.parametrize(
+    ("host", "options", "expected", "in_user_namespace"),
+    [
+        ("ro,noexec,nosymfollow,nodiratime", ["bind"], "ro,noexec,nodiratime,relatime,nosymfollow", None),
+        ("ro,noexec,nosymfollow", ["bind", "dev"], "rw,relatime", "ro,noexec,relatime"),
+        ("nodev,nosymfollow", ["bind", "ro", "symfollow"], "ro,relatime", "ro,nodev,relatime"),
+        ("ro", ["bind", "rw"], "rw,relatime", "refused"),
+        ("noatime", ["bind", "atime"], "rw,noatime", None),
+        ("noatime", ["bind", "norelatime"], "rw,noatime", None),
+        ("noatime", ["bind", "relatime"], "rw,relatime", "refused"),
+        ("noatime", ["bind", "nodiratime"], "rw,nodiratime,relatime", "refused"),
+        ("nodiratime", ["bind", "diratime"], "rw,nodiratime,relatime", None),
+        ("nodiratime", ["bind", "strictatime"], "rw", "refused"),
+        ("strictatime", ["bind", "nostrictatime"], "rw", None),
+        ("strictatime", ["bind", "ro"], "ro", None),
+        ("nosuid,nodev,noexec,noatime", ["bind", "dev", "suid", "exec"], "rw,noatime", "refused"),
+    ],
+)
+def test_a_bind_of_a_mount_with_attributes(
+    host: str, options: list[str], expected: str, in_user_namespace: str | None, bundle, ours, cid, volume
+) -> None:
+    """What is not named is taken off, times of access are kept; in a user namespace all that is locked is kept."""
+    script = """
+        mount -t tmpfs -o strictatime tmpfs "$volume"
+        [ "$host" = strictatime ] || mount -o remount,bind,relatime "$volume"
+        mount -o "remount,bind,$host" "$volume"; exec $run
+    """
+    for wanted in (expected, in_user_namespace or expected):
+        config = bundle.config("cat", "/proc/self/mountinfo")
+        config["mounts"].append(bind(volume, "/m", *options))
+        if wanted is not expected or in_user_namespace is None:
+            config = user_namespace(config) if "user" not in str(config["linux"]["namespaces"]) else config
+        made = bundle(config=config)
+        open_to_all(made / "rootfs", volume)
+        run = words([*ours.command, "--root", ours.root, "run", "--bundle", made, cid])
+        done = in_mount_namespace(script, volume=volume, host=host, run=run)
+        if wanted == "refused":
+            assert "operation not permitted" in done.stderr
+        else:
+            assert seen(done.stdout, "/m")["/m"][0].split()[1] == wanted, done.stderr
+
+
+@pytest.mark.parametrize("options", [["rbind"], ["rbind", "idmap"]])
+def test_a_source_that_an_earlier_mount_has_made(options: list[str], bundle, ours, cid, volume) -> None:
+    """Sources are looked up when it is their turn; and a destination may be given as the host knows it."""
+    made = bundle("true")
+    rootfs = made / "rootfs"
+    config = json.loads((made / "config.json").read_text())
+    config["process"]["args"] = ["cat", "/final/below/file"]
+    config["mounts"] += [
+        bind(volume, "/mnt", "bind"),
+        bind(volume, "/mnt/below", "bind"),
+        bind(rootfs / "mnt", f"{rootfs}/final", *options),
+    ]
+    if "idmap" in options:
+        maps = [{"containerID": 0, "hostID": 0, "size": 1000}]
+        config["mounts"][-1].update(uidMappings=maps, gidMappings=maps)
+    (made / "config.json").write_text(json.dumps(config))
+    done = ours.run(made, cid)
+    assert (done.stdout, done.stderr) == ("content\n", "")
+
+
+def test_a_target_below_a_link_that_leads_nowhere_yet(bundle, ours, cid, volume) -> None:
+    config = bundle.config("cat", "/run/made/for/it/hosts", "/run/dir/file")
+    config["mounts"] += [bind(volume / "file", "/etc/hosts", "bind"), bind(volume, "/etc/dir", "bind")]
+    made = bundle(config=config)
+    (made / "rootfs/jump").symlink_to("/run/made/for")
+    (made / "rootfs/etc/hosts").symlink_to("../jump/it/hosts")
+    (made / "rootfs/etc/dir").symlink_to("/run/dir")
+    done = ours.run(made, cid)
+    assert (done.stdout, done.stderr) == ("content\n" * 2, "")
+
+
+def test_a_mount_on_the_root(bundle, ours, cid, tmp_path, bundle_template) -> None:
+    (bundle_template / "other").touch()
+    config = bundle.config("sh", "-c", "echo *; touch /new; cat /proc/self/mountinfo")
+    config["mounts"].insert(0, bind(bundle_template, "/", "bind"))
+    config["linux"]["maskedPaths"] = ["/etc/passwd"]
+    done = ours.run(bundle(config=config), cid)
+    (bundle_template / "other").unlink()
+    (bundle_template / "new").unlink()
+    assert "other" in done.stdout.split("\n")[0].split(), done.stderr
+    config["mounts"][0] = {"type": "tmpfs", "source": "tmpfs", "destination": "/", "options": ["tmpcopyup"]}
+    made = bundle(config=config)
+    done = ours.run(made, cid)
+    assert done.returncode == 0, done.stderr
+    assert " / / rw,relatime - tmpfs tmpfs" in done.stdout
+    assert not (made / "rootfs/new").exists()
+
+
+def test_links_copied_and_not_followed(bundle, ours, cid, volume) -> None:
+    (volume / "link").symlink_to("nowhere")
+    config = bundle.config("sh", "-c", "readlink /copied; readlink /bound")
+    config["mounts"] += [
+        bind(volume / "link", "/copied", "rbind", "copy-symlink"),
+        bind(volume / "link", "/bound", "bind", "src-nofollow", "dest-nofollow"),
+    ]
+    made = bundle(config=config)
+    (made / "rootfs/bound").symlink_to("elsewhere")
+    done = ours.run(made, cid)
+    assert (done.stdout.split(), done.stderr) == (["nowhere"] * 2, "")
+
+
+@pytest.mark.parametrize("kind", ["fifo", "socket"])
+def test_a_bind_of_what_is_neither_file_nor_directory(kind: str, bundle, ours, cid, volume) -> None:
+    if kind == "fifo":
+        os.mkfifo(volume / "it")
+    else:
+        import socket
+
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
+            server.bind(str(volume / "it"))
+    config = bundle.config("stat", "-c", "%F", "/it")
+    config["mounts"].append(bind(volume / "it", "/it", "bind", "ro", "rro"))
+    assert ours.run(bundle(config=config), cid).stdout.strip() == kind
+
+
+def test_directories_on_the_way_take_the_group_of_a_directory_that_hands_it_on(bundle, ours, cid) -> None:
+    config = bundle.config("stat", "-c", "%a", "/setgid/a", "/setgid/a/b")
+    config["mounts"].append({"type": "tmpfs", "source": "tmpfs", "destination": "/setgid/a/b/c"})
+    made = bundle(config=config)
+    (made / "rootfs/setgid").mkdir()
+    (made / "rootfs/setgid").chmod(0o7755)
+    assert ours.run(made, cid).stdout.split() == ["2755", "2755"]
+
+
 def test_the_standard_streams_are_the_containers_null(bundle, ours, cid) -> None:
     done = ours.run(bundle("sh", "-c", "stat -L -c %d /dev/null; stat -L -c %d /proc/self/fd/0"), cid)
     container, stream = done.stdout.split()
@@ -515,12 +649,12 @@ def user_namespace(config: dict[str, Any]) -> dict[str, Any]:
     return config
 
 
-def open_to_all(directory: Path) -> None:
-    """Let another user reach a directory of the test, and own it."""
-    for path in (directory, *directory.rglob("*")):
+def open_to_all(rootfs: Path, *others: Path) -> None:
+    """Let root of the user namespace own the rootfs, and reach it and other directories of the test."""
+    for path in (rootfs, *rootfs.rglob("*")):
         os.lchown(path, 100000, 100000)
-    for parent in directory.parents:
-        if parent.stat().st_mode & 0o777 == 0o700 and parent.is_relative_to("/tmp"):
+    for parent in (parent for directory in (rootfs, *others) for parent in directory.parents):
+        if parent.owner() == "root" and parent.stat().st_mode & 0o777 == 0o700:
             parent.chmod(0o711)
 
 
@@ -580,7 +714,7 @@ def test_locked_flags_are_kept_when_a_bind_becomes_read_only(bundle, ours, cid, 
     config["mounts"].append(bind(volume, "/m", "bind", "ro"))
     config["mounts"].append(bind(volume, "/n", "bind", "rw"))
     made = bundle(config=config)
-    open_to_all(made / "rootfs")
+    open_to_all(made / "rootfs", volume)
     run = words([*ours.command, "--root", ours.root, "run", "--bundle", made, cid])
     mount = 'mount --bind "$volume" "$volume"; mount -o remount,bind,nosuid,nodev,noexec "$volume"; exec $run'
     done = in_mount_namespace(mount, volume=volume, run=run)
@@ -588,7 +722,7 @@ def test_locked_flags_are_kept_when_a_bind_becomes_read_only(bundle, ours, cid, 
     assert seen(done.stdout, "/n")["/n"][0].split()[1] == "rw,nosuid,nodev,noexec,relatime"
     config["mounts"][-1]["options"] = ["bind", "exec"]
     refused = bundle(config=config)
-    open_to_all(refused / "rootfs")
+    open_to_all(refused / "rootfs", volume)
     run = words([*ours.command, "--root", ours.root, "run", "--bundle", refused, cid])
     done = in_mount_namespace(mount, volume=volume, run=run)
     assert done.returncode == 1
