@@ -96,10 +96,11 @@ def changes(
     first = {field.oci.partition(" ")[0] for field in registry.fields}
     for name in present:
         if name in texts:
-            # A value that follows from another field's alone is no change of this one.
-            main, *others = registry.field(name)[0].oci.split(" ")
-            if not any(find(delta, path) is not None for path in (main, *(p for p in others if p not in first))):
-                del texts[name]
+            # A value that follows from another field's alone is no change of this one; 0 there is not set.
+            main, *others = registry.field(name)[0].oci.split()
+            own = [main, *(path for path in others if path not in first)]
+            if len(own) <= len(others) and not any(find(delta, path) for path in own):
+                del texts[name], flags[name]
     return texts, flags
 
 
