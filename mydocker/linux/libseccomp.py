@@ -76,13 +76,14 @@ def version() -> tuple[int, int, int]:
 
 
 def path() -> str:
-    """The file that was loaded."""
+    """The file that was loaded, by the name under which another version would stand there."""
     _load()
     with open("/proc/self/maps", "rb") as maps:
         for line in maps:
-            file = line.split(None, 5)[-1].strip()
-            if b"/libseccomp.so" in file:
-                return os.fsdecode(file)
+            file = os.fsdecode(line.split(None, 5)[-1].strip())
+            if "/libseccomp.so" in file:
+                named = f"{os.path.dirname(file)}/{LIBRARY}"
+                return named if os.path.exists(named) else file
     raise Missing(f"{LIBRARY} is loaded from nowhere")
 
 

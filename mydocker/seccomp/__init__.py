@@ -203,7 +203,8 @@ def _kept(name: str, key: tuple[Any, ...]) -> tuple[bytes, int] | None:
         content = cache_file.read(name)
         if content is not None:
             known, library, stamp, program, flags = marshal.loads(content)
-            if known == key and cache_file.stamp(library) == stamp:
+            # What an older one made is made anew by a newer one; where it is gone, there is nothing to make it with.
+            if known == key and cache_file.stamp(library) in (stamp, None):
                 return program, flags
     except Exception:
         pass  # whatever is wrong with the file, a new one is made

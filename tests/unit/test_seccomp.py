@@ -465,6 +465,10 @@ def test_another_libseccomp_makes_another_filter(
     os.utime(library, (LONG_AGO + 1, LONG_AGO + 1))
     seccomp.of_run("default", MASK)
     assert len(compilations) == 2
+    library.unlink()
+    monkeypatch.setattr(libseccomp, "LIBRARY", "libseccomp.so.none")
+    assert seccomp.of_run("default", MASK) is not None
+    assert len(compilations) == 2
 
 
 def test_another_kernel_makes_another_filter(
