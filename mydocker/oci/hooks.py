@@ -30,14 +30,14 @@ def run(
     hooks: Sequence[dict[str, Any]],
     state: bytes,
     *,
-    cwd: bytes = b"",
+    cwd: bytes | int = b"",
     fork: Callable[[], int] = process.fork,
     failed: Callable[[str], None] | None = None,
 ) -> None:
     """Run these hooks of one kind, one after the other; each reads ``state``, the container's state as JSON.
 
     OciError if one fails, and then the next ones do not run; where ``failed`` is given, it is told in place of that,
-    and they do. ``cwd``: where they run, if not where this process is. ``fork``: ``os.fork`` in a process with
+    and they do. ``cwd``: a path or a descriptor of where they run, if not where this process is. ``fork``: ``os.fork`` in a process with
     one thread that is inside of a container.
     """
     for number, hook in enumerate(hooks):
@@ -52,7 +52,7 @@ def run(
             failed(message)
 
 
-def _run(hook: dict[str, Any], state: bytes, cwd: bytes, fork: Callable[[], int]) -> str:
+def _run(hook: dict[str, Any], state: bytes, cwd: bytes | int, fork: Callable[[], int]) -> str:
     """Run one hook to its end: what went wrong, or an empty string."""
     if not hook["path"].startswith("/"):
         return "its path must be absolute"
@@ -109,7 +109,7 @@ def _told(stderr: bytes, stdout: bytes) -> str:
     return said
 
 
-def _become(hook: dict[str, Any], stdio: tuple[int, int, int], failure: int, cwd: bytes) -> NoReturn:
+def _become(hook: dict[str, Any], stdio: tuple[int, int, int], failure: int, cwd: bytes | int) -> NoReturn:
     """In the forked process: become the hook, or report the errno."""
     number = errno.EIO
     try:
@@ -117,7 +117,7 @@ def _become(hook: dict[str, Any], stdio: tuple[int, int, int], failure: int, cwd
         signals.default_all()
         signals.unblock_all()
         os.umask(0o022)
-        if cwd:
+        if cwd != b"":
             os.chdir(cwd)
         copies = [_above_standard(fd) for fd in (*stdio, failure)]
         for target, fd in enumerate(copies[:3]):

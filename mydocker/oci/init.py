@@ -150,7 +150,7 @@ class _Init:
         proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         sysctl.write(proc, plan.sysctls, step)
         step.doing = "run the createContainer hooks"
-        hooks.run("createContainer", plan.hooks.get("createContainer", ()), states[0], fork=os.fork)
+        hooks.run("createContainer", plan.hooks.get("createContainer", ()), states[0], cwd=root.fd, fork=os.fork)
         self._take_streams(root)
         if plan.process is not None:
             step.doing = f"make the working directory {plan.process.cwd}"
