@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -70,13 +71,12 @@ class Runtime:
             "text": True,
             "errors": "surrogateescape",
             "timeout": PATIENCE,
-            "check": False,
             **({} if "input" in options else {"stdin": subprocess.DEVNULL}),
             **({} if "stdout" in options else {"stdout": subprocess.PIPE}),
             **({} if "stderr" in options else {"stderr": subprocess.PIPE}),
             **options,
         }
-        return subprocess.run([*self.command, "--root", self.root, *arguments], **settings)
+        return subprocess.run([*self.command, "--root", self.root, *arguments], check=False, **settings)
 
     def run(self, bundle: Path, name: str, *options: str | Path, **settings: Any) -> subprocess.CompletedProcess[str]:
         """``run`` in the foreground."""
@@ -165,7 +165,7 @@ def bundle_template(rootfs_template: Path, tmp_path_factory: pytest.TempPathFact
     """The root of every bundle, as small as a copy of it is quick."""
     root = tmp_path_factory.mktemp("bundle") / "rootfs"
     shutil.copytree(rootfs_template, root, symlinks=True)
-    for directory in ("proc", "sys", "dev"):
+    for directory in ("proc", "sys", "dev", "mnt"):
         (root / directory).mkdir()
     return root
 
@@ -216,8 +216,12 @@ def remove_cgroup(top: Path) -> None:
 
 
 @pytest.fixture
-def bundle(tmp_path: Path, bundle_template: Path, cgroup: str) -> Bundles:
-    return Bundles(tmp_path, bundle_template, cgroup)
+def bundle(bundle_template: Path, cgroup: str) -> Iterator[Bundles]:
+    """Where others than root come too: in a user namespace runc opens the container's root by its path."""
+    directory = Path(tempfile.mkdtemp(prefix="bundle-"))
+    directory.chmod(0o755)
+    yield Bundles(directory, bundle_template, cgroup)
+    shutil.rmtree(directory)
 
 
 @pytest.fixture
@@ -227,8 +231,6 @@ def ours(tmp_path: Path, bundle: Bundles, state_dir: Path) -> Iterator[Runtime]:
     runtime = Runtime([str(script)], tmp_path / "ours")
     yield runtime
     runtime.clean()
-    # Where engines keep their containers is noted for good.
-    shutil.rmtree(state_dir / "@roots", ignore_errors=True)
 
 
 @pytest.fixture
