@@ -40,7 +40,7 @@ def place_of(config: Mapping[str, Any], name: str, *, systemd: bool, layout: Lay
     if not wanted:
         wanted = name
     if not wanted.startswith("/"):
-        wanted = f"/{DEFAULT_PARENT}/{wanted}"
+        wanted = f"/{DEFAULT_PARENT}{os.path.normpath(f'/{wanted}')}"
     path = _below_base(os.path.normpath(wanted).lstrip("/"), layout)
     try:
         return Place(path=ContainerCgroup(layout or Layout.of(()), path).path)
