@@ -7,6 +7,7 @@ import io
 import json
 import re
 import subprocess
+import sys
 import tarfile
 import time
 from collections.abc import Callable
@@ -22,7 +23,7 @@ PRELUDE = r"""
 trap 'echo "[$?]"' ERR
 cd {scratch}
 look=$(cat {here}/look)
-image={image} runtime={runtime}
+image={image} runtime={runtime} mydocker={mydocker}
 # Type lines into a command of the engine: typed LINES ARGUMENTS...
 typed() {{ local lines=$1; shift; {here}/type-in "$lines" "${{ENGINE[@]}}" "$@"; }}
 # Repeat a command, quietly, until its output has the text.
@@ -36,7 +37,7 @@ until_has() {{
 # A file of a container's cgroup: cgroup_file PID CONTROLLER FILE
 cgroup_file() {{
     local path
-    path=$(sed -n "s/^[0-9]*:$2:\/*//p" /proc/$1/cgroup)
+    path=$(sed -n "s/^[0-9]*:$2:\/*//p" /proc/$1/cgroup) &&
     cat "/sys/fs/cgroup/$2/$path/$3"
 }}
 {engine}
@@ -66,8 +67,9 @@ class Engine:
 
     def observe(self, script: str) -> str:
         """The transcript of a step, with what differs from run to run replaced by a name."""
+        mydocker = Path(sys.executable).with_name("mydocker")
         known = {"scratch": self.scratch, "image": IMAGE, "runtime": self.runtime.path, "here": HERE}
-        prelude = PRELUDE.format(engine=self.functions, **known)
+        prelude = PRELUDE.format(engine=self.functions, mydocker=mydocker, **known)
         output = self.pen.run("timeout", "--kill-after=5", "80", "bash", "-c", prelude + script, check=False).stdout
         return self.normal(output)
 

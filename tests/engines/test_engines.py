@@ -2,7 +2,8 @@
 
 Each file of steps/ is a step: a bash script with functions of engines.py, in which ``e`` is the engine's command line.
 Its transcript on either runtime is the observation. At its head stand the engines that can do it, and texts that the
-transcript must have on either runtime: a step in which nothing happens is no comparison.
+transcript must have on either runtime: a step in which nothing happens is no comparison. What only mydocker can do
+is not tried on runc.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ CASES = [
 @pytest.mark.parametrize(("name", "step"), CASES)
 def test_the_step_is_seen_as_with_runc(name: str, step: Path, engine: Callable[[str, str], Engine]) -> None:
     seen = {}
-    for runtime in ("runc", "mydocker-oci"):
+    runtimes = next(head(step, "runtimes"), "runc mydocker-oci").split()
+    for runtime in runtimes:
         side = engine(name, runtime)
         try:
             seen[runtime] = "\n" + side.observe(step.read_text())
@@ -43,6 +45,8 @@ def test_the_step_is_seen_as_with_runc(name: str, step: Path, engine: Callable[[
         missing = [text for text in head(step, "shows") if text not in seen[runtime]]
         assert not missing, f"{name} on {runtime} does not show {missing}:{seen[runtime]}"
         seen[runtime] += f"left behind: {side.left_behind()}\n"
+    if len(runtimes) == 1:
+        return
     difference = difflib.unified_diff(seen["runc"].splitlines(), seen["mydocker-oci"].splitlines(), lineterm="", n=9)
     if difference_text := "\n".join(difference):
         pytest.fail(difference_text, pytrace=False)
