@@ -14,10 +14,10 @@ AS_ROOT := $(if $(filter-out 0,$(shell id -u)),$(if $(shell command -v sudo),sud
 PACKAGE := setup.py setup.cfg pyproject.toml $(wildcard README.md) mydocker subsystems bin
 SOURCES := $(shell find $(PACKAGE) -name __pycache__ -prune -o -print)
 
-.PHONY: help run test test-vm bench lint types clean uidmap
+.PHONY: help run test test-vm test-engines bench lint types clean uidmap
 
 help:  ## List the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 # Without a terminal, as in CI, run it in one. Not by script(1): at the end of its stdin that types a NUL.
 RUN := $(BIN)/mydocker run -ti -mem 100m ls -l
@@ -32,6 +32,10 @@ test: $(VENV)/.installed-dev uidmap  ## Run the unit and integration tests on th
 
 test-vm: $(VENV)/.installed-dev uidmap  ## Run what is marked vm in virtual machines with cgroup v2, v1 and hybrid
 	@$(AS_ROOT) $(BIN)/python tests/vm/run_layouts.py
+
+test-engines: $(VENV)/.installed-dev  ## Run containers by Podman, Docker and containerd, on mydocker-oci and on runc
+	@$(AS_ROOT) $(BIN)/python tests/engines/install.py
+	@$(AS_ROOT) $(BIN)/pytest -o faulthandler_timeout=300 tests/engines
 
 # newuidmap and newgidmap, by which a plain user's container gets subordinate ids.
 uidmap:

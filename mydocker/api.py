@@ -51,6 +51,10 @@ def run(
     cap_add: Sequence[str] = (),
     cap_drop: Sequence[str] = (),
     privileged: bool = False,
+    seccomp: str | os.PathLike[str] | Mapping[str, Any] = "default",
+    no_new_privileges: bool | None = None,
+    apparmor_profile: str = "",
+    selinux_label: str = "",
     accounting: bool = False,
     limits: Literal["strict", "best-effort"] = "strict",
     **fields: Any,
@@ -68,6 +72,9 @@ def run(
     file sets (`mydocker.config`) holds unless the keyword is given. ``limits="best-effort"``: a limit that this host
     cannot put in force is dropped with a warning and listed in ``Result.unenforced``. ``accounting``: fill
     ``Result.usage`` even where no limit needs a cgroup; costs some cgroups.
+
+    ``seccomp``: ``"default"``, which is Docker's profile; ``"unconfined"``; the path of a profile in Docker's form or
+    in the OCI runtime spec's, or one as a dict. ``no_new_privileges``: None is on, but for ``privileged``.
 
     Returns a `Result`. Raises `RunFailed` with ``check=True`` if the command did not exit with 0; `LimitError` for
     a value; `UsageError` for a wrong call; `CommandNotFound` and `CommandNotExecutable`; another `MydockerError`
@@ -114,6 +121,10 @@ def run(
         cgroup_parent=cgroup_parent,
         capabilities=resolve_capabilities(cap_add, cap_drop),
         privileged=privileged,
+        seccomp=_profile(seccomp),
+        no_new_privileges=no_new_privileges,
+        apparmor_profile=apparmor_profile,
+        selinux_label=selinux_label,
         accounting=accounting,
         limits=limits,
     )
@@ -131,6 +142,13 @@ def run(
     if check and result.exit_code != 0:
         raise RunFailed(result)
     return result
+
+
+def _profile(seccomp: str | os.PathLike[str] | Mapping[str, Any]) -> str | Mapping[str, Any]:
+    if isinstance(seccomp, (str, os.PathLike)):
+        path = os.fspath(seccomp)
+        return path if path in ("default", "unconfined") else os.path.abspath(path)
+    return seccomp
 
 
 def _seconds(timeout: float | str) -> float:

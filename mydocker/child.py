@@ -12,7 +12,8 @@ from mydocker.linux import process, signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Callable
+    from typing import Any, NoReturn
 
     from mydocker.cgroups.layout import Layout
     from mydocker.errors import MydockerError
@@ -68,6 +69,10 @@ class Child:
             self.ended = (status, usage)
         return self.ended
 
+    def leave(self) -> None:
+        """The child is to outlive this process: `close` does not end it any more."""
+        self.pid = 0
+
     def close(self) -> None:
         """Nothing of the child outlives this, whatever state it is in."""
         self.close_commands()
@@ -82,55 +87,78 @@ class Child:
 
 
 def clone(plan: init.Plan, namespaces: int, child: Child) -> None:
-    """Clone the child, which runs `init.run`.
+    """Clone the child, which runs `init.run`."""
+    clone_to_run(lambda: init.run(plan), namespaces, child)
+
+
+def clone_to_run(
+    run: Callable[[], NoReturn],
+    namespaces: int,
+    child: Child,
+    before: Callable[[], None] | None = None,
+    serve: Callable[[int], None] | None = None,
+) -> None:
+    """Clone the child, which calls ``run``.
 
     A bare clone copies libc's locks as they are, and another thread may hold one. So a process with threads forks
     the ordinary way first, and the copy, which has one thread, clones the child with this process as its parent.
+
+    The copy is also what joins other namespaces: it calls ``before`` first, while this process calls ``serve`` with
+    its PID. An OSError that comes out of ``before`` comes out of this.
     """
     mask = signals.current_mask()
     try:
         signals.block()
-        if process.single_threaded():
+        if before is None and process.single_threaded():
             pid, pidfd = process.clone(namespaces)
             if pid == 0:
-                init.run(plan)
+                run()
             child.pid, child.pidfd = pid, pidfd
             return
         answers, answer = os.pipe()
         try:
             helper = process.fork()
             if helper == 0:
-                _clone_as_helper(plan, namespaces, answer)
+                _clone_as_helper(run, namespaces, before, answer)
             os.close(answer)
             answer = -1
-            data = os.read(answers, 4)
+            try:
+                if serve is not None:
+                    serve(helper)
+            finally:
+                data = os.read(answers, 4096)
+                pid = struct.unpack_from("<i", data)[0] if data else -errno.EAGAIN
+                child.pid = max(pid, 0)
         finally:
             for fd in (answers, answer):
                 if fd >= 0:
                     os.close(fd)
-        pid = struct.unpack("<i", data)[0] if data else -errno.EAGAIN
-        if pid > 0:
-            child.pid = pid
         try:
             os.waitpid(helper, 0)
         except ChildProcessError:
             pass  # this process ignores SIGCHLD, so the kernel has reaped it
         if pid < 0:
-            raise OSError(-pid, os.strerror(-pid))
+            raise OSError(-pid, os.strerror(-pid), os.fsdecode(data[4:]) or None)
         child.pidfd = os.pidfd_open(pid)
     finally:
         signals.restore(mask)
 
 
-def _clone_as_helper(plan: init.Plan, namespaces: int, answer: int) -> None:
+def _clone_as_helper(
+    run: Callable[[], NoReturn], namespaces: int, before: Callable[[], None] | None, answer: int
+) -> None:
     try:
+        about = b""
         try:
+            if before is not None:
+                before()
             pid, _ = process.clone(namespaces | process.CLONE_PARENT)
         except OSError as e:
             pid = -(e.errno or errno.EIO)
+            about = os.fsencode(e.filename or "")[:1000]
         if pid == 0:
-            init.run(plan)
-        os.write(answer, struct.pack("<i", pid))
+            run()
+        os.write(answer, struct.pack("<i", pid) + about)
     finally:
         os._exit(0)
 

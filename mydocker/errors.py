@@ -12,6 +12,7 @@
     ├── StateError                   the container's name is in use, or its record cannot be kept
     ├── SetupError                   a namespace, a mount or the rootfs could not be set up
     ├── HandoffError                 the child ended before it took its command
+    ├── OciError                     exit 1: mydocker-oci refused or failed, in words that engines match on
     ├── CommandNotFound              exit 127: there is no such command
     ├── CommandNotExecutable         exit 126: it was found, and the kernel does not execute it
     └── RunFailed                    ``check=True`` was given and the command did not exit with 0
@@ -90,6 +91,12 @@ class SetupError(MydockerError):
 
 class HandoffError(MydockerError):
     """The child ended, or did not answer, before it had its whole command: nothing of it ran."""
+
+
+class OciError(MydockerError):
+    """``mydocker-oci`` refused or failed. The words are those that engines know from runc, where they match on them."""
+
+    exit_code = 1
 
 
 class CommandNotFound(MydockerError):

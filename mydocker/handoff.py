@@ -12,7 +12,8 @@ Where the child has a user namespace, one byte comes before the frame: the id ma
 has no ids and does nothing.
 
 Up the second pipe, whose end in the child is close-on-exec, come reports: ``R`` (ready: the mounts are made,
-the child waits), then either the end of the pipe (the command runs) or ``E`` (failed: stage, errno, text).
+the child waits; in `mydocker.oci` more than once), then either the end of the pipe (the command runs) or ``E`` (failed:
+stage, errno, text).
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ from mydocker.value import Value
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+#: What ``mydocker-oci start`` sends to the init of a container that waits for it.
+GO = b"g"
 
 _MAGIC = b"MYDK\x01"
 _HEADER = struct.Struct("<5sQ")
@@ -136,7 +140,19 @@ def report_failure(fd: int, failure: Failure) -> None:
     os.write(fd, _REPORT.pack(b"E", len(body)) + body)
 
 
-def read_report(fd: int) -> int | Failure | None:
+class Listener(Value):
+    """The descriptor, in the child, of a seccomp listener, which waits until the runtime has sent it to its agent."""
+
+    fd: int
+
+
+def report_listener(fd: int, listener: int) -> None:
+    """Child: there is a seccomp listener. By write(2) alone: what else the filter lets through is not known."""
+    body = struct.pack("<i", listener)
+    os.write(fd, _REPORT.pack(b"L", len(body)) + body)
+
+
+def read_report(fd: int) -> int | Failure | Listener | None:
     """Runtime: the next report. The terminal's descriptor (or -1) when ready, a Failure, None at the end of the pipe.
 
     An end in the middle of a report (the child was killed) is the end too: the caller sees that the child is dead.
@@ -149,9 +165,9 @@ def read_report(fd: int) -> int | Failure | None:
         body = _read_exactly(fd, size)
     except HandoffError:
         return None
-    if kind == b"R":
-        (terminal,) = struct.unpack("<i", body)
-        return int(terminal)
+    if kind in (b"R", b"L"):
+        (number,) = struct.unpack("<i", body)
+        return int(number) if kind == b"R" else Listener(fd=number)
     number, length = struct.unpack_from("<iH", body)
     at = 6 + length
     return Failure(stage=body[6:at].decode(), errno=number, text=body[at:].decode(errors="surrogateescape"))

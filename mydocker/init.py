@@ -24,9 +24,11 @@ from mydocker.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import NoReturn
 
     from mydocker.cgroups.layout import Hierarchy
+    from mydocker.seccomp import Filter
     from mydocker.spec import Spec
     from mydocker.user import User
 
@@ -44,6 +46,8 @@ class Plan(Value):
     ``status``        write end of the pipe for the command's wait status, used with ``init``; or -1.
     ``upper``         descriptor of the mount for the overlay's upper layer, or -1.
     ``entrances``     descriptors of v1 ``tasks`` files: writing ``0`` to them puts the child into its cgroup.
+    ``filter``        of the system calls that the command may make, or None.
+    ``set_label``     asks a security module for the command's label, or None.
     """
 
     spec: Spec
@@ -59,6 +63,8 @@ class Plan(Value):
     status: int = -1
     upper: int = -1
     entrances: tuple[int, ...] = ()
+    filter: Filter | None = None
+    set_label: Callable[[], None] | None = None
 
 
 def run(plan: Plan) -> NoReturn:
@@ -68,6 +74,8 @@ def run(plan: Plan) -> NoReturn:
         gc.disable()
         _die_with_runtime(plan)
         argv, env = _prepare_and_wait(plan, step)
+        if not plan.spec.gains_nothing:
+            _filter_calls(plan, step)  # this takes CAP_SYS_ADMIN, which is given up next
         if plan.spec.init:
             _become_reaper(plan, step, argv, env)
         _execute(plan, step, argv, env)
@@ -186,12 +194,22 @@ def _execute(plan: Plan, step: mounts.Step, argv: list[bytes], env: list[bytes])
     step.doing = "start the command"
     process.close_all_except({plan.reports, plan.runtime})
     _die_with_runtime(plan)  # a change of ids has cleared it (prctl(2), PR_SET_PDEATHSIG)
-    if not spec.privileged:
-        process.prctl(process.PR_SET_NO_NEW_PRIVS, 1)
+    if plan.set_label is not None:
+        step.doing = "set the security label"
+        plan.set_label()
     signals.unblock_all()
+    if spec.gains_nothing:
+        process.prctl(process.PR_SET_NO_NEW_PRIVS, 1)
+        _filter_calls(plan, step)  # last, since what is done after it may be refused
     number, text = _exec(argv, env)
     _report(plan, "exec", number, text)
     os._exit(125)
+
+
+def _filter_calls(plan: Plan, step: mounts.Step) -> None:
+    if plan.filter is not None:
+        step.doing = "put the seccomp filter in force"
+        plan.filter.load()
 
 
 def _drop_privileges(plan: Plan) -> None:
@@ -267,6 +285,8 @@ def _become_reaper(plan: Plan, step: mounts.Step, argv: list[bytes], env: list[b
     for fd in (0, 1, 2):
         os.dup2(null, fd)
     process.close_all_except({plan.status})
+    if plan.spec.gains_nothing:
+        _filter_calls(plan, step)
     os._exit(_reap(plan.status, command))
 
 

@@ -270,6 +270,11 @@ class Limits:
             figures[plugin.name] = found
             waiting.pop(0)
 
+    def take_over(self, cgroup: ContainerCgroup) -> None:
+        """Owe the `undo` of a container that another process has made, whose cgroup this is."""
+        self.cgroup = cgroup
+        self._to_undo = list(self._owners())
+
     def undo(self) -> None:
         """Undo what the plugins made, the last one first, and remove the cgroup. Raises the first error at the end."""
         failed: list[MydockerError] = []

@@ -13,7 +13,7 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any, Literal
 
     Format = Literal["text", "json"]
@@ -28,6 +28,7 @@ class _Settings:
     threshold = 0
     format: Format = "text"
     logger: logging.Logger | None = None
+    sink: Callable[[str, str], None] | None = None
 
 
 def configure(level: str = "warning", log_format: Format = "text") -> None:
@@ -35,6 +36,12 @@ def configure(level: str = "warning", log_format: Format = "text") -> None:
     _Settings.threshold = LEVELS[level]
     _Settings.format = log_format
     _Settings.logger = None
+
+
+def send_to(sink: Callable[[str, str], None], level: str) -> None:
+    """Give messages of ``level`` and above to ``sink``, as (level, text), in place of stderr."""
+    _Settings.threshold = LEVELS[level]
+    _Settings.sink = sink
 
 
 def configured() -> bool:
@@ -79,6 +86,9 @@ def error(message: str, *arguments: object, exception: BaseException | None = No
 
 
 def _write(level: str, message: str, arguments: Sequence[object], exception: BaseException | None = None) -> None:
+    if _Settings.sink is not None:
+        _Settings.sink(level, message % tuple(arguments) if arguments else message)
+        return
     import logging
 
     logger = logging.getLogger("mydocker")

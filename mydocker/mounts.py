@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mydocker.spec import Spec
 
 _NOSUID_NODEV = mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NODEV
-_SAFE = _NOSUID_NODEV | mount.MOUNT_ATTR_NOEXEC
+SAFE = _NOSUID_NODEV | mount.MOUNT_ATTR_NOEXEC
 
 # Docker's lists (moby, oci/defaults.go): what tells about the host, and what steers it.
 _MASKED = (
@@ -45,8 +45,8 @@ _MASKED = (
 _READ_ONLY = (b"proc/bus", b"proc/fs", b"proc/irq", b"proc/sys", b"proc/sysrq-trigger")
 
 # The devices that the OCI runtime spec asks for (config-linux.md, "Default Devices").
-_NODES = ((b"null", 1, 3), (b"zero", 1, 5), (b"full", 1, 7), (b"random", 1, 8), (b"urandom", 1, 9), (b"tty", 5, 0))
-_LINKS = (
+NODES = ((b"null", 1, 3), (b"zero", 1, 5), (b"full", 1, 7), (b"random", 1, 8), (b"urandom", 1, 9), (b"tty", 5, 0))
+LINKS = (
     (b"fd", b"/proc/self/fd"),
     (b"stdin", b"/proc/self/fd/0"),
     (b"stdout", b"/proc/self/fd/1"),
@@ -78,10 +78,10 @@ class CgroupView:
     """
 
     def __init__(self, root: int, hierarchies: tuple[Hierarchy, ...], *, writable: bool) -> None:
-        self._attributes = _SAFE | (0 if writable else mount.MOUNT_ATTR_RDONLY)
-        self._places: list[tuple[Hierarchy, int]] = []
         # Low numbers, free again for `fill`, which may run under a small RLIMIT_NOFILE.
         self._spare = [os.dup(root), os.dup(root)]
+        self._attributes = SAFE | (0 if writable else mount.MOUNT_ATTR_RDONLY)
+        self._places: list[tuple[Hierarchy, int]] = []
         try:
             target = paths.open_in_root(root, b"sys/fs/cgroup", os.O_PATH | os.O_DIRECTORY)
         except OSError:
@@ -91,21 +91,8 @@ class CgroupView:
             return
         if not hierarchies:
             return
-        tmpfs = mount.new_filesystem(b"tmpfs", ((b"mode", b"755"), (b"size", b"64k")), _SAFE)
-        for hierarchy in hierarchies:
-            name = os.fsencode(os.path.basename(hierarchy.mountpoint))
-            try:
-                os.mkdir(name, 0o755, dir_fd=tmpfs)
-            except FileExistsError:
-                continue
-            for controller in hierarchy.controllers if hierarchy.version == 1 else ():
-                link = controller.partition("=")[2] or controller
-                if os.fsencode(link) != name:
-                    try:
-                        os.symlink(name, os.fsencode(link), dir_fd=tmpfs)
-                    except FileExistsError:
-                        pass
-            self._places.append((hierarchy, os.open(name, os.O_PATH | os.O_CLOEXEC, dir_fd=tmpfs)))
+        tmpfs = mount.new_filesystem(b"tmpfs", ((b"mode", b"755"), (b"size", b"64k")), SAFE)
+        self._places += places_of_hierarchies(tmpfs, hierarchies)
         mount.attach(tmpfs, target)
         mount.set_attributes(tmpfs, set_=mount.MOUNT_ATTR_RDONLY)
         os.close(target)
@@ -116,19 +103,43 @@ class CgroupView:
         for fd in self._spare:
             os.close(fd)
         for hierarchy, place in self._places:
-            options: list[tuple[bytes, bytes | None]] = []
-            if hierarchy.version == 1:
-                for controller in hierarchy.controllers:
-                    key, _, value = os.fsencode(controller).partition(b"=")
-                    options += [(b"none", None), (key, value)] if value else [(key, None)]
             try:
-                fstype = b"cgroup2" if hierarchy.version == 2 else b"cgroup"
-                view = mount.new_filesystem(fstype, options, self._attributes)
+                view = new_view(hierarchy, self._attributes)
                 mount.attach(view, place)
                 os.close(view)
             except OSError:
                 pass
             os.close(place)
+
+
+def places_of_hierarchies(tmpfs: int, hierarchies: tuple[Hierarchy, ...]) -> list[tuple[Hierarchy, int]]:
+    """A directory for each hierarchy, named as on the host, and its descriptor; links where controllers share one."""
+    places = []
+    for hierarchy in hierarchies:
+        name = os.fsencode(os.path.basename(hierarchy.mountpoint))
+        try:
+            os.mkdir(name, 0o755, dir_fd=tmpfs)
+        except FileExistsError:
+            continue
+        for controller in hierarchy.controllers if hierarchy.version == 1 else ():
+            link = controller.partition("=")[2] or controller
+            if os.fsencode(link) != name:
+                try:
+                    os.symlink(name, os.fsencode(link), dir_fd=tmpfs)
+                except FileExistsError:
+                    pass
+        places.append((hierarchy, os.open(name, os.O_PATH | os.O_CLOEXEC, dir_fd=tmpfs)))
+    return places
+
+
+def new_view(hierarchy: Hierarchy, attributes: int) -> int:
+    """The hierarchy as this process's cgroup namespace shows it, detached."""
+    options: list[tuple[bytes, bytes | None]] = []
+    if hierarchy.version == 1:
+        for controller in hierarchy.controllers:
+            key, _, value = os.fsencode(controller).partition(b"=")
+            options += [(b"none", None), (key, value)] if value else [(key, None)]
+    return mount.new_filesystem(b"cgroup2" if hierarchy.version == 2 else b"cgroup", options, attributes)
 
 
 def build(spec: Spec, staging: str, step: Step, upper: int = -1) -> tuple[int, int]:
@@ -258,7 +269,7 @@ def _mounts_below(base: str) -> list[str]:
     with open("/proc/self/mountinfo", "rb") as f:
         for line in f:
             fields = line.split()
-            path = os.fsdecode(_unescape(fields[4]))
+            path = os.fsdecode(unescape(fields[4]))
             fstype = fields[fields.index(b"-", 6) + 1].decode()
             if path.startswith(prefix) and len(path) > len(prefix):
                 if fstype in _KERNEL_FILESYSTEMS or path.startswith(kernel):
@@ -275,15 +286,15 @@ def _all_mounts(base: str) -> tuple[set[str], set[str]]:
     with open("/proc/self/mountinfo", "rb") as f:
         for line in f:
             fields = line.split()
-            path = os.fsdecode(_unescape(fields[4]))
+            path = os.fsdecode(unescape(fields[4]))
             found.add(path)
             if fields[fields.index(b"-", 6) + 1].decode() in _KERNEL_FILESYSTEMS:
                 hidden.add(path)
     return found, hidden
 
 
-def _unescape(path: bytes) -> bytes:
-    """Undo the octal escapes of mountinfo (proc(5)): blank, tab, newline, backslash."""
+def unescape(path: bytes) -> bytes:
+    """Undo the octal escapes of a path in mountinfo (proc(5)): blank, tab, newline, backslash."""
     for escape, byte in ((b"\\040", b" "), (b"\\011", b"\t"), (b"\\012", b"\n"), (b"\\134", b"\\")):
         path = path.replace(escape, byte)
     return path
@@ -292,7 +303,7 @@ def _unescape(path: bytes) -> bytes:
 def _kernel_views(spec: Spec, root: int, step: Step) -> int:
     """Fresh /proc, /sys and /dev of this container's own namespaces; the descriptor of devpts, or -1."""
     step.doing = "mount /proc"
-    _mount_at(root, b"proc", b"proc", (), _SAFE)
+    _mount_at(root, b"proc", b"proc", (), SAFE)
     step.doing = "mount /sys"
     _mount_sysfs(root, 0 if spec.privileged else mount.MOUNT_ATTR_RDONLY)
     if spec.own_root:
@@ -305,7 +316,7 @@ def _kernel_views(spec: Spec, root: int, step: Step) -> int:
         if b"/" + path in asked_for:
             continue
         try:
-            _mount_at(root, path, fstype, options, _SAFE)
+            _mount_at(root, path, fstype, options, SAFE)
         except OSError as e:
             # a host without such a directory, or a kernel without POSIX message queues
             if e.errno not in (errno.ENOENT, errno.ENODEV):
@@ -322,13 +333,13 @@ def _kernel_views(spec: Spec, root: int, step: Step) -> int:
 
 def _mount_sysfs(root: int, readonly: int) -> None:
     try:
-        _mount_at(root, b"sys", b"sysfs", (), _SAFE | readonly)
+        _mount_at(root, b"sys", b"sysfs", (), SAFE | readonly)
     except PermissionError:
         # In a user namespace sysfs can be mounted by the owner of the network namespace only (--network host), and
         # where the one of the host is not covered in parts. With what is mounted below it: that is locked to it.
         target = paths.open_in_root(root, b"sys", os.O_PATH | os.O_DIRECTORY, links=False)
         view = mount.clone_tree(mount.AT_FDCWD, b"/sys")
-        mount.set_attributes(view, set_=_SAFE | readonly, recursive=True)
+        mount.set_attributes(view, set_=SAFE | readonly, recursive=True)
         mount.attach(view, target)
         os.close(view)
         os.close(target)
@@ -366,14 +377,14 @@ def _make_dev(root: int) -> None:
         b"tmpfs", ((b"mode", b"755"), (b"size", b"64k")), mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NOEXEC
     )
     binds = []
-    for name, major, minor in _NODES:
+    for name, major, minor in NODES:
         try:
             os.mknod(name, stat.S_IFCHR | 0o666, os.makedev(major, minor), dir_fd=dev)
             os.chmod(name, 0o666, dir_fd=dev)
         except PermissionError:  # no CAP_MKNOD, as in another container: take the node that is there
             os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=dev))
             binds.append(name)
-    for name, link in _LINKS:
+    for name, link in LINKS:
         os.symlink(link, name, dir_fd=dev)
     for name in (b"pts", b"shm", b"mqueue"):
         os.mkdir(name, dir_fd=dev)
@@ -390,9 +401,13 @@ def _make_dev(root: int) -> None:
 
 
 def bind_console(root: int, devpts: int, number: int) -> None:
-    """Show the command's terminal as /dev/console too, as the OCI runtime spec asks."""
+    """Show the command's terminal as /dev/console too, as the OCI runtime spec asks.
+
+    What is bound is the peer by its number in the devpts that is open, and no link is followed to where it goes: both
+    could be exchanged for something of the host (CVE-2025-52565).
+    """
     slave = mount.clone_tree(devpts, b"%d" % number, recursive=False)
-    target = paths.open_in_root(root, b"dev/console", links=False)
+    target = paths.make_file_in_root(root, b"dev/console", 0o600, links=False)
     mount.attach(slave, target)
     os.close(target)
     os.close(slave)
@@ -425,33 +440,70 @@ def _mount_entry(entry: Volume | Tmpfs, root: int, *, make_target: bool) -> None
     os.close(target)
 
 
+def heat_of_cpus(directory: str = "/sys/devices/system/cpu") -> list[bytes]:
+    """What tells how hot each CPU is, and so what others compute on it (moby, GHSA-6fw5-f8r9-fgfm)."""
+    if not os.path.exists(f"{directory}/cpu0/thermal_throttle"):
+        return []
+    cpus = [name for name in os.listdir(directory) if name.startswith("cpu") and name[3:].isdigit()]
+    return [os.fsencode(f"{directory.lstrip('/')}/{name}/thermal_throttle") for name in cpus]
+
+
 def _protect(root: int) -> None:
     """Cover what tells about the host; make read-only what steers it."""
-    null = os.open("/dev/null", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
-    status = os.fstat(null)
-    if not stat.S_ISCHR(status.st_mode) or status.st_rdev != os.makedev(1, 3):
-        # a cover that is not the null device would show something instead (CVE-2025-31133)
-        raise OSError(errno.EINVAL, "/dev/null is not the null device")
-    for path in _MASKED:
+    covers = Covers()
+    for path in (*_MASKED, *heat_of_cpus()):
         try:
             target = paths.open_in_root(root, path)
         except OSError:
             continue  # this kernel does not have it
-        if stat.S_ISDIR(os.fstat(target).st_mode):
-            cover = mount.new_filesystem(b"tmpfs", ((b"size", b"0"),), _SAFE | mount.MOUNT_ATTR_RDONLY)
-        else:
-            cover = mount.clone_tree(null, recursive=False)
-        mount.attach(cover, target)
-        os.close(cover)
+        covers.hide(target)
         os.close(target)
     for path in _READ_ONLY:
         try:
             target = paths.open_in_root(root, path)
         except OSError:
             continue
-        cover = mount.clone_tree(target)
-        mount.set_attributes(cover, set_=mount.MOUNT_ATTR_RDONLY, recursive=True)
-        mount.attach(cover, target)
-        os.close(cover)
+        make_read_only(target)
         os.close(target)
-    os.close(null)
+    covers.close()
+
+
+class Covers:
+    """What paths are hidden with: the host's null device over files, an empty read-only directory over directories."""
+
+    def __init__(self) -> None:
+        self._null = os.open("/dev/null", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        self._empty = -1
+        if not is_null_device(os.fstat(self._null)):
+            # a cover that is not the null device would show something instead (CVE-2025-31133)
+            raise OSError(errno.EINVAL, "/dev/null is not the null device")
+
+    def hide(self, target: int) -> None:
+        if not stat.S_ISDIR(os.fstat(target).st_mode):
+            cover = mount.clone_tree(self._null, recursive=False)
+            mount.attach(cover, target)
+            os.close(cover)
+        elif self._empty < 0:
+            self._empty = mount.new_filesystem(b"tmpfs", (), SAFE | mount.MOUNT_ATTR_RDONLY)
+            mount.attach(self._empty, target)
+        else:  # one file system for all: each costs the kernel something to make, and more to take down
+            cover = mount.clone_tree(self._empty, recursive=False)
+            mount.attach(cover, target)
+            os.close(cover)
+
+    def close(self) -> None:
+        os.close(self._null)
+        if self._empty >= 0:
+            os.close(self._empty)
+
+
+def is_null_device(status: os.stat_result) -> bool:
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == os.makedev(1, 3)
+
+
+def make_read_only(target: int) -> None:
+    """Bind what the descriptor is open on, with all that is mounted below, over itself, read-only."""
+    cover = mount.clone_tree(target)
+    mount.set_attributes(cover, set_=mount.MOUNT_ATTR_RDONLY, recursive=True)
+    mount.attach(cover, target)
+    os.close(cover)

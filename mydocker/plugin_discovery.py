@@ -230,19 +230,31 @@ class Candidate:
         for flag in field.flags:
             if not _is_flag(flag):
                 raise self.broken(f"declares {flag!r} for {field.name}, which is no flag: write -x, -name or --name")
-        reference = self._reference(field)
-        return field.name, field.flags, reference, field.metavar, field.help, field.oci, field.kind, field.complete
+        if field.from_oci is not None and not field.oci:
+            raise self.broken(f"declares {field.name} with a from_oci, and without the path oci that this is for")
+        parse = self._reference(field, field.parse, "parser")
+        from_oci = self._reference(field, field.from_oci, "from_oci") if field.from_oci is not None else ""
+        return (
+            field.name,
+            field.flags,
+            parse,
+            field.metavar,
+            field.help,
+            field.oci,
+            field.kind,
+            field.complete,
+            from_oci,
+        )
 
-    def _reference(self, field: ResourceField) -> str:
-        """How the cache names the parser."""
-        parse = field.parse
-        reference = f"{getattr(parse, '__module__', None)}:{getattr(parse, '__qualname__', None)}"
+    def _reference(self, field: ResourceField, function: object, what: str) -> str:
+        """How the cache names a function of the field."""
+        reference = f"{getattr(function, '__module__', None)}:{getattr(function, '__qualname__', None)}"
         try:
-            same = resolve(reference) == parse
+            same = resolve(reference) == function
         except BaseException:
             same = False
         if not same:
-            raise self.broken(f"has a parser of {field.name} that is not a module-level function: {parse!r}")
+            raise self.broken(f"has a {what} of {field.name} that is not a module-level function: {function!r}")
         return reference
 
 

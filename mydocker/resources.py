@@ -29,12 +29,18 @@ class ResourceField(Value):
     ``metavar``, ``help``
         for ``--help``: one sentence, the unit in it.
     ``oci``
-        the path in the OCI runtime spec's config.json (``linux.resources.memory.limit``), or empty.
+        the path in the OCI runtime spec's config.json (``linux.resources.memory.limit``), or empty. Further paths,
+        with a blank between, are of values that ``from_oci`` has to look at too.
     ``kind``
         ``value``: takes one, and the last one given counts. ``multiple``: may be given several times; the value
         is the tuple of what ``parse`` makes of each. ``flag``: takes none; its text is ``true`` (`parse_flag`).
     ``complete``
         what the shell offers for the value: ``file``, ``directory``, or the words themselves with a space between.
+    ``from_oci``
+        a module-level function, for what is more than a text, a number or a list of those in config.json: given what
+        is at each path of ``oci``, None where nothing is, it returns the text for ``parse`` (a list of texts for a
+        ``multiple`` field), or None if no limit is asked for. It is called if there is something at one of the paths
+        at least. ValueError with the reason if that cannot be one.
 
     An engine that passes no such path in config.json can set every field by its `annotation`.
     """
@@ -47,6 +53,7 @@ class ResourceField(Value):
     oci: str = ""
     kind: Literal["value", "multiple", "flag"] = "value"
     complete: str = ""
+    from_oci: Callable[..., str | list[str] | None] | None = None
 
     @property
     def annotation(self) -> str:

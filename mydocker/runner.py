@@ -12,7 +12,7 @@ import os
 import select
 import time
 
-from mydocker import handoff, init, logs, state
+from mydocker import handoff, init, logs, seccomp, state
 from mydocker.cgroups.layout import Layout
 from mydocker.child import Child, not_started, reported_status
 from mydocker.child import clone as clone_child
@@ -24,6 +24,7 @@ from mydocker.resources import ResourceConfig
 from mydocker.result import Result
 from mydocker.spec import DEFAULT_PATH, Volume
 from mydocker.user import User, resolve
+from mydocker.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -113,6 +114,10 @@ def _run(
         from mydocker.rootless import ids
 
         user = ids.map_user(user)
+    allowed = capabilities.permitted() if user.maps is None else capabilities.ALL
+    if not spec.privileged:
+        allowed &= capabilities.mask(spec.capabilities)
+    filter_ = seccomp.of_run(spec.seccomp, allowed, privileged=spec.privileged)
     root = state.default_root()
     state.recover(root)
     claim = state.claim(spec.name, root)
@@ -127,7 +132,8 @@ def _run(
             limits=limits.config.texts,
         )
         claim.write(record)
-        container = _Container(spec, limits, claim, record, streams, forwarder, observer)
+        powers = _Powers(capabilities=allowed, filter=filter_)
+        container = _Container(spec, limits, claim, record, streams, forwarder, observer, powers)
         return container.run(layout, user)
     finally:
         claim.release()
@@ -145,6 +151,10 @@ def _validate(spec: Spec) -> None:
         problem = "is not a directory" if os.path.exists(spec.rootfs) else "does not exist"
         raise UsageError(f"--rootfs: {spec.rootfs} {problem}: give the directory that is to be the container's /")
     _validate_mounts(spec, {})
+    if spec.apparmor_profile or spec.selinux_label:
+        from mydocker import labels
+
+        labels.check(spec.apparmor_profile, spec.selinux_label)
 
 
 def _validate_mounts(spec: Spec, mounted_by: Mapping[str, str]) -> None:
@@ -202,6 +212,13 @@ def _environment(spec: Spec, user: User, hostname: str | None) -> tuple[bytes, .
     return tuple(key + b"=" + value for key, value in variables.items())
 
 
+class _Powers(Value):
+    """What the command may ask of the kernel: a mask of capabilities, and a filter of system calls or None."""
+
+    capabilities: int
+    filter: seccomp.Filter | None
+
+
 class _Ending:
     """Why the runtime ended the container, if it did, and what the watches had to say."""
 
@@ -224,6 +241,7 @@ class _Container:
         streams: Streams,
         forwarder: Forwarder | None,
         observer: Observer | None,
+        powers: _Powers,
     ) -> None:
         self._spec = spec
         self._limits = limits
@@ -232,6 +250,7 @@ class _Container:
         self._streams = streams
         self._forwarder = forwarder
         self._observer = observer
+        self._powers = powers
         self._ending = _Ending()
 
     def run(self, layout: Layout, user: User) -> Result:
@@ -314,9 +333,6 @@ class _Container:
     ) -> None:
         spec = self._spec
         cwd = _working_directory(spec)
-        wanted = capabilities.permitted() if user.maps is None else capabilities.ALL
-        if not spec.privileged:
-            wanted &= capabilities.mask(spec.capabilities)
         theirs: list[int] = []  # the child has copies
         try:
             commands, child.commands = os.pipe()
@@ -336,7 +352,9 @@ class _Container:
                 staging=self._claim.path,
                 hierarchies=layout.hierarchies,
                 user=user,
-                capabilities=wanted,
+                capabilities=self._powers.capabilities,
+                filter=self._powers.filter,
+                set_label=_label_setter(spec),
                 cwd=cwd,
                 upper=self._limits.upper,
                 stdio=self._streams.for_child(),
@@ -376,7 +394,7 @@ class _Container:
         report = handoff.read_report(child.reports)
         if isinstance(report, handoff.Failure):
             raise SetupError(report.text + _about_plain_user(report), report.errno)
-        if report is None:
+        if not isinstance(report, int):
             raise HandoffError("the container's first process was killed while it was set up")
         return report
 
@@ -555,6 +573,14 @@ def _about_plain_user(failure: handoff.Failure) -> str:
     from mydocker.rootless import refusals
 
     return refusals.set_up_refused(failure.text, failure.errno)
+
+
+def _label_setter(spec: Spec) -> Callable[[], None] | None:
+    if not (spec.apparmor_profile or spec.selinux_label):
+        return None
+    from mydocker.labels import set_for_exec
+
+    return lambda: set_for_exec(spec.apparmor_profile, spec.selinux_label)
 
 
 def _working_directory(spec: Spec) -> str:

@@ -7,8 +7,8 @@ from mydocker.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Literal
+    from collections.abc import Mapping, Sequence
+    from typing import Any, Literal
 
 DEFAULT_PATH = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -97,7 +97,11 @@ class Spec(Value):
     ``capabilities``  names, as in capabilities(7): the bounding, permitted and effective set.
     ``accounting``    make the cgroups that the figures of `mydocker.Usage` need, even without a limit.
     ``limits``        ``strict``: a limit that this host cannot put in force is an error. ``best-effort``: a warning.
-    ``privileged``    all capabilities, nothing masked, no_new_privs off.
+    ``privileged``    all capabilities, nothing masked, no default filter, no_new_privs off.
+    ``seccomp``       which system calls the command may make: ``default``, what Docker's profile allows to these
+                      capabilities; ``unconfined``; the path of a profile, or one as a mapping.
+    ``no_new_privileges``  whether no program gives more privileges than the command has; None: unless ``privileged``.
+    ``apparmor_profile``, ``selinux_label``  what a security module confines the command by; empty: as the runtime.
     """
 
     args: tuple[bytes, ...]
@@ -122,6 +126,15 @@ class Spec(Value):
     accounting: bool = False
     limits: Literal["strict", "best-effort"] = "strict"
     privileged: bool = False
+    seccomp: str | Mapping[str, Any] = "default"
+    no_new_privileges: bool | None = None
+    apparmor_profile: str = ""
+    selinux_label: str = ""
+
+    @property
+    def gains_nothing(self) -> bool:
+        """Whether the command runs with no_new_privs (prctl(2), PR_SET_NO_NEW_PRIVS)."""
+        return not self.privileged if self.no_new_privileges is None else self.no_new_privileges
 
     @property
     def own_root(self) -> bool:

@@ -7,17 +7,25 @@ where the child assembles the container's root, in its own mount namespace.
 
 The record is written before the first cgroup is made, so there is no moment at which a kill leaves something
 that no record names.
+
+A container of `mydocker.oci` has no runtime that lives as long as it does: its record says so (``oci``), its lock is
+held for one call only, and nothing but ``mydocker-oci delete`` removes it. Engines keep such containers where they
+like (``--root``); each of those places is noted below the common one, in ``@roots``.
 """
 
 from __future__ import annotations
 
+import binascii
 import errno
 import fcntl
 import os
 
+from mydocker import plain_json
 from mydocker.errors import MydockerError, StateError
-from mydocker.linux import process, signals
 from mydocker.value import Value
+
+#: Where links to the other places are; no container can have this name.
+_ROOTS = "@roots"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,7 +65,7 @@ class Record(Value):
     ``cgroup`` is the path of the container's cgroup below the base of each hierarchy, where it has one. ``pid`` and
     ``start_time`` (clock ticks since boot) name the container's first process, 0 before it exists. ``limits`` is
     what its limits were parsed from, by field. ``writers`` says of each kernel file which plugin wrote it: an update
-    keeps to it.
+    keeps to it. ``oci`` is what `mydocker.oci.container` keeps besides; empty for a container of ``mydocker run``.
     """
 
     id: str
@@ -70,6 +78,7 @@ class Record(Value):
     command: str = ""
     limits: Mapping[str, str | list[str]] = {}
     writers: Mapping[str, str] = {}
+    oci: Mapping[str, Any] = {}
 
 
 class Claim:
@@ -81,7 +90,7 @@ class Claim:
         #: whether there is something that the record names: then it outlives the claim, for the next recovery
         self.unfinished = False
         self._root = root
-        self._lock = lock
+        self.lock = lock
         self._written = (0, 0)
 
     def write(self, record: Record) -> None:
@@ -100,14 +109,16 @@ class Claim:
         record = _read(self.path)
         return dict(record.get("limits") or {}) if record is not None else {}
 
+    def close(self) -> None:
+        """Give up the lock; the directory stays."""
+        os.close(self.lock)
+
     def release(self) -> None:
         """Remove the directory, unless the claim is ``unfinished``; the last step of a container's life."""
         if not self.unfinished:
-            _remove_directory(self.path)
-        os.close(self._lock)
-        # In /tmp it stays: in the moment after it was removed another user could make it, and be trusted with it.
-        if not self._root.startswith("/tmp/mydocker-"):
-            _remove_empty(self._root)
+            remove_directory(self.path)
+        os.close(self.lock)
+        _remove_empty_root(self._root)
 
 
 def _write(path: str, record: Record, new: str, directory: int | None = None) -> tuple[int, int]:
@@ -115,7 +126,7 @@ def _write(path: str, record: Record, new: str, directory: int | None = None) ->
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
     fd = os.open(path + new, flags, 0o600, dir_fd=directory)
     try:
-        os.write(fd, _to_json(record.asdict()).encode(errors="surrogateescape"))
+        os.write(fd, plain_json.dumps(record.asdict()).encode() + b"\n")
         identity = _identity(os.fstat(fd))
     finally:
         os.close(fd)
@@ -134,6 +145,14 @@ def claim(name: str | None, root: str) -> Claim:
     StateError if a container of that name exists.
     """
     wanted = check_name(name) if name is not None else os.urandom(6).hex()
+    try:
+        return make(wanted, root)
+    except FileExistsError:
+        raise StateError(f'the name "{wanted}" is in use by a running container: choose another --name') from None
+
+
+def make(wanted: str, root: str) -> Claim:
+    """Make and lock the directory ``root``/``wanted``. FileExistsError if there is one."""
     path = f"{root}/{wanted}"
     while True:
         try:
@@ -142,10 +161,10 @@ def claim(name: str | None, root: str) -> Claim:
             _make_root(root)
             continue
         except FileExistsError:
-            raise StateError(f'the name "{wanted}" is in use by a running container: choose another --name') from None
+            raise
         except OSError as e:
             raise StateError(f"cannot keep the container's state in {root}: {e.strerror}") from e
-        lock = _lock(path, os.O_CREAT | os.O_EXCL, wait=True)
+        lock = take_lock(path, os.O_CREAT | os.O_EXCL, wait=True)
         if lock is not None:
             return Claim(root, wanted, lock)
         # a recovery took the directory for a leftover in the moment before it was locked, and removed it
@@ -165,7 +184,7 @@ def _make_root(root: str) -> None:
             raise StateError(f"cannot keep the containers' state in {root}: {e.strerror}") from e
 
 
-def _lock(path: str, flags: int, *, wait: bool) -> int | None:
+def take_lock(path: str, flags: int, *, wait: bool) -> int | None:
     """Open and lock ``path``/lock; None if it is not there (any more), or held and ``wait`` is not given."""
     try:
         fd = os.open(f"{path}/lock", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | flags, 0o600)
@@ -191,14 +210,17 @@ def recover(root: str) -> list[str]:
     removed = []
     for name in names:
         path = f"{root}/{name}"
-        lock = _lock(path, 0, wait=False)
+        lock = take_lock(path, 0, wait=False)
         if lock is None:
             if not os.path.exists(f"{path}/lock"):
                 _remove_empty(path)
             continue
         try:
+            record = _read(path)
+            if record is not None and record.get("oci"):
+                continue
             _remove_leftover(path)
-            _remove_directory(path)
+            remove_directory(path)
             removed.append(name)
         except (MydockerError, OSError) as e:
             _say_not_removed(name, e)
@@ -218,13 +240,13 @@ def leftovers(root: str) -> list[str]:
 
 def _is_leftover(path: str) -> bool:
     try:
-        lock = _lock(path, 0, wait=False)
+        lock = take_lock(path, 0, wait=False)
     except OSError:
         return False
     if lock is None:
         return False
     os.close(lock)
-    return True
+    return not (_read(path) or {}).get("oci")
 
 
 def _say_not_removed(name: str, error: Exception) -> None:
@@ -270,25 +292,110 @@ def _undo_limits(record: Mapping[str, Any], layout: Layout, pidfd: int | None) -
 
 
 def running(root: str) -> list[Record]:
-    """The records of the containers whose runtime lives, the oldest first. Those that this user may not read are not
-    among them."""
+    """The records of the containers that run, the oldest first, those that engines keep elsewhere among them.
+
+    Those that this user may not read are not.
+    """
     try:
-        names = os.listdir(root)
+        found = _running_in(root)
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as e:
         raise StateError(f"cannot read the containers' state in {root}: {e.strerror}") from e
-    found = [record for name in names if (record := _running(f"{root}/{name}")) is not None]
+    for other in other_roots(root):
+        try:
+            found += _running_in(other)
+        except OSError:
+            continue
     return sorted(found, key=lambda record: record.created)
+
+
+def _running_in(root: str) -> list[Record]:
+    return [record for name in os.listdir(root) if (record := _running(f"{root}/{name}")) is not None]
 
 
 def find(name: str, root: str) -> Record:
     """The record of the running container ``name``. StateError if none of that name runs."""
-    record = _running(f"{root}/{check_name(name)}")
+    record = _running(_path(name, root))
     if record is None:
         others = ", ".join(record.id for record in running(root))
         raise StateError(f'no container named "{name}" is running' + (f": there are {others}" if others else ""))
     return record
+
+
+def _path(name: str, root: str) -> str:
+    """The directory of the container ``name``, wherever its engine keeps it."""
+    if not is_id(name):
+        check_name(name)
+    path = f"{root}/{name}"
+    if not os.path.isdir(path):
+        return next((f"{other}/{name}" for other in other_roots(root) if os.path.isdir(f"{other}/{name}")), path)
+    return path
+
+
+def is_id(name: str) -> bool:
+    """Whether an engine may give this name to a container: letters, digits, and ``_``, ``.``, ``-`` and ``+``."""
+    plain = name.replace("_", "a").replace(".", "a").replace("-", "a").replace("+", "a")
+    return plain.isascii() and plain.isalnum() and name not in (".", "..") and len(name) <= 1024
+
+
+def note_root(root: str, default: str) -> None:
+    """Remember that there are containers in ``root``, for `running` and `find` of the root ``default``."""
+    if root == default:
+        return
+    directory, link = f"{default}/{_ROOTS}", _link(root, default)
+    for _ in range(100):
+        try:
+            os.symlink(root, link)
+            return
+        except FileExistsError:
+            return
+        except FileNotFoundError:
+            _make_root(default)
+            try:
+                os.mkdir(directory, 0o700)
+            except (FileExistsError, FileNotFoundError):
+                pass  # another call made it, or the last container's end has just removed the root
+
+
+def _link(root: str, default: str) -> str:
+    """A path has characters and a length that a name cannot have."""
+    return f"{default}/{_ROOTS}/{binascii.crc32(os.fsencode(root)):08x}-{len(root)}"
+
+
+def forget_root(root: str, default: str) -> None:
+    """The reverse of `note_root`, when there is no container in ``root`` any more."""
+    if root == default or _has_entries(root):
+        return
+    _unlink(_link(root, default))
+    if _has_entries(root):  # made in the moment before
+        note_root(root, default)
+        return
+    _remove_empty(f"{default}/{_ROOTS}")
+    _remove_empty_root(default)
+
+
+def _has_entries(path: str) -> bool:
+    try:
+        return bool(os.listdir(path))
+    except OSError:
+        return False
+
+
+def other_roots(root: str) -> list[str]:
+    """The other places in which there may be containers; those that are gone are forgotten."""
+    directory = f"{root}/{_ROOTS}"
+    found = []
+    try:
+        for name in os.listdir(directory):
+            other = os.readlink(f"{directory}/{name}")
+            if os.path.isdir(other):
+                found.append(other)
+            else:
+                os.unlink(f"{directory}/{name}")
+    except OSError:
+        pass  # there are none, or they are not this user's to know
+    return found
 
 
 def lock_for_update(name: str, root: str) -> int:
@@ -297,7 +404,7 @@ def lock_for_update(name: str, root: str) -> int:
 
     The lock is on the container's directory itself, so there is no further file to remove. StateError if it is gone.
     """
-    path = f"{root}/{check_name(name)}"
+    path = _path(name, root)
     try:
         lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as e:
@@ -321,32 +428,56 @@ def rewrite(record: Record, lock: int) -> None:
 
 
 def _running(path: str) -> Record | None:
+    values = _read(path) if os.access(path, os.X_OK) else None
+    if values is not None and values.get("oci"):
+        record = to_record(values)
+        return record if is_alive(record.pid, record.start_time) else None
     try:
-        lock = _lock(path, 0, wait=False)
+        lock = take_lock(path, 0, wait=False)
     except OSError:
         return None
     if lock is not None:  # nobody's, so its runtime is dead
         os.close(lock)
         return None
     values = _read(path)
-    if values is None:
-        return None
+    return None if values is None else to_record(values)
+
+
+def to_record(values: Mapping[str, Any]) -> Record:
     return Record(**{name: values[name] for name in ("id", "runtime", *Record._defaults) if name in values})
 
 
-def _read(path: str) -> Mapping[str, Any] | None:
-    import json
+def read(path: str) -> Record | None:
+    """The record in the container's directory ``path``; None if there is no whole one."""
+    values = _read(path)
+    return None if values is None or "id" not in values else to_record(values)
 
+
+def is_alive(pid: int, start_time: int) -> bool:
+    """Whether the process with this PID and start time runs; one that has ended and waits to be reaped does not."""
+    if not pid:
+        return False
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as f:
+            fields = f.read().rpartition(b")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return int(fields[19]) == start_time and fields[0] not in (b"Z", b"X")
+
+
+def _read(path: str) -> Mapping[str, Any] | None:
     try:
         with open(f"{path}/state.json", encoding="utf-8", errors="surrogateescape") as f:
-            record = json.load(f)
-    except (FileNotFoundError, ValueError):
+            record = plain_json.loads(f.read())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
     return record if isinstance(record, dict) else None
 
 
 def _kill(pid: int, start_time: int) -> int | None:
     """Kill the process that has both this PID and this start time, and no other; its pidfd, or None if it is gone."""
+    from mydocker.linux import process, signals
+
     try:
         pidfd = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -373,12 +504,12 @@ def _unfinished(pidfile: str, runtime: int) -> str:
     return f"{pidfile}.{runtime}.new"
 
 
-def write_pidfile(path: str, pid: int) -> None:
+def write_pidfile(path: str, pid: int, end: bytes = b"\n") -> None:
     """Write ``pid`` so that a reader sees a whole number or no file. StateError if it cannot be written."""
     new = _unfinished(path, os.getpid())
     try:
         fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        os.write(fd, b"%d\n" % pid)
+        os.write(fd, b"%d%b" % (pid, end))
         os.close(fd)
         os.rename(new, path)
     except OSError as e:
@@ -396,9 +527,10 @@ def remove_pidfile(path: str, pid: int) -> None:
         pass
 
 
-def _remove_directory(path: str) -> None:
+def remove_directory(path: str) -> None:
+    """Remove a container's directory with all that may be in it."""
     for _ in range(10):  # an update may put its record there at this very moment; it does so twice at most
-        for name in ("state.json", "state.json.new", "state.json.update", "lock"):
+        for name in ("start", "config.json", "state.json", "state.json.new", "state.json.update", "lock"):
             _unlink(f"{path}/{name}")
         if _remove_empty(path):
             return
@@ -411,6 +543,12 @@ def _unlink(path: str) -> None:
         pass
 
 
+def _remove_empty_root(root: str) -> None:
+    # In /tmp it stays: in the moment after it was removed another user could make it, and be trusted with it.
+    if not root.startswith("/tmp/mydocker-"):
+        _remove_empty(root)
+
+
 def _remove_empty(path: str) -> bool:
     """Whether the directory is gone."""
     try:
@@ -420,19 +558,3 @@ def _remove_empty(path: str) -> bool:
             raise
         return e.errno == errno.ENOENT
     return True
-
-
-def _to_json(values: Mapping[str, Any]) -> str:
-    """A JSON object of strings, numbers, lists and objects. ``import json`` costs 7 ms, a fifth of a run."""
-    return _quote(values) + "\n"
-
-
-def _quote(value: object) -> str:
-    if isinstance(value, str):
-        quoted = value.replace("\\", "\\\\").replace('"', '\\"')
-        return '"' + "".join(c if c >= " " else f"\\u{ord(c):04x}" for c in quoted) + '"'
-    if isinstance(value, (list, tuple)):
-        return f"[{', '.join(map(_quote, value))}]"
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{_quote(key)}: {_quote(entry)}" for key, entry in value.items()) + "}"
-    return repr(value)

@@ -9,6 +9,7 @@ container's end, by whichever of the two looks last.
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import time
@@ -17,7 +18,7 @@ from mydocker import hooks, plugins, state
 from mydocker.cgroups import removal
 from mydocker.cgroups.group import ContainerCgroup
 from mydocker.cgroups.layout import Layout
-from mydocker.errors import LimitError, MydockerError, PluginError, StateError, UsageError
+from mydocker.errors import CgroupError, LimitError, MydockerError, PluginError, StateError, UsageError
 from mydocker.linux import process, signals
 
 TYPE_CHECKING = False
@@ -34,6 +35,8 @@ _FORKED_NOT_EXECUTED = 0x40
 #: Seconds for which an update waits for a container that is just being started, and for one that is frozen before its
 #: command runs: it has its limits in a moment.
 _START_PATIENCE, _FROZEN_PATIENCE = 10.0, 0.5
+#: What the kernel says of a cgroup, or of processes, that are about to be gone.
+_OF_THE_ENDING = (errno.EBUSY, errno.ESRCH, errno.ENOENT, errno.ENODEV)
 
 
 def update(name: str, /, **fields: Any) -> Mapping[str, Any]:
@@ -62,6 +65,15 @@ def change(
         return _Update(record, registry, given, flags, lock).run()
     finally:
         os.close(lock)
+
+
+def change_record(
+    record: Record, registry: Registry, given: Mapping[str, object], flags: Mapping[str, str], lock: int
+) -> ResourceConfig:
+    """The same for a container whose record the caller has, under the lock of `state.lock_for_update`. Its command need
+    not run yet, but its limits are in force.
+    """
+    return _Update(record, registry, given, flags, lock).run()
 
 
 def _started(record: Record, root: str) -> Record:
@@ -172,7 +184,9 @@ class _Update:
             state.rewrite(self._record.replace(limits=self._config.texts, writers=cgroup.writers), self._lock)
         except BaseException as error:
             failed = hooks.supervised(lambda phase: _undo(phase, cgroup))
-            if has_ended(pidfd):
+            # What is being killed does not let itself be moved, and takes a moment to end.
+            ends = isinstance(error, CgroupError) and error.errno in _OF_THE_ENDING
+            if has_ended(pidfd, patience=1.0 if ends else 0.0):
                 raise ended(self._record) from error
             if failed and isinstance(error, MydockerError):
                 left = "; ".join(str(failure) for failure in failed)

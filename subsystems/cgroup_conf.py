@@ -41,6 +41,11 @@ def parse_setting(text: str) -> tuple[str, str]:
     return key.strip(), value
 
 
+def settings_from_oci(unified: dict[str, str]) -> list[str]:
+    """What no other plugin has a field for."""
+    return [f"{key}={value}" for key, value in unified.items()]
+
+
 @hookimpl
 def mydocker_fields() -> tuple[ResourceField, ...]:
     return (
@@ -52,6 +57,7 @@ def mydocker_fields() -> tuple[ResourceField, ...]:
             help="Write a file of the container's cgroup (v2) as it stands, as in memory.high=100000000.",
             oci="linux.resources.unified",
             kind="multiple",
+            from_oci=settings_from_oci,
         ),
     )
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: What cpu.shares takes (kernel/sched/sched.h, MIN_SHARES and MAX_SHARES).
 SHARES = range(2, 262144 + 1)
+#: What cpu.weight takes (cgroup-v2.rst, "CPU Interface Files").
+WEIGHT = range(1, 10000 + 1)
 #: Microseconds, as the kernel takes them (sched-bwc.rst).
 PERIOD = range(1000, 1000000 + 1)
 MINIMUM_QUOTA = 1000
@@ -41,7 +43,7 @@ _FILES = {
 }
 _BANDWIDTH = ("cpus", "cpu_quota", "cpu_period")
 _REALTIME = ("cpu_rt_runtime", "cpu_rt_period")
-_FIELDS = ("cpu_shares", "cpu_idle", *_BANDWIDTH, "cpu_burst", *_REALTIME)
+_FIELDS = ("cpu_shares", "cpu_weight", "cpu_idle", *_BANDWIDTH, "cpu_burst", *_REALTIME)
 _NO_BURST = "it came with Linux 5.14"
 _NO_IDLE = "it came with Linux 5.15"
 _NO_REALTIME = "it has no CONFIG_RT_GROUP_SCHED"
@@ -92,6 +94,48 @@ def parse_rt_period(text: str) -> int:
     return period
 
 
+def parse_weight(text: str) -> int:
+    weight = parse_integer(text)
+    if weight not in WEIGHT:
+        raise ValueError(f"{weight} is not between {WEIGHT[0]} and {WEIGHT[-1]}; a container has 100 by default")
+    return weight
+
+
+def shares_from_oci(shares: int | None, idle: int | None, unified_weight: str | None) -> str | None:
+    """0 is not set. An idle container has no share, and the weight of ``unified`` wins, as runc has it."""
+    return str(shares) if shares and idle != 1 and unified_weight is None else None
+
+
+def period_from_oci(period: int | None, unified: str | None) -> str | None:
+    """0 is not set. ``unified`` is cpu.max as v2 takes it: quota or max, and the period if it is not the default."""
+    if unified is not None:
+        return (unified.split()[1:] or [str(DEFAULT_PERIOD)])[0]
+    return str(period) if period else None
+
+
+def quota_from_oci(quota: int | None, unified: str | None) -> str | None:
+    """0 is not set, below it is no bound."""
+    if unified is not None:
+        return unified.replace("max", str(UNLIMITED)).partition(" ")[0]
+    return str(max(quota, UNLIMITED)) if quota else None
+
+
+def burst_from_oci(burst: int | None, unified: str | None) -> str | None:
+    return unified if unified is not None else str(burst)
+
+
+def idle_from_oci(idle: int | None, unified: str | None) -> str | None:
+    text = unified.strip() if unified is not None else str(idle)
+    if text not in ("0", "1"):
+        raise ValueError(f"{text} is neither 0 nor 1")
+    return "true" if text == "1" else "false"
+
+
+def realtime_from_oci(microseconds: int) -> str | None:
+    """0 is not set."""
+    return str(microseconds) if microseconds else None
+
+
 @hookimpl
 def mydocker_fields() -> tuple[ResourceField, ...]:
     return (
@@ -101,7 +145,16 @@ def mydocker_fields() -> tuple[ResourceField, ...]:
             parse=parse_shares,
             metavar="N",
             help="Share of the CPUs when others want them too, relative to their 1024: 2 to 262144.",
-            oci="linux.resources.cpu.shares",
+            oci="linux.resources.cpu.shares linux.resources.cpu.idle linux.resources.unified.cpu.weight",
+            from_oci=shares_from_oci,
+        ),
+        ResourceField(
+            name="cpu_weight",
+            flags=("--cpu-weight",),
+            parse=parse_weight,
+            metavar="N",
+            help="The same as cgroup v2 has it: 1 to 10000, relative to the others' 100. cgroup v2 only.",
+            oci="linux.resources.unified.cpu.weight",
         ),
         ResourceField(
             name="cpus",
@@ -116,7 +169,8 @@ def mydocker_fields() -> tuple[ResourceField, ...]:
             parse=parse_period,
             metavar="µs",
             help="The period in microseconds to which --cpu-quota applies: 1000 to 1000000, 100000 by default.",
-            oci="linux.resources.cpu.period",
+            oci="linux.resources.cpu.period linux.resources.unified.cpu.max",
+            from_oci=period_from_oci,
         ),
         ResourceField(
             name="cpu_quota",
@@ -124,7 +178,8 @@ def mydocker_fields() -> tuple[ResourceField, ...]:
             parse=parse_quota,
             metavar="µs",
             help="The CPU time in microseconds that the container gets in each period; -1 for no bound.",
-            oci="linux.resources.cpu.quota",
+            oci="linux.resources.cpu.quota linux.resources.unified.cpu.max",
+            from_oci=quota_from_oci,
         ),
         ResourceField(
             name="cpu_burst",
@@ -132,7 +187,8 @@ def mydocker_fields() -> tuple[ResourceField, ...]:
             parse=parse_microseconds,
             metavar="µs",
             help="The unused CPU time in microseconds that the container may save up and use above its bound later.",
-            oci="linux.resources.cpu.burst",
+            oci="linux.resources.cpu.burst linux.resources.unified.cpu.max.burst",
+            from_oci=burst_from_oci,
         ),
         ResourceField(
             name="cpu_idle",
@@ -140,8 +196,9 @@ def mydocker_fields() -> tuple[ResourceField, ...]:
             parse=parse_flag,
             metavar="",
             help="Run only while nobody else wants the CPU.",
-            oci="linux.resources.cpu.idle",
+            oci="linux.resources.cpu.idle linux.resources.unified.cpu.idle",
             kind="flag",
+            from_oci=idle_from_oci,
         ),
         ResourceField(
             name="cpu_rt_runtime",
@@ -151,6 +208,7 @@ def mydocker_fields() -> tuple[ResourceField, ...]:
             help="The CPU time in microseconds that realtime tasks of the container get in each period. "
             "cgroup v1 only.",
             oci="linux.resources.cpu.realtimeRuntime",
+            from_oci=realtime_from_oci,
         ),
         ResourceField(
             name="cpu_rt_period",
@@ -159,6 +217,7 @@ def mydocker_fields() -> tuple[ResourceField, ...]:
             metavar="µs",
             help="The period in microseconds to which --cpu-rt-runtime applies, 1000000 by default. cgroup v1 only.",
             oci="linux.resources.cpu.realtimePeriod",
+            from_oci=realtime_from_oci,
         ),
     )
 
@@ -184,9 +243,13 @@ def mydocker_validate(config: ResourceConfig, layout: Layout) -> None:
         return
     _require_files(config, layout, hierarchy.version)
     _check_bandwidth(config)
-    if config.get("cpu_idle") and "cpu_shares" in config:
-        reason = f"it cannot be combined with {config.flag('cpu_shares')}: an idle container has less than any share"
-        raise LimitError("cpu_idle", reason)
+    for field in ("cpu_shares", "cpu_weight"):
+        if config.get("cpu_idle") and field in config:
+            reason = f"it cannot be combined with {config.flag(field)}: an idle container has less than any share"
+            raise LimitError("cpu_idle", reason)
+    if "cpu_weight" in config and "cpu_shares" in config:
+        reason = f"it cannot be combined with {config.flag('cpu_shares')}: both set cpu.weight"
+        raise LimitError("cpu_weight", reason)
     runtime, period = _realtime(config)
     if runtime > period:
         raise LimitError("cpu_rt_runtime", f"{runtime} µs is more than the period, {period} µs")
@@ -205,6 +268,9 @@ def _require_files(config: ResourceConfig, layout: Layout, version: int) -> None
             for field in fields:
                 if config.get(field, False) is not False:
                     offered.require_for(field, file, why=why)
+        if "cpu_weight" in config:
+            reason = "cpu.weight exists on cgroup v2 only, and the cpu controller here is on v1: use --cpu-shares"
+            raise UnsupportedLimit("cpu_weight", reason)
         return
     for field in _REALTIME:
         if field in config:
@@ -244,7 +310,7 @@ def _change(config: ResourceConfig, previous: ResourceConfig | dict[str, Any], c
     """From ``previous`` to ``config``. What is in neither is not touched: its file may be another plugin's to write."""
     controller = cgroup.controller("cpu")
     changed = {field for field in _FIELDS if config.get(field) != previous.get(field)}
-    if not changed.isdisjoint(("cpu_shares", "cpu_idle")):
+    if not changed.isdisjoint(("cpu_shares", "cpu_weight", "cpu_idle")):
         _set_weight(cgroup, config, changed)
     if not changed.isdisjoint((*_BANDWIDTH, "cpu_burst")):
         _set_bandwidth(controller, config, changed)
@@ -263,7 +329,9 @@ def _set_weight(cgroup: ContainerCgroup, config: ResourceConfig, changed: set[st
             former = getattr(controller, name)
             cgroup.on_undo(lambda: setattr(controller, name, former))
         controller.idle = idle
-    if not idle and ("cpu_shares" in changed or "cpu_shares" in config):
+    if not idle and "cpu_weight" in config:
+        controller.weight = config["cpu_weight"]
+    elif not idle and (not changed.isdisjoint(("cpu_shares", "cpu_weight")) or "cpu_shares" in config):
         shares = config.get("cpu_shares", DEFAULT_SHARES)
         setattr(controller, name, shares if controller.version == 1 else weight_of(shares))
 

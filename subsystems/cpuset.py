@@ -33,6 +33,11 @@ def parse_partition(text: str) -> str:
     return kind
 
 
+def list_from_oci(numbers: str | None, unified: str | None) -> str | None:
+    """An empty list is not set. ``unified`` wins, as runc has it."""
+    return (unified if unified is not None else numbers) or None
+
+
 @hookimpl
 def mydocker_fields() -> tuple[ResourceField, ...]:
     return (
@@ -42,7 +47,8 @@ def mydocker_fields() -> tuple[ResourceField, ...]:
             parse=parse_cpu_list,
             metavar="LIST",
             help="The CPUs that the container may run on, by number, as in 0-2,4.",
-            oci="linux.resources.cpu.cpus",
+            oci="linux.resources.cpu.cpus linux.resources.unified.cpuset.cpus",
+            from_oci=list_from_oci,
         ),
         ResourceField(
             name="cpuset_mems",
@@ -50,7 +56,8 @@ def mydocker_fields() -> tuple[ResourceField, ...]:
             parse=parse_cpu_list,
             metavar="LIST",
             help="The memory nodes (NUMA) that the container may allocate from, by number, as in 0,1.",
-            oci="linux.resources.cpu.mems",
+            oci="linux.resources.cpu.mems linux.resources.unified.cpuset.mems",
+            from_oci=list_from_oci,
         ),
         ResourceField(
             name="cpuset_partition",

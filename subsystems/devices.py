@@ -1,11 +1,12 @@
-"""Which devices the container may use: ``--device``, ``--device-cgroup-rule``.
+"""Which devices the container may use: ``--device``, ``--device-cgroup-rule``, ``--device-rule``.
 
-Without either, no cgroup restricts devices: a container has no CAP_MKNOD, so it has the nodes that it is given. With
-one of them, it may use Docker's default devices and those that are named, and no other, whatever nodes it has or makes.
+Without any of them, no cgroup restricts devices: a container has no CAP_MKNOD, so it has the nodes that it is given.
+With one of the first two, it may use Docker's default devices and those that are named, and no other, whatever nodes it
+has or makes. ``--device-rule`` is all of it: rules that allow or deny, of which the last one that matches counts.
 
-v1 has the controller devices (cgroup-v1/devices.rst), which is told exceptions. v2 has none: there the kernel asks an
-eBPF program of the cgroup (cgroup-v2.rst, "Device controller"). An open for reading and writing needs one rule that
-allows both, on either version.
+v1 has the controller devices (cgroup-v1/devices.rst), which is told whether it allows or denies, and exceptions. v2 has
+none: there the kernel asks an eBPF program of the cgroup (cgroup-v2.rst, "Device controller"). An open for reading and
+writing needs one rule that allows both, on either version.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from mydocker import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from typing import Any
 
     from mydocker import ResourceConfig
     from mydocker.cgroups.controllers import Controller
@@ -37,10 +39,14 @@ if TYPE_CHECKING:
 
     #: (``b`` or ``c``, major or None for all, minor or None for all)
     Key = tuple[str, int | None, int | None]
-    #: which of r, w and m are allowed, in this order
+    #: some of r, w and m, in this order
     Rules = dict[Key, str]
+    #: whether it allows, kind (``a`` for both), major, minor, access
+    Rule = tuple[bool, str, int | None, int | None, str]
+    #: whether all devices are allowed but for the exceptions, or none but for them
+    Decision = tuple[bool, Rules]
 
-_FIELDS = ("device", "device_cgroup_rule")
+_FIELDS = ("device", "device_cgroup_rule", "device_rule")
 #: To what the kernel counts (include/linux/kdev_t.h): 12 and 20 bits.
 _MAJORS, _MINORS = range(1 << 12), range(1 << 20)
 
@@ -58,6 +64,22 @@ _DEFAULT = (
     ("c", 5, 1, "rwm"),
     ("c", 5, 2, "rwm"),
     ("c", 136, None, "rwm"),
+)
+
+#: What every container of an engine may use (runtime spec, config-linux.md, "Default Devices"; the network device tun
+#: and the right to make nodes are runc's). Behind the rules of an engine, as runc puts them.
+_OF_ENGINES = (
+    ("c", None, None, "m"),
+    ("b", None, None, "m"),
+    ("c", 1, 3, "rwm"),
+    ("c", 1, 5, "rwm"),
+    ("c", 1, 7, "rwm"),
+    ("c", 1, 8, "rwm"),
+    ("c", 1, 9, "rwm"),
+    ("c", 5, 0, "rwm"),
+    ("c", 5, 2, "rwm"),
+    ("c", 136, None, "rwm"),
+    ("c", 10, 200, "rwm"),
 )
 
 
@@ -89,6 +111,41 @@ def parse_rule(text: str) -> tuple[str, int | None, int | None, str]:
     return words[0], major, minor, _ordered(words[2])
 
 
+def parse_device_rule(text: str) -> Rule:
+    """``allow c 10:200 rwm``, ``deny a *:* rwm``."""
+    verb, _, rule = text.strip().partition(" ")
+    if verb not in ("allow", "deny"):
+        raise ValueError(f'"{text}" does not begin with allow or deny, as in allow c 10:200 rwm')
+    return (verb == "allow", *parse_rule(rule))
+
+
+def rules_from_oci(rules: list[dict[str, Any]] | None, version: str | None) -> list[str] | None:
+    """All rules of config.json in their order; without any, nothing is allowed but the devices of every container.
+
+    ``version``, which is in every config.json, has this called for those without a rule too. A plain user, and root of
+    a user namespace, can restrict no devices and makes no nodes: engines send them the same list all the same.
+    """
+    if os.geteuid() != 0 or _in_user_namespace():
+        return None
+    return [_rule_text(rule) for rule in rules or ()] or ["deny a *:* rwm"]
+
+
+def _rule_text(rule: dict[str, Any]) -> str:
+    """No number, or one below 0, is every number."""
+    numbers = (rule.get("major"), rule.get("minor"))
+    text = ":".join("*" if number is None or number < 0 else str(number) for number in numbers)
+    return f"{'allow' if rule['allow'] else 'deny'} {rule.get('type') or 'a'} {text} {rule.get('access') or 'rwm'}"
+
+
+def _in_user_namespace() -> bool:
+    """The first one has all numbers, as they are (user_namespaces(7))."""
+    try:
+        with open("/proc/self/uid_map") as file:
+            return file.read().split() != ["0", "0", "4294967295"]
+    except FileNotFoundError:  # a kernel without user namespaces
+        return False
+
+
 def _number(text: str, offered: range, what: str) -> int | None:
     if text == "*":
         return None
@@ -114,7 +171,6 @@ def mydocker_fields() -> tuple[ResourceField, ...]:
             parse=parse_device,
             metavar="HOST[:CONTAINER[:rwm]]",
             help="Give a device of the host to the container, which may then use no others but the usual ones.",
-            oci="linux.devices",
             kind="multiple",
             complete="file",
         ),
@@ -124,8 +180,17 @@ def mydocker_fields() -> tuple[ResourceField, ...]:
             parse=parse_rule,
             metavar="'TYPE MAJOR:MINOR rwm'",
             help="Allow devices by number, as in 'c 10:200 rwm' or 'b 8:* r'; others but the usual ones are refused.",
-            oci="linux.resources.devices",
             kind="multiple",
+        ),
+        ResourceField(
+            name="device_rule",
+            flags=("--device-rule",),
+            parse=parse_device_rule,
+            metavar="'VERB TYPE MAJOR:MINOR rwm'",
+            help="All rules in order, the last one that matches counts, as in 'deny a *:* rwm' and 'allow c 10:200 r'.",
+            oci="linux.resources.devices ociVersion",
+            kind="multiple",
+            from_oci=rules_from_oci,
         ),
     )
 
@@ -147,6 +212,7 @@ def mydocker_validate(config: ResourceConfig, layout: Layout) -> None:
     for host, container, _ in _nodes(config):
         if places.setdefault(container, host) != host:
             raise LimitError("device", f"{places[container]} and {host} cannot both be {container} in the container")
+    decision_of(config)
 
 
 def _controller_name(layout: Layout) -> str:
@@ -196,14 +262,44 @@ def mydocker_amend(config: ResourceConfig, spec: Spec) -> Amendment | None:
     return Amendment(mounts=mounts) if mounts else None
 
 
-def rules_of(config: ResourceConfig) -> Rules:
-    """All that is allowed: the defaults and what the flags name. Rules for the same devices are one rule."""
-    rules: Rules = {}
-    for kind, major, minor, access in (*_DEFAULT, *config.get("device_cgroup_rule", ()), *_rules_of_nodes(config)):
+def decision_of(config: ResourceConfig) -> Decision:
+    """What all rules come to: those of ``--device-rule`` and the devices of every container, else Docker's default, and
+    what the other flags name. `LimitError` for what the kernel cannot be told.
+    """
+    own: tuple[Rule, ...] = config.get("device_rule", ())
+    default = _OF_ENGINES if own else _DEFAULT
+    everybody = False
+    exceptions: Rules = {}
+    for allows, kind, major, minor, access in (
+        *own,
+        *((True, *rule) for rule in (*default, *config.get("device_cgroup_rule", ()), *_rules_of_nodes(config))),
+    ):
+        if (kind, major, minor, access) == ("a", None, None, "rwm"):
+            everybody, exceptions = allows, {}
+            continue
         for each in ("b", "c") if kind == "a" else (kind,):
-            key = (each, major, minor)
-            rules[key] = _ordered(rules.get(key, "") + access)
-    return rules
+            if allows != everybody:
+                key = (each, major, minor)
+                exceptions[key] = _ordered(exceptions.get(key, "") + access)
+            else:
+                _take_out(exceptions, (each, major, minor), access)
+    return everybody, exceptions
+
+
+def _take_out(exceptions: Rules, key: Key, access: str) -> None:
+    """Devices of ``key`` are no exceptions any longer. The kernel knows no exceptions from exceptions."""
+    for other, there in list(exceptions.items()):
+        left = "".join(letter for letter in there if letter not in access)
+        numbers = list(zip(key[1:], other[1:], strict=True))
+        if left == there or key[0] != other[0]:
+            continue
+        if all(mine in (None, theirs) for mine, theirs in numbers):
+            del exceptions[other]
+            if left:
+                exceptions[other] = left
+        elif all(theirs is None or mine in (None, theirs) for mine, theirs in numbers):
+            deed = f'"{text_of(key, access)}" takes a part of "{text_of(other, there)}" back'
+            raise LimitError("device_rule", f"{deed}, and the kernel knows no such holes: name the devices one by one")
 
 
 def _rules_of_nodes(config: ResourceConfig) -> Iterator[tuple[str, int, int, str]]:
@@ -217,11 +313,22 @@ def _rules_of_nodes(config: ResourceConfig) -> Iterator[tuple[str, int, int, str
 def mydocker_prepare(config: ResourceConfig, cgroup: ContainerCgroup) -> None:
     controller = cgroup.controller(_controller_name(cgroup.layout))
     if controller.version == 1:
-        controller.set_property("devices.deny", "a")
-        _allow_v1(controller, rules_of(config))
+        _set_v1(controller, decision_of(config))
     else:
         cgroup.claim("device rules")
         _set_v2(controller, config)
+
+
+def _set_v1(controller: Controller, decision: Decision) -> None:
+    """``a`` resets the list; then come the exceptions."""
+    everybody, exceptions = decision
+    if not everybody:
+        controller.set_property("devices.deny", "a")
+        _allow_v1(controller, exceptions)
+        return
+    if not controller.get_property("devices.list").startswith("a"):
+        _allow_v1(controller, {("a", None, None): "rwm"})
+    _deny_v1(controller, exceptions)
 
 
 @hookimpl
@@ -232,22 +339,20 @@ def mydocker_update(config: ResourceConfig, previous: ResourceConfig, cgroup: Co
     controller = cgroup.controller(_controller_name(cgroup.layout))
     limited = any(field in previous for field in _FIELDS)
     if controller.version == 1:
-        _update_v1(controller, config, rules_of(previous) if limited else None, cgroup)
+        _update_v1(controller, decision_of(config), decision_of(previous) if limited else (True, {}), cgroup)
     else:
         cgroup.claim("device rules")
         cgroup.on_undo(lambda: _set_v2(controller, previous) if limited else controller.allow_all_devices())
         _set_v2(controller, config)
 
 
-def _update_v1(controller: Controller, config: ResourceConfig, former: Rules | None, cgroup: ContainerCgroup) -> None:
+def _update_v1(controller: Controller, decision: Decision, former: Decision, cgroup: ContainerCgroup) -> None:
     """Exceptions are added and taken away one by one, so that what stays allowed is allowed at each moment."""
-    rules = rules_of(config)
-    if former is None:
-        cgroup.on_undo(lambda: controller.set_property("devices.allow", "a"))
-        controller.set_property("devices.deny", "a")
-        _allow_v1(controller, rules)
+    if decision[0] or former[0]:
+        cgroup.on_undo(lambda: _set_v1(controller, former))
+        _set_v1(controller, decision)
         return
-    more, less = _without(rules, former), _without(former, rules)
+    more, less = _without(decision[1], former[1]), _without(former[1], decision[1])
     cgroup.on_undo(lambda: _deny_v1(controller, more))
     cgroup.on_undo(lambda: _allow_v1(controller, less))
     _allow_v1(controller, more)
@@ -290,15 +395,19 @@ def _deny_v1(controller: Controller, rules: Rules) -> None:
 def _set_v2(controller: Controller, config: ResourceConfig) -> None:
     from mydocker.linux import bpf
 
+    everybody, exceptions = decision_of(config)
+    if everybody and not exceptions:
+        controller.allow_all_devices()
+        return
     kinds = {"b": bpf.BLOCK, "c": bpf.CHARACTER}
     letters = {"r": bpf.READ, "w": bpf.WRITE, "m": bpf.MKNOD}
     rules = [
         (kinds[kind], major, minor, sum(letters[letter] for letter in access))
-        for (kind, major, minor), access in rules_of(config).items()
+        for (kind, major, minor), access in exceptions.items()
     ]
     field = next(field for field in reversed(_FIELDS) if field in config)
     try:
-        controller.allow_devices(rules)
+        controller.allow_devices(rules, others=everybody)
     except CgroupError as e:
         if e.errno == errno.E2BIG:
             raise LimitError(field, f"{len(rules)} rules are more than the kernel lets a program decide on") from e
@@ -322,6 +431,8 @@ def mydocker_apply(config: ResourceConfig, cgroup: ContainerCgroup, pid: int) ->
 def mydocker_explain(config: ResourceConfig, layout: Layout) -> list[str]:
     lines = [f"bind {host} on {container}" for host, container, _ in _nodes(config)]
     if _controller_name(layout) == "cgroup":
-        rules = ", ".join(text_of(key, access) for key, access in rules_of(config).items())
-        lines.append(f"attach to the cgroup an eBPF program that allows {rules}")
+        everybody, exceptions = decision_of(config)
+        rules = ", ".join(text_of(key, access) for key, access in exceptions.items())
+        which = f"{'all but ' if rules else 'all'}{rules}" if everybody else rules
+        lines.append(f"attach to the cgroup an eBPF program that allows {which}")
     return lines

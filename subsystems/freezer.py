@@ -39,8 +39,7 @@ def mydocker_probe(layout: Layout) -> Probe:
         name = freezing.freezer_of(layout)
     except CgroupError as e:
         return Probe(problem=str(e))
-    controllers = () if name == "cgroup" else (name,)
-    return Probe(controllers=controllers, version=layout.version(name), files=_FILES[name])
+    return Probe(controllers=(name,), version=layout.version(name), files=_FILES[name])
 
 
 @hookimpl

@@ -43,6 +43,15 @@ def parse_hugetlb(text: str) -> tuple[str, int | None]:
     return page_name(page), number
 
 
+def hugetlb_from_oci(limits: list[dict[str, Any]]) -> list[str]:
+    """Whole pages, as the kernel cuts them; the largest number that there is stands for none."""
+    found = []
+    for limit in limits:
+        size, number = str(limit["pageSize"]), int(limit["limit"])
+        found.append(f"{size}={'max' if number >= 1 << 63 else f'{number - number % (parse_size(size) or 1)}b'}")
+    return found
+
+
 def page_name(size: int) -> str:
     """``2MB``, ``1GB``, ``64KB``: how the kernel names files after a size of pages (mm/hugetlb_cgroup.c, mem_fmt)."""
     for unit, shift in (("GB", 30), ("MB", 20)):
@@ -72,6 +81,7 @@ def mydocker_fields() -> tuple[ResourceField, ...]:
             help="The most memory in huge pages of one size (b, k, m, g), as in 2MB=64m. May be given for each size.",
             oci="linux.resources.hugepageLimits",
             kind="multiple",
+            from_oci=hugetlb_from_oci,
         ),
     )
 

@@ -142,6 +142,37 @@ def _rate(text: str, parse: Callable[[str], int]) -> int | None:
     return rate
 
 
+def weight_from_oci(weight: int | None, unified_weight: str | None, unified_bfq: str | None) -> str | None:
+    """0 is not set. ``unified`` wins, as runc has it."""
+    return str(weight) if weight and unified_weight is None and unified_bfq is None else None
+
+
+def device_weights_from_oci(devices: list[dict[str, Any]]) -> list[str]:
+    """``leafWeight`` was the scheduler CFQ's, which Linux 5.0 took away."""
+    for device in devices:
+        if device.get("leafWeight"):
+            raise ValueError(f"leafWeight of {_text(device)}: this kernel has no leaf weights")
+    return [f"{_text(device)}:{device['weight']}" for device in devices if device.get("weight")]
+
+
+def rates_from_oci(devices: list[dict[str, Any]]) -> list[str]:
+    """A rate of 0 is none, as v1 has it."""
+    return [f"{_text(device)}:{device['rate'] or 'max'}" for device in devices]
+
+
+def _text(device: dict[str, Any]) -> str:
+    return f"{device['major']}:{device['minor']}"
+
+
+def lines_from_unified(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.strip()]
+
+
+def weight_from_unified(text: str) -> str:
+    """``default 100`` is the same as ``100``."""
+    return text.removeprefix("default").strip()
+
+
 def _rate_field(name: str, parse: Callable[[str], Any], metavar: str, text: str, oci: str) -> ResourceField:
     return ResourceField(
         name=name,
@@ -152,6 +183,7 @@ def _rate_field(name: str, parse: Callable[[str], Any], metavar: str, text: str,
         oci=f"linux.resources.blockIO.{oci}",
         kind="multiple",
         complete="file",
+        from_oci=rates_from_oci,
     )
 
 
@@ -166,7 +198,9 @@ def mydocker_fields() -> tuple[ResourceField, ...]:
             parse=parse_docker_weight,
             metavar="N",
             help="Share of the disks when others want them too: 10 to 1000, relative to theirs; 0 is the default.",
-            oci="linux.resources.blockIO.weight",
+            oci="linux.resources.blockIO.weight linux.resources.unified.io.weight "
+            "linux.resources.unified.io.bfq.weight",
+            from_oci=weight_from_oci,
         ),
         ResourceField(
             name="blkio_weight_device",
@@ -177,6 +211,7 @@ def mydocker_fields() -> tuple[ResourceField, ...]:
             oci="linux.resources.blockIO.weightDevice",
             kind="multiple",
             complete="file",
+            from_oci=device_weights_from_oci,
         ),
         _rate_field(
             "device_read_bps",
@@ -214,6 +249,7 @@ def mydocker_fields() -> tuple[ResourceField, ...]:
             help="All rates of a device in a second, as in '/dev/sda rbps=10m wbps=max riops=100 wiops=100'.",
             oci="linux.resources.unified.io.max",
             kind="multiple",
+            from_oci=lines_from_unified,
         ),
         ResourceField(
             name="io_weight",
@@ -222,6 +258,7 @@ def mydocker_fields() -> tuple[ResourceField, ...]:
             metavar="N",
             help="Share of disks with a cost model (cgroup v2): 1 to 10000, relative to the others' 100.",
             oci="linux.resources.unified.io.weight",
+            from_oci=weight_from_unified,
         ),
         ResourceField(
             name="io_bfq_weight",
@@ -230,6 +267,7 @@ def mydocker_fields() -> tuple[ResourceField, ...]:
             metavar="N",
             help="Share of disks that the scheduler BFQ serves: 1 to 1000, relative to the others' 100.",
             oci="linux.resources.unified.io.bfq.weight",
+            from_oci=weight_from_unified,
         ),
     )
 

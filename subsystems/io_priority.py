@@ -15,6 +15,7 @@ from mydocker.resources import parse_integer
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from mydocker import ResourceConfig
     from mydocker.cgroups.group import ContainerCgroup
@@ -49,6 +50,11 @@ def parse_io_priority(text: str) -> tuple[str, int]:
     return name, value
 
 
+def io_priority_from_oci(priority: dict[str, Any]) -> str:
+    name = str(priority["class"])
+    return name if name == "IOPRIO_CLASS_IDLE" else f"{name}:{priority.get('priority', 0)}"
+
+
 @hookimpl
 def mydocker_fields() -> tuple[ResourceField, ...]:
     return (
@@ -59,6 +65,7 @@ def mydocker_fields() -> tuple[ResourceField, ...]:
             metavar="CLASS[:LEVEL]",
             help="When a disk serves the container: rt (first), be or idle (when nobody else wants it), levels 0 to 7.",
             oci="process.ioPriority",
+            from_oci=io_priority_from_oci,
             complete="rt be idle",
         ),
     )

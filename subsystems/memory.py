@@ -35,6 +35,7 @@ _SWAP_MISSING = "it does not account for swap; boot it with swapaccount=1"
 _ONLY_ON: dict[str, tuple[int, str, int]] = {
     "memory_swappiness": (1, "memory.swappiness", -1),
     "oom_kill_disable": (1, "memory.oom_control", False),
+    "memory_swap_max": (2, _V2_SWAP, UNLIMITED),
     "memory_min": (2, "memory.min", 0),
     "memory_low": (2, "memory.low", 0),
     "memory_high": (2, "memory.high", UNLIMITED),
@@ -77,6 +78,60 @@ def parse_memory(text: str) -> int:
     return size
 
 
+def parse_protection(text: str) -> int | None:
+    """Bytes; None for ``max``, all that the container has."""
+    return None if text.strip() == "max" else parse_size(text)
+
+
+def memory_from_oci(limit: int | None, unified: str | None) -> str | None:
+    """What ``unified`` says of the same file wins, as runc has it. 0 is not set, below it is unlimited."""
+    return bound_from_unified(unified) if unified is not None else _bound(limit)
+
+
+def _bound(limit: int | None) -> str | None:
+    if not limit:
+        return None
+    return "-1" if limit < 0 else f"{limit}b"
+
+
+def bound_from_unified(text: str) -> str:
+    """What a file of cgroup v2 takes."""
+    return "-1" if text.strip() == "max" else text
+
+
+def swap_from_oci(
+    swap: int | None, limit: int | None, unified_swap: str | None, unified_memory: str | None
+) -> str | None:
+    """The sum of memory and swap. Engines that want Docker's default, twice the memory, send it: without it, swap has
+    no bound. ``unified_swap``, which is swap alone, is `memory_swap_max`.
+    """
+    if unified_swap is not None:
+        return None
+    if swap and swap > 0:
+        if unified_memory is None or not limit or limit < 0:
+            return f"{swap}b"
+        return "-1" if unified_memory.strip() == "max" else f"{parse_size(unified_memory) + swap - limit}b"
+    has_limit = bool(limit and limit > 0) if unified_memory is None else unified_memory.strip() != "max"
+    return "-1" if has_limit else None
+
+
+def reservation_from_oci(reservation: int | None, unified_low: str | None) -> str | None:
+    """Both are memory.low on v2, where ``unified`` wins."""
+    return None if unified_low is not None else _bound(reservation)
+
+
+def swappiness_from_oci(swappiness: int) -> str | None:
+    """Docker sends -1, its "as the host has it", as an unsigned number."""
+    return None if swappiness in (-1, (1 << 64) - 1) else str(swappiness)
+
+
+def switch_from_unified(text: str) -> str:
+    words = {"0": "false", "1": "true"}
+    if text.strip() not in words:
+        raise ValueError(f'"{text}" is neither 0 nor 1')
+    return words[text.strip()]
+
+
 def parse_swappiness(text: str) -> int:
     swappiness = parse_integer(text)
     if not -1 <= swappiness <= 100:
@@ -94,7 +149,8 @@ def mydocker_fields() -> tuple[ResourceField, ...]:
             metavar="SIZE",
             help="The most memory that the container may use, in bytes or with a unit (b, k, m, g), as in 100m; "
             "-1 for no limit.",
-            oci="linux.resources.memory.limit",
+            oci="linux.resources.memory.limit linux.resources.unified.memory.max",
+            from_oci=memory_from_oci,
         ),
         ResourceField(
             name="memory_swap",
@@ -102,7 +158,18 @@ def mydocker_fields() -> tuple[ResourceField, ...]:
             parse=parse_size_or_unlimited,
             metavar="SIZE",
             help="The most memory and swap together (b, k, m, g); -1 for unlimited swap. Default: twice the memory.",
-            oci="linux.resources.memory.swap",
+            oci="linux.resources.memory.swap linux.resources.memory.limit linux.resources.unified.memory.swap.max "
+            "linux.resources.unified.memory.max",
+            from_oci=swap_from_oci,
+        ),
+        ResourceField(
+            name="memory_swap_max",
+            flags=("--memory-swap-max",),
+            parse=parse_size_or_unlimited,
+            metavar="SIZE",
+            help="The most swap, without memory (b, k, m, g); -1 for unlimited swap. cgroup v2 only.",
+            oci="linux.resources.unified.memory.swap.max",
+            from_oci=bound_from_unified,
         ),
         ResourceField(
             name="memory_reservation",
@@ -111,7 +178,8 @@ def mydocker_fields() -> tuple[ResourceField, ...]:
             metavar="SIZE",
             help="The memory that the kernel leaves to the container when the host runs short (b, k, m, g); "
             "-1 for none.",
-            oci="linux.resources.memory.reservation",
+            oci="linux.resources.memory.reservation linux.resources.unified.memory.low",
+            from_oci=reservation_from_oci,
         ),
         ResourceField(
             name="memory_swappiness",
@@ -120,6 +188,7 @@ def mydocker_fields() -> tuple[ResourceField, ...]:
             metavar="N",
             help="How readily the kernel swaps the container out, 0 to 100; -1 for as the host does. cgroup v1 only.",
             oci="linux.resources.memory.swappiness",
+            from_oci=swappiness_from_oci,
         ),
         ResourceField(
             name="oom_kill_disable",
@@ -133,18 +202,19 @@ def mydocker_fields() -> tuple[ResourceField, ...]:
         ResourceField(
             name="memory_min",
             flags=("--memory-min",),
-            parse=parse_size,
+            parse=parse_protection,
             metavar="SIZE",
-            help="The memory that the kernel never takes from the container (b, k, m, g); 0 for none. cgroup v2 only.",
+            help="The memory that the kernel never takes from the container (b, k, m, g), or max; 0 for none. "
+            "cgroup v2 only.",
             oci="linux.resources.unified.memory.min",
         ),
         ResourceField(
             name="memory_low",
             flags=("--memory-low",),
-            parse=parse_size,
+            parse=parse_protection,
             metavar="SIZE",
             help="The memory that the kernel takes from the container only when nobody else has any to give "
-            "(b, k, m, g); 0 for none. cgroup v2 only.",
+            "(b, k, m, g), or max; 0 for none. cgroup v2 only.",
             oci="linux.resources.unified.memory.low",
         ),
         ResourceField(
@@ -155,6 +225,7 @@ def mydocker_fields() -> tuple[ResourceField, ...]:
             help="The memory above which the container is slowed down and has to give memory back, but is not killed "
             "(b, k, m, g); -1 for no such bound. cgroup v2 only.",
             oci="linux.resources.unified.memory.high",
+            from_oci=bound_from_unified,
         ),
         ResourceField(
             name="memory_oom_group",
@@ -164,6 +235,7 @@ def mydocker_fields() -> tuple[ResourceField, ...]:
             help="When the memory is used up, kill all of the container and not one process. cgroup v2 only.",
             oci="linux.resources.unified.memory.oom.group",
             kind="flag",
+            from_oci=switch_from_unified,
         ),
     )
 
@@ -221,6 +293,9 @@ def _check_limits(config: ResourceConfig) -> None:
             "memory_swap",
             f"{format_size(swap)} is less than --memory {format_size(memory)}, which it includes",
         )
+    if swap is not None and "memory_swap_max" in config:
+        reason = f"it cannot be combined with {config.flag('memory_swap')}: both set how much swap there is"
+        raise LimitError("memory_swap_max", reason)
     if reservation is not None and memory not in (None, UNLIMITED) and reservation > memory:
         reason = f"{format_size(reservation)} is more than --memory {format_size(memory)}"
         raise LimitError("memory_reservation", reason)
@@ -241,9 +316,12 @@ def _change(config: ResourceConfig, previous: ResourceConfig | dict[str, Any], c
     """From ``previous`` to ``config``. What is in neither is not touched: its file may be another plugin's to write."""
     controller = cgroup.controller("memory")
     changed = {field for field in _FIELDS if config.get(field) != previous.get(field)}
-    if not changed.isdisjoint(("memory", "memory_swap")):
-        set_limits = _set_limits_v1 if controller.version == 1 else _set_limits_v2
-        set_limits(controller, config.get("memory", UNLIMITED), config.get("memory_swap"))
+    if not changed.isdisjoint(("memory", "memory_swap", "memory_swap_max")):
+        memory, swap = config.get("memory", UNLIMITED), config.get("memory_swap")
+        if controller.version == 1:
+            _set_limits_v1(controller, memory, swap)
+        else:
+            _set_limits_v2(controller, memory, swap, config.get("memory_swap_max"))
     change_others = _change_v1 if controller.version == 1 else _change_v2
     change_others(config, changed, cgroup)
 
@@ -297,15 +375,21 @@ def _in_use(field: str, used: int, wanted: int) -> LimitError:
     )
 
 
-def _set_limits_v2(controller: Controller, memory: int, swap: int | None) -> None:
-    """v2 limits swap by itself: total - memory. What grows is set first, so that what shrinks can be moved there."""
+def _set_limits_v2(controller: Controller, memory: int, swap: int | None, alone: int | None = None) -> None:
+    """v2 limits swap by itself: total - memory. What grows is set first, so that what shrinks can be moved there.
+
+    ``alone``: how much swap was asked for without memory.
+    """
     if not controller.has(_V2_SWAP):
-        if swap is not None and swap != UNLIMITED:
-            controller.require_for("memory_swap", _V2_SWAP, why=_SWAP_MISSING)
+        for field, wanted in (("memory_swap", swap), ("memory_swap_max", alone)):
+            if wanted is not None and wanted != UNLIMITED:
+                controller.require_for(field, _V2_SWAP, why=_SWAP_MISSING)
         _set_memory_v2(controller, memory)
         return
     total = _total(memory, swap)
     room = None if total == UNLIMITED else total - memory
+    if alone is not None:
+        room = None if alone == UNLIMITED else alone
     present = controller.swap_max
     if room is None or (present is not None and room > present):
         controller.swap_max = room
@@ -315,10 +399,11 @@ def _set_limits_v2(controller: Controller, memory: int, swap: int | None) -> Non
         _shrink_swap_v2(controller, memory, room)
 
 
-def _shrink_swap_v2(controller: Controller, memory: int, room: int) -> None:
+def _shrink_swap_v2(controller: Controller, memory: int, room: int | None) -> None:
     """The kernel takes a limit below what is in swap and does not shrink that (cgroup-v2.rst): so look."""
-    if controller.swap_current > room:
-        raise _in_use("memory_swap", controller.current + controller.swap_current, memory + room)
+    if room is not None and controller.swap_current > room:
+        used, total = controller.current + controller.swap_current, max(memory, 0) + room
+        raise _in_use("memory_swap", used, total)
     controller.swap_max = room
 
 

@@ -29,6 +29,11 @@ def parse_misc(text: str) -> tuple[str, int | None]:
     return name, limit
 
 
+def misc_from_oci(text: str) -> list[str]:
+    """Lines of ``RESOURCE N``, as misc.max takes them."""
+    return ["=".join(line.split()) for line in text.splitlines() if line.strip()]
+
+
 @hookimpl
 def mydocker_fields() -> tuple[ResourceField, ...]:
     return (
@@ -40,6 +45,7 @@ def mydocker_fields() -> tuple[ResourceField, ...]:
             help="The most of a resource that the controller misc counts on this host, as in sev=2.",
             oci="linux.resources.unified.misc.max",
             kind="multiple",
+            from_oci=misc_from_oci,
         ),
     )
 

@@ -33,6 +33,13 @@ def parse_pids(text: str) -> int:
     return number
 
 
+def pids_from_oci(limit: int | None, unified: str | None) -> str | None:
+    """0 is not set, below it is no limit. ``unified`` wins, as runc has it."""
+    if unified is not None:
+        return str(UNLIMITED) if unified.strip() == "max" else unified
+    return str(max(limit, UNLIMITED)) if limit else None
+
+
 @hookimpl
 def mydocker_fields() -> tuple[ResourceField, ...]:
     return (
@@ -42,7 +49,8 @@ def mydocker_fields() -> tuple[ResourceField, ...]:
             parse=parse_pids,
             metavar="N",
             help="The most tasks, processes and their threads, that the container may have at once; -1 for no limit.",
-            oci="linux.resources.pids.limit",
+            oci="linux.resources.pids.limit linux.resources.unified.pids.max",
+            from_oci=pids_from_oci,
         ),
     )
 

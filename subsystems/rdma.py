@@ -41,6 +41,15 @@ def parse_rdma(text: str) -> tuple[str, dict[str, int | None]]:
     return device, limits
 
 
+def rdma_from_oci(devices: dict[str, dict[str, int]]) -> list[str]:
+    keys = {"hcaHandles": "hca_handle", "hcaObjects": "hca_object"}
+    texts = {
+        device: " ".join(f"{keys[key]}={limits[key]}" for key in keys if limits.get(key) is not None)
+        for device, limits in devices.items()
+    }
+    return [f"{device} {text}" for device, text in texts.items() if text]
+
+
 @hookimpl
 def mydocker_fields() -> tuple[ResourceField, ...]:
     return (
@@ -52,6 +61,7 @@ def mydocker_fields() -> tuple[ResourceField, ...]:
             help="The most handles and objects of an RDMA device, as in 'mlx5_0 hca_handle=2 hca_object=2000'.",
             oci="linux.resources.rdma",
             kind="multiple",
+            from_oci=rdma_from_oci,
         ),
     )
 

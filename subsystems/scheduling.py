@@ -16,6 +16,7 @@ from mydocker.resources import parse_duration, parse_integer
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from mydocker import Amendment, ResourceConfig
     from mydocker.cgroups.group import ContainerCgroup
@@ -77,6 +78,19 @@ def _parse_deadline(text: str) -> tuple[int, int, int]:
     return runtime, deadline, period
 
 
+def policy_from_oci(scheduler: dict[str, Any]) -> str | None:
+    """The spec's times are nanoseconds."""
+    if scheduler.get("flags"):
+        raise ValueError("flags of the scheduler cannot be combined with an annotation")
+    policy = scheduler.get("policy")
+    if policy in ("SCHED_FIFO", "SCHED_RR"):
+        return f"{policy}:{scheduler.get('priority', 0)}"
+    if policy == "SCHED_DEADLINE":
+        times = (int(scheduler.get(key, 0)) for key in ("runtime", "deadline", "period"))
+        return f"{policy}:{'/'.join(f'{time // 1000}.{time % 1000:03}us' for time in times)}"
+    return str(policy) if policy else None
+
+
 @hookimpl
 def mydocker_fields() -> tuple[ResourceField, ...]:
     return (
@@ -94,7 +108,8 @@ def mydocker_fields() -> tuple[ResourceField, ...]:
             parse=parse_sched_policy,
             metavar="POLICY",
             help="other, batch, idle, fifo:PRIORITY, rr:PRIORITY or deadline:RUNTIME/DEADLINE/PERIOD.",
-            oci="process.scheduler.policy",
+            oci="process.scheduler",
+            from_oci=policy_from_oci,
             complete="other batch idle fifo: rr: deadline:",
         ),
     )

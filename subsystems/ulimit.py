@@ -14,6 +14,7 @@ from mydocker.resources import parse_integer
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from mydocker import ResourceConfig
     from mydocker.cgroups.group import ContainerCgroup
@@ -69,6 +70,15 @@ def parse_ulimit(text: str) -> Ulimit:
     return name, lower, upper
 
 
+def rlimits_from_oci(rlimits: list[dict[str, Any]]) -> list[str]:
+    return [f"{one['type']}={_from_unsigned(one['soft'])}:{_from_unsigned(one['hard'])}" for one in rlimits]
+
+
+def _from_unsigned(value: int) -> int:
+    """RLIM_INFINITY is the largest number that there is."""
+    return UNLIMITED if value == (1 << 64) - 1 else value
+
+
 def _parse_value(text: str) -> int:
     if text.strip() in ("-1", "unlimited"):
         return UNLIMITED
@@ -93,6 +103,7 @@ def mydocker_fields() -> tuple[ResourceField, ...]:
             help="A limit of each process (getrlimit(2)), as in nofile=1024 or core=0:unlimited; may be repeated.",
             oci="process.rlimits",
             kind="multiple",
+            from_oci=rlimits_from_oci,
             complete=" ".join(f"{name}=" for name in NAMES),
         ),
     )

@@ -65,6 +65,18 @@ def make(hierarchy: Hierarchy, path: str) -> str:
     raise CgroupError(f"cannot make the cgroup {directory}: its parent keeps vanishing", errno.ENOENT)
 
 
+def is_there(directory: str) -> bool:
+    """Whether the cgroup exists. `CgroupError` if something runs in it, or in one below it."""
+    if not os.path.isdir(directory):
+        return False
+    running = removal.pids(directory)
+    if running:
+        raise CgroupError(
+            f"container's cgroup is not empty: {len(running)} process(es) found in {directory}", errno.EBUSY
+        )
+    return True
+
+
 def _make_parents(parents: list[str]) -> None:
     for parent in parents:
         try:
@@ -129,6 +141,27 @@ def enable(hierarchy: Hierarchy, path: str, controller: str) -> None:
                 raise
             _make_room(hierarchy, directory, e)
             files.write(control, word)
+
+
+def enable_all(hierarchy: Hierarchy, path: str) -> None:
+    """v2: enable for the cgroup ``path``, which exists, every controller that the base offers.
+
+    As far as the kernel does so: who needs one that is missing hears why from `enable`.
+    """
+    for directory in [hierarchy.base, *directories(hierarchy, path)[:-1]]:
+        control = f"{directory}/cgroup.subtree_control"
+        enabled = files.read(control).split()
+        missing = [f"+{name}" for name in hierarchy.controllers if name not in enabled]
+        if not missing:
+            continue
+        try:
+            files.write(control, " ".join(missing))
+        except CgroupError:
+            for word in missing:
+                try:
+                    files.write(control, word)
+                except CgroupError:
+                    continue
 
 
 def _make_room(hierarchy: Hierarchy, directory: str, refusal: CgroupError) -> None:

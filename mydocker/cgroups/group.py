@@ -131,6 +131,52 @@ class ContainerCgroup:
                 creation.move_tree(made.running, made.directories[hierarchy.mountpoint][1])
         return made.directories[hierarchy.mountpoint][1]
 
+    def make_everywhere(self) -> None:
+        """Make the cgroup in every hierarchy, with every controller that there is: engines read their figures there.
+
+        One that exists is taken over if nothing runs in it. A hierarchy that a plain user may not write is left out.
+        `CgroupError` if something runs in one, or the kernel refuses; then what was made is gone again.
+        """
+        taken: list[str] = []
+        try:
+            for hierarchy in self.layout.hierarchies:
+                if creation.is_there(f"{hierarchy.base}/{self.path}"):
+                    taken.append(hierarchy.mountpoint)
+                    self._made.directories[hierarchy.mountpoint] = (hierarchy, f"{hierarchy.base}/{self.path}")
+                elif os.geteuid() != 0 and not os.access(hierarchy.base, os.W_OK):
+                    continue
+                self._complete(hierarchy)
+            if self.frozen:
+                raise CgroupError(f"container's cgroup unexpectedly frozen: {self.path}", errno.EBUSY)
+        except CgroupError:
+            for mountpoint in taken:
+                del self._made.directories[mountpoint]
+            self.remove()
+            raise
+
+    def complete(self) -> None:
+        """As `make_everywhere`, where somebody else, who has put a process of ours there, made the first of it."""
+        self.adopt()
+        for hierarchy in self.layout.hierarchies:
+            there = hierarchy.mountpoint in self._made.directories
+            if there or os.geteuid() == 0 or os.access(hierarchy.base, os.W_OK):
+                self._complete(hierarchy)
+
+    def _complete(self, hierarchy: Hierarchy) -> None:
+        """Make the directory in one hierarchy if need be, and all its controllers ready to take a process."""
+        self._directory(hierarchy)
+        if hierarchy.version == 2:
+            creation.enable_all(hierarchy, self.path)
+        elif "cpuset" in hierarchy.controllers:
+            creation.inherit_cpuset(hierarchy, self.path)
+
+    def enter(self, pid: int) -> None:
+        """Move the process ``pid`` into the cgroup in every hierarchy where it has one and is not in it yet."""
+        for mountpoint, (_, directory) in self._made.directories.items():
+            if (mountpoint, pid) not in self._made.attached:
+                files.write(f"{directory}/cgroup.procs", str(pid))
+                self._made.attached.add((mountpoint, pid))
+
     def _prepare(self, hierarchy: Hierarchy, name: str) -> None:
         """What the kernel's structure demands before the controller's files are there and take a process."""
         if name in self._made.enabled:
@@ -293,10 +339,7 @@ class ContainerCgroup:
 
         Where no limit did so, as where a cgroup was made for figures alone, ``pid`` is attached now.
         """
-        for mountpoint, (_, directory) in self._made.directories.items():
-            if (mountpoint, pid) not in self._made.attached:
-                files.write(f"{directory}/cgroup.procs", str(pid))
-                self._made.attached.add((mountpoint, pid))
+        self.enter(pid)
         self._made.running = pid
 
     @property

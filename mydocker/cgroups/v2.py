@@ -57,8 +57,11 @@ class Core(Other):
     memory_pressure = NestedKeyedFile("memory.pressure")
     io_pressure = NestedKeyedFile("io.pressure")
 
-    def allow_devices(self, rules: Iterable[tuple[int, int | None, int | None, int]]) -> None:
-        """Let the processes of this cgroup use the devices that ``rules`` allow (`mydocker.linux.bpf.device_program`).
+    def allow_devices(
+        self, rules: Iterable[tuple[int, int | None, int | None, int]], *, others: bool = False
+    ) -> None:
+        """Let the processes of this cgroup use the devices that ``rules`` allow (`mydocker.linux.bpf.device_program`);
+        with ``others`` all but those that ``rules`` name.
 
         They take the place of those that were set before, at once. `CgroupError` with the kernel's errno.
         """
@@ -67,7 +70,7 @@ class Core(Other):
         if self._is_imitation():
             return  # it has no processes that could open a device
         try:
-            program = bpf.load_device_program(bpf.device_program(rules), _DEVICE_PROGRAM)
+            program = bpf.load_device_program(bpf.device_program(rules, others=others), _DEVICE_PROGRAM)
             try:
                 self._with_directory(lambda directory: bpf.attach_device_program(directory, program))
             finally:

@@ -229,6 +229,16 @@ OPTIONS = (
         help="Give the command all capabilities and mask nothing: it can take over the host.",
     ),
     Option(
+        name="security_opt",
+        flags=("--security-opt",),
+        kind="multiple",
+        section=SURROUNDINGS,
+        metavar="OPTION",
+        complete="seccomp=unconfined no-new-privileges=true no-new-privileges=false apparmor=unconfined label=disable",
+        help="seccomp=FILE or unconfined, no-new-privileges=true or false, apparmor=PROFILE, label=LABEL; may be given "
+        "several times.",
+    ),
+    Option(
         name="timeout",
         flags=("--timeout",),
         kind="value",

@@ -110,9 +110,18 @@ def to_spec(parsed: Parsed) -> Spec:
         cgroup_parent=_cgroup_parent(options.get("cgroup_parent")),
         capabilities=resolve_capabilities(options.get("cap_add", ()), options.get("cap_drop", ())),
         privileged="privileged" in options,
+        **_security(options),
         accounting="result" in options or "profile" in options,
         limits=_policy(options.get("limits", "strict")),
     )
+
+
+def _security(options: Mapping[str, Any]) -> dict[str, Any]:
+    if "security_opt" not in options:
+        return {}
+    from mydocker.cli import security_options
+
+    return security_options.fields(options["security_opt"])
 
 
 def _policy(text: str) -> Literal["strict", "best-effort"]:

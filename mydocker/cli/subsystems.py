@@ -136,7 +136,7 @@ def _as_object(row: Row) -> dict[str, Any]:
                 "flags": field.flags,
                 "metavar": field.metavar,
                 "help": field.help,
-                "oci": field.oci,
+                "oci": field.oci.partition(" ")[0],
                 "annotation": field.annotation,
                 "kind": field.kind,
             }

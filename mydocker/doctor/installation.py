@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from mydocker import config, plugin_cache, state
+from mydocker import cache_file, config, state
 from mydocker.doctor.check import missing, not_needed, ok, warning
 from mydocker.errors import StateError, UsageError
 
@@ -78,7 +78,7 @@ def leftovers(host: Host) -> Check:
 
 def cache(host: Host) -> Check:
     """Where `mydocker.plugin_cache` keeps what it knows; without it every run looks for plugins anew."""
-    name, directory = "plugin cache", plugin_cache.directory()
+    name, directory = "plugin cache", cache_file.directory()
     if directory is None:
         return warning(
             name, "there is no HOME to keep it in, so each run looks for plugins anew, which takes longer", "set HOME"

@@ -33,6 +33,7 @@ def checks(host: Host) -> Iterator[Check]:
     yield bounding_set(host)
     yield no_new_privileges(host)
     yield seccomp(host)
+    yield seccomp_library(host)
     yield from security_modules(host)
 
 
@@ -92,6 +93,18 @@ def seccomp(host: Host) -> Check:
             "start mydocker outside of it if a system call is refused",
         )
     return ok("seccomp", f"filters can be set: {actions}")
+
+
+def seccomp_library(host: Host) -> Check:
+    """What compiles the filter that a container gets by default. A compiled one is kept; this makes the first."""
+    outcome = host.trial("libseccomp")
+    if outcome.ok:
+        return ok("libseccomp", f"version {outcome.value} is there, and compiles the filters of containers")
+    return missing(
+        "libseccomp",
+        "it cannot be loaded, so containers cannot get their filter of system calls",
+        "apt-get install libseccomp2, or give each run --security-opt seccomp=unconfined",
+    )
 
 
 def security_modules(host: Host) -> Iterator[Check]:

@@ -171,6 +171,13 @@ def load_device_program() -> None:
     os.close(bpf.load_device_program(bpf.device_program(()), b"mydocker-doctor"))
 
 
+def load_libseccomp() -> str:
+    """The version."""
+    from mydocker.linux import libseccomp
+
+    return ".".join(str(number) for number in libseccomp.version())
+
+
 def mount_overlay() -> None:
     """A copy-on-write view of a directory, with the upper layer in a tmpfs; by a plain user, in a user namespace."""
     options: list[tuple[bytes, bytes | None]] = []
@@ -264,6 +271,7 @@ TRIALS: dict[str, Callable[[], Any]] = {
     "capabilities in a user namespace": use_capabilities_in_user_namespace,
     "clone into a cgroup": support.clone_into_no_cgroup,
     "device program": load_device_program,
+    "libseccomp": load_libseccomp,
     "overlay": mount_overlay,
     "subordinate ids": ids.why_one_id,
 }

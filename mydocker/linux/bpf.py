@@ -36,6 +36,7 @@ _LOAD_WORD = 0x61
 _MOVE, _MOVE_REGISTER = 0xB7, 0xBF
 _AND, _SHIFT_RIGHT = 0x57, 0x77
 _JUMP_IF_NOT = 0x55
+_JUMP_IF = 0x15
 _EXIT = 0x95
 
 _bpf = system_call(architecture_number(321, 280), c_int, c_char_p, c_uint)
@@ -45,11 +46,12 @@ def _instruction(code: int, target: int = 0, source: int = 0, offset: int = 0, i
     return struct.pack("=BBhi", code, source << 4 | target, offset, immediate)
 
 
-def device_program(rules: Iterable[tuple[int, int | None, int | None, int]]) -> bytes:
+def device_program(rules: Iterable[tuple[int, int | None, int | None, int]], *, others: bool = False) -> bytes:
     """The instructions that allow what one of ``rules`` allows in full, and refuse the rest.
 
     A rule is (`BLOCK` or `CHARACTER`, major or None for all, minor or None for all, mask of `MKNOD`, `READ`, `WRITE`).
-    An open for reading and writing needs a rule that has both, as on cgroup v1.
+    An open for reading and writing needs a rule that has both, as on cgroup v1. With ``others`` it is the other way
+    round: what one of the rules names in part is refused, and the rest is allowed.
     """
     # r1: struct bpf_cgroup_dev_ctx {access << 16 | type, major, minor}. r2: access. r3: type. r4: major. r5: minor.
     program = [
@@ -59,30 +61,30 @@ def device_program(rules: Iterable[tuple[int, int | None, int | None, int]]) -> 
         _instruction(_MOVE_REGISTER, 3, 2),
         _instruction(_AND, 3, immediate=0xFFFF),
         _instruction(_SHIFT_RIGHT, 2, immediate=16),
-        _instruction(_MOVE, 0, immediate=1),
+        _instruction(_MOVE, 0, immediate=0 if others else 1),
     ]
     for kind, major, minor, access in rules:
-        program += _rule(kind, major, minor, access)
-    program += [_instruction(_MOVE, 0, immediate=0), _instruction(_EXIT)]
+        program += _rule(kind, major, minor, access, in_part=others)
+    program += [_instruction(_MOVE, 0, immediate=1 if others else 0), _instruction(_EXIT)]
     return b"".join(program)
 
 
-def _rule(kind: int, major: int | None, minor: int | None, access: int) -> list[bytes]:
-    """Leave with 1 (r0 holds it) if the rule matches, else go on behind it."""
-    tests = [(3, kind)]
-    refused = EVERY_ACCESS & ~access
+def _rule(kind: int, major: int | None, minor: int | None, access: int, *, in_part: bool) -> list[bytes]:
+    """Leave with what r0 holds if the rule matches the access, all of it or a part, else go on behind it."""
+    tests = [(_JUMP_IF_NOT, 3, kind)]
     before = []
-    if refused:
-        before = [_instruction(_MOVE_REGISTER, 1, 2), _instruction(_AND, 1, immediate=refused)]
-        tests.append((1, 0))
+    if access != EVERY_ACCESS:
+        mask = access if in_part else EVERY_ACCESS & ~access
+        before = [_instruction(_MOVE_REGISTER, 1, 2), _instruction(_AND, 1, immediate=mask)]
+        tests.append((_JUMP_IF if in_part else _JUMP_IF_NOT, 1, 0))
     if major is not None:
-        tests.append((4, major))
+        tests.append((_JUMP_IF_NOT, 4, major))
     if minor is not None:
-        tests.append((5, minor))
+        tests.append((_JUMP_IF_NOT, 5, minor))
     left = len(tests)
     code = list(before)
-    for register, value in tests:
-        code.append(_instruction(_JUMP_IF_NOT, register, offset=left, immediate=value))
+    for jump, register, value in tests:
+        code.append(_instruction(jump, register, offset=left, immediate=value))
         left -= 1
     return [*code, _instruction(_EXIT)]
 

@@ -8,6 +8,9 @@ from ctypes import create_string_buffer
 from mydocker.linux.libc import c_char_p, function
 from mydocker.linux.process import PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, PR_CAPBSET_DROP, prctl
 
+_PR_SET_KEEPCAPS = 8
+_PR_CAP_AMBIENT_RAISE = 2
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -41,10 +44,43 @@ def mask(names: Iterable[str]) -> int:
 
 def permitted() -> int:
     """The mask of this process's permitted set."""
+    return _capabilities()[1]
+
+
+def inheritable() -> int:
+    """The mask of this process's inheritable set."""
+    return _capabilities()[2]
+
+
+def _capabilities() -> tuple[int, int, int]:
     data = create_string_buffer(24)
     _capget(_HEADER_V3, data)
-    low, high = struct.unpack_from("=4xI8xI", data)
-    return int(low | high << 32)
+    effective, permitted, inheritable, *high = struct.unpack("=6I", data.raw)
+    return effective | high[0] << 32, permitted | high[1] << 32, inheritable | high[2] << 32
+
+
+def last() -> int:
+    """The number of the last capability that this kernel has."""
+    with open("/proc/sys/kernel/cap_last_cap") as f:
+        return int(f.read())
+
+
+def keep_over_setuid(*, keep: bool) -> None:
+    """Whether the permitted set outlives the change to a user other than root (prctl(2), PR_SET_KEEPCAPS)."""
+    prctl(_PR_SET_KEEPCAPS, int(keep))
+
+
+def set_sets(permitted: int, effective: int, inheritable: int) -> None:
+    """capset(2) of this process."""
+    sets = (effective, permitted, inheritable)
+    _capset(_HEADER_V3, struct.pack("=6I", *(bits & 0xFFFFFFFF for bits in sets), *(bits >> 32 for bits in sets)))
+
+
+def raise_ambient(bits: int) -> None:
+    """Put ``bits``, which the permitted and the inheritable set must have, into the ambient set."""
+    for number in range(bits.bit_length()):
+        if bits >> number & 1:
+            prctl(PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, number)
 
 
 def drop_bounding(keep: int) -> None:
@@ -66,5 +102,4 @@ def drop_bounding(keep: int) -> None:
 
 def set_exact(bits: int) -> None:
     """Make ``bits`` the permitted and the effective set, and the inheritable set empty (CVE-2022-24769)."""
-    low, high = bits & 0xFFFFFFFF, bits >> 32
-    _capset(_HEADER_V3, struct.pack("=6I", low, low, 0, high, high, 0))
+    set_sets(bits, bits, 0)

@@ -6,6 +6,8 @@ import os
 
 from mydocker.linux.libc import c_char_p, c_int, c_uint, function
 
+#: It was written; of a cgroup file: it would read differently now (cgroup-v2.rst, "Events").
+IN_MODIFY = 0x2
 #: Permissions, times, extended attributes and the like have changed.
 IN_ATTRIB = 0x4
 

@@ -25,8 +25,20 @@ MOUNT_ATTR_NOSUID = 0x2
 MOUNT_ATTR_NODEV = 0x4
 MOUNT_ATTR_NOEXEC = 0x8
 MOUNT_ATTR_RELATIME = 0x0
+MOUNT_ATTR_NOATIME = 0x10
+MOUNT_ATTR_STRICTATIME = 0x20
+MOUNT_ATTR__ATIME = 0x70
+MOUNT_ATTR_NODIRATIME = 0x80
+MOUNT_ATTR_IDMAP = 0x100000
+MOUNT_ATTR_NOSYMFOLLOW = 0x200000
 
+MS_UNBINDABLE = 1 << 17
 MS_PRIVATE = 1 << 18
+MS_SLAVE = 1 << 19
+MS_SHARED = 1 << 20
+
+#: The longest value of an option that fsconfig(2) takes, in bytes (fs/fsopen.c).
+MAX_OPTION_VALUE = 255
 
 _FSOPEN_CLOEXEC = 1
 _FSMOUNT_CLOEXEC = 1
@@ -101,24 +113,44 @@ def attach(mount: int, target: int) -> None:
     _move_mount(mount, b"", target, b"", _MOVE_MOUNT_F_EMPTY_PATH | _MOVE_MOUNT_T_EMPTY_PATH)
 
 
-def set_attributes(mount: int, *, set_: int = 0, clear: int = 0, propagation: int = 0, recursive: bool = False) -> None:
-    """mount_setattr(2) on the mount behind a descriptor."""
-    attr = struct.pack("=4Q", set_, clear, propagation, 0)
+def set_attributes(
+    mount: int, *, set_: int = 0, clear: int = 0, propagation: int = 0, userns: int = 0, recursive: bool = False
+) -> None:
+    """mount_setattr(2) on the mount behind a descriptor.
+
+    ``userns``: with MOUNT_ATTR_IDMAP the descriptor of the user namespace that has the map.
+    """
+    attr = struct.pack("=4Q", set_, clear, propagation, userns)
     _mount_setattr(mount, b"", _AT_EMPTY_PATH | (_AT_RECURSIVE if recursive else 0), attr, len(attr))
 
 
 def make_all_private() -> None:
     """No mount event leaves this mount namespace or comes into it (mount_namespaces(7))."""
-    attr = struct.pack("=4Q", 0, 0, MS_PRIVATE, 0)
+    set_propagation_of_all(MS_PRIVATE)
+
+
+def set_propagation_of_all(propagation: int) -> None:
+    """The propagation type of every mount of this mount namespace."""
+    attr = struct.pack("=4Q", 0, 0, propagation, 0)
     _mount_setattr(AT_FDCWD, b"/", _AT_RECURSIVE, attr, len(attr))
 
 
 def pivot_to(new_root: int) -> None:
-    """Make the mount behind the descriptor ``/`` and drop the old root.
+    """Make the mount behind the descriptor ``/`` and drop the old root."""
+    stack_roots(new_root)
+    drop_old_root()
 
-    ``pivot_root(".", ".")`` stacks the old root on the new one, from where it is detached (pivot_root(2)).
+
+def stack_roots(new_root: int) -> None:
+    """Make the mount ``/`` that is behind the descriptor.
+
+    ``pivot_root(".", ".")`` leaves the old root stacked on it (pivot_root(2)).
     """
     os.fchdir(new_root)
     _pivot_root(b".", b".")
+
+
+def drop_old_root() -> None:
+    """Detach what is stacked on the root, with all that is mounted below it."""
     _umount2(b".", _MNT_DETACH)
     os.chdir("/")

@@ -7,15 +7,22 @@ path is not looked up again.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import struct
 
 from mydocker.linux.libc import c_char_p, c_int, c_size_t, system_call
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 _RESOLVE_NO_MAGICLINKS = 0x02
 _RESOLVE_NO_SYMLINKS = 0x04
 _RESOLVE_IN_ROOT = 0x10
+
+_MAX_LINKS = 40  # the kernel's own (path_resolution(7))
 
 _openat2 = system_call(437, c_int, c_char_p, c_char_p, c_size_t)
 
@@ -36,40 +43,61 @@ def open_in_root(root: int, path: bytes, flags: int = os.O_PATH, *, links: bool 
             raise OSError(e.errno, e.strerror, os.fsdecode(path)) from None
 
 
-def make_directory_in_root(root: int, path: bytes, mode: int = 0o755) -> int:
-    """Open the directory ``path``, making it and its parents where they are missing."""
+def make_directory_in_root(root: int, path: bytes, mode: int = 0o755, *, links: bool = True) -> int:
+    """Open the directory ``path``, making it and its parents where they are missing.
+
+    Where a link leads nowhere, what it points to is made: images have such links to what is mounted later.
+    """
+    return _make(root, path, _new_directory, os.O_PATH | os.O_DIRECTORY, mode, links)
+
+
+def make_file_in_root(root: int, path: bytes, mode: int = 0o644, *, links: bool = True) -> int:
+    """Open the file ``path`` with O_PATH, making an empty one and its parents where they are missing."""
+    return _make(root, path, _new_file, os.O_PATH, mode, links)
+
+
+def _new_directory(name: bytes, mode: int, parent: int) -> None:
+    os.mkdir(name, mode, dir_fd=parent)
+
+
+def _new_file(name: bytes, mode: int, parent: int) -> None:
+    flags = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    os.close(os.open(name, flags, mode, dir_fd=parent))
+
+
+def _make(
+    root: int,
+    path: bytes,
+    make: Callable[[bytes, int, int], None],
+    flags: int,
+    mode: int,
+    links: bool,
+    followed: int = 0,
+) -> int:
     try:
-        return open_in_root(root, path, os.O_PATH | os.O_DIRECTORY)
+        return open_in_root(root, path, flags, links=links)
     except FileNotFoundError:
         pass
     parent_path, name = os.path.split(path.rstrip(b"/"))
     if not name or name in (b".", b".."):
-        raise FileNotFoundError(2, "No such file or directory", os.fsdecode(path))
-    parent = make_directory_in_root(root, parent_path or b"/", mode)
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fsdecode(path))
+    parent = make_directory_in_root(root, parent_path or b"/", links=links)
     try:
-        os.mkdir(name, mode, dir_fd=parent)
-    except FileExistsError:
-        pass  # made meanwhile, or a dangling link, which the next open refuses
+        make(name, mode, parent)
+    except FileExistsError:  # made meanwhile, or a link
+        if not links:
+            return open_in_root(root, path, flags, links=False)
+        try:
+            target = os.readlink(name, dir_fd=parent)
+        except OSError:
+            return open_in_root(root, path, flags)
+        if followed == _MAX_LINKS:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), os.fsdecode(path)) from None
+        beside = target if target.startswith(b"/") else parent_path + b"/" + target
+        return _make(root, beside, make, flags, mode, links, followed + 1)
     finally:
         os.close(parent)
-    return open_in_root(root, path, os.O_PATH | os.O_DIRECTORY)
-
-
-def make_file_in_root(root: int, path: bytes, mode: int = 0o644) -> int:
-    """Open the file ``path`` with O_PATH, making an empty one and its parents where they are missing."""
-    try:
-        return open_in_root(root, path)
-    except FileNotFoundError:
-        pass
-    parent_path, name = os.path.split(path.rstrip(b"/"))
-    parent = make_directory_in_root(root, parent_path or b"/")
-    try:
-        os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=parent))
-    except FileExistsError:
-        pass
-    finally:
-        os.close(parent)
-    return open_in_root(root, path)
+    return open_in_root(root, path, flags, links=links)
 
 
 def read_in_root(root: int, path: bytes, limit: int = 1 << 20) -> bytes:

@@ -30,6 +30,7 @@ CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
 CLONE_PIDFD = 0x00001000
+CLONE_NEWTIME = 0x00000080
 
 SIGCHLD = 17
 
@@ -37,6 +38,7 @@ PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
 _PR_SET_NAME = 15
 PR_CAPBSET_DROP = 24
+PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
 PR_GET_NO_NEW_PRIVS = 39
 PR_CAP_AMBIENT = 47
@@ -54,6 +56,7 @@ _prctl = function("prctl", c_int, c_ulong, c_ulong, c_ulong, c_ulong)
 _unshare = function("unshare", c_int)
 _setns = function("setns", c_int, c_int)
 _sethostname = function("sethostname", c_char_p, c_size_t)
+_setdomainname = function("setdomainname", c_char_p, c_size_t)
 
 _filters = _thread.allocate_lock()
 
@@ -111,6 +114,11 @@ def unshare(flags: int) -> None:
 
 def sethostname(name: bytes) -> None:
     _sethostname(name, len(name))
+
+
+def setdomainname(name: bytes) -> None:
+    """The NIS domain name of this UTS namespace (uname(2))."""
+    _setdomainname(name, len(name))
 
 
 def prctl(option: int, arg2: int = 0, arg3: int = 0, arg4: int = 0, arg5: int = 0) -> int:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
+from ctypes import create_string_buffer
+
+from mydocker.linux.libc import c_char_p, c_int, function
 
 _TIOCSPTLCK = 0x40045431
 _TIOCGPTN = 0x80045430
@@ -12,6 +15,16 @@ _TIOCGPTPEER = 0x5441
 _TIOCSCTTY = 0x540E
 _TIOCGWINSZ = 0x5413
 _TIOCSWINSZ = 0x5414
+_DEVPTS_SUPER_MAGIC = 0x1CD1
+
+_fstatfs = function("fstatfs", c_int, c_char_p)
+
+
+def is_devpts(fd: int) -> bool:
+    """Whether the descriptor is of a devpts."""
+    buffer = create_string_buffer(512)
+    _fstatfs(fd, buffer)
+    return bool(struct.unpack_from("@l", buffer)[0] == _DEVPTS_SUPER_MAGIC)
 
 
 def open_pair(devpts: int) -> tuple[int, int, int]:
@@ -33,3 +46,8 @@ def make_controlling(slave: int) -> None:
 
 def copy_window_size(source: int, target: int) -> None:
     fcntl.ioctl(target, _TIOCSWINSZ, fcntl.ioctl(source, _TIOCGWINSZ, bytes(8)))
+
+
+def set_window_size(terminal: int, height: int, width: int) -> None:
+    """In characters. Each is 16 bits for the kernel."""
+    fcntl.ioctl(terminal, _TIOCSWINSZ, struct.pack("=4H", min(height, 0xFFFF), min(width, 0xFFFF), 0, 0))

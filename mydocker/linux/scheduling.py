@@ -30,8 +30,18 @@ _sched_getattr = system_call(architecture_number(315, 275), c_int, c_char_p, c_u
 _ioprio_set = system_call(architecture_number(251, 30), c_int, c_int, c_int)
 _ioprio_get = system_call(architecture_number(252, 31), c_int, c_int)
 
-# struct sched_attr of sched_setattr(2), without what came after Linux 3.14.
+#: Flags of sched_setattr(2).
+SCHED_FLAG_RESET_ON_FORK = 0x01
+SCHED_FLAG_RECLAIM = 0x02
+SCHED_FLAG_DL_OVERRUN = 0x04
+SCHED_FLAG_KEEP_POLICY = 0x08
+SCHED_FLAG_KEEP_PARAMS = 0x10
+SCHED_FLAG_UTIL_CLAMP_MIN = 0x20
+SCHED_FLAG_UTIL_CLAMP_MAX = 0x40
+
+# struct sched_attr of sched_setattr(2), without what came after Linux 3.14: the clamps of Linux 5.3.
 _ATTRIBUTES = struct.Struct("=IIQiIQQQ")
+_CLAMPS = struct.Struct("=II")
 
 
 class SchedAttr(Value):
@@ -52,7 +62,11 @@ class SchedAttr(Value):
 
 def sched_setattr(thread: int, attributes: SchedAttr) -> None:
     """Set all attributes of one thread, 0 for the caller."""
-    _sched_setattr(thread, _ATTRIBUTES.pack(_ATTRIBUTES.size, *attributes.asdict().values()), 0)
+    clamps = b""
+    if attributes.flags & (SCHED_FLAG_UTIL_CLAMP_MIN | SCHED_FLAG_UTIL_CLAMP_MAX):
+        clamps = _CLAMPS.pack(0, 0)  # where the flags are set, the kernel takes no shorter struct
+    size = _ATTRIBUTES.size + len(clamps)
+    _sched_setattr(thread, _ATTRIBUTES.pack(size, *attributes.asdict().values()) + clamps, 0)
 
 
 def sched_getattr(thread: int) -> SchedAttr:

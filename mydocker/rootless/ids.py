@@ -106,12 +106,17 @@ def _many(uid: int, gid: int) -> tuple[IdMaps | None, str]:
     for file, ranges in (("/etc/subuid", uids), ("/etc/subgid", gids)):
         if not ranges:
             return None, f"{file} has no ids for {entry.pw_name}"
-    tools = tuple(filter(None, (_find("newuidmap"), _find("newgidmap"))))
+    tools = find_tools()
     if len(tools) != 2:
         return None, "newuidmap and newgidmap, of the package uidmap, are not installed"
     if process.prctl(process.PR_GET_NO_NEW_PRIVS):
         return None, "no_new_privs is set, under which newuidmap gets no privileges"
     return IdMaps(uids=_laid_out(uid, uids), gids=_laid_out(gid, gids), tools=tools), ""
+
+
+def find_tools() -> tuple[str, ...]:
+    """The paths of newuidmap and newgidmap, as far as they are installed."""
+    return tuple(filter(None, (_find("newuidmap"), _find("newgidmap"))))
 
 
 def _subordinate(file: str, names: Sequence[str]) -> list[tuple[int, int]]:

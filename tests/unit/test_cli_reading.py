@@ -14,6 +14,7 @@ from mydocker.errors import UsageError
 from mydocker.plugins import Registry
 
 INTEGER = "mydocker.resources:parse_integer"
+FLAG = "mydocker.resources:parse_flag"
 REGISTRY = Registry(
     (
         (
@@ -22,8 +23,8 @@ REGISTRY = Registry(
             "1",
             "m",
             (
-                ("shares", ("-c", "--cpu-shares", "-cpushare"), INTEGER, "N", "CPU.", "", "value", ""),
-                ("idle", ("--cpu-idle", "-idle", "-x"), "mydocker.resources:parse_flag", "", "Idle.", "", "flag", ""),
+                ("shares", ("-c", "--cpu-shares", "-cpushare"), INTEGER, "N", "CPU.", "", "value", "", ""),
+                ("idle", ("--cpu-idle", "-idle", "-x"), FLAG, "", "Idle.", "", "flag", "", ""),
             ),
             {},
         ),
@@ -33,9 +34,9 @@ REGISTRY = Registry(
             "1",
             "m",
             (
-                ("memory", ("-m", "--memory", "-mem"), INTEGER, "SIZE", "Memory.", "", "value", ""),
-                ("swap", ("--memory-swap",), INTEGER, "SIZE", "Swap.", "", "value", ""),
-                ("pages", ("--pages", "-p"), INTEGER, "N", "Pages.", "", "multiple", "2MB 1GB"),
+                ("memory", ("-m", "--memory", "-mem"), INTEGER, "SIZE", "Memory.", "", "value", "", ""),
+                ("swap", ("--memory-swap",), INTEGER, "SIZE", "Swap.", "", "value", "", ""),
+                ("pages", ("--pages", "-p"), INTEGER, "N", "Pages.", "", "multiple", "2MB 1GB", ""),
             ),
             {},
         ),

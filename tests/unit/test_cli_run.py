@@ -216,7 +216,7 @@ class Runs:
 
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
-    fields = (("number", ("--number", "-n"), "mydocker.resources:parse_integer", "N", "A number.", "", "value", ""),)
+    fields = (("number", ("--number", "-n"), "mydocker.resources:parse_integer", "N", "One.", "", "value", "", ""),)
     monkeypatch.setattr(plugins, "load", lambda: Registry((("p", "d", "1", "m", fields, {}),)))
     monkeypatch.setattr(runner, "run_foreground", made := Runs())
     return made

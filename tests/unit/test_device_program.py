@@ -44,9 +44,9 @@ def interpret(program: bytes, kind: int, major: int, minor: int, access: int) ->
         elif opcode == 0x77:  # target >>= immediate
             assert target not in pointers
             registers[target] >>= immediate
-        elif opcode == 0x55:  # if target != immediate, jump
+        elif opcode in (0x55, 0x15):  # if target != immediate, or if target == immediate, jump
             assert target not in pointers and offset >= 0
-            if registers[target] != immediate & MASK:
+            if (registers[target] != immediate & MASK) == (opcode == 0x55):
                 position += offset
         else:
             assert opcode == 0x95  # exit
@@ -78,10 +78,25 @@ def test_the_program_decides_as_the_rules_say(rules, kind, major, minor, access)
     assert decision == (1 if allowed(rules, kind, major, minor, access) else 0)
 
 
-@given(rules=RULES)
-def test_every_instruction_can_be_reached(rules):
+def named(rules, kind, major, minor, access) -> bool:
+    """Some rule has a part of the access."""
+    return any(
+        kind == rule_kind and rule_major in (None, major) and rule_minor in (None, minor) and access & rule_access
+        for rule_kind, rule_major, rule_minor, rule_access in rules
+    )
+
+
+@given(rules=RULES, kind=KINDS, major=MAJORS, minor=MINORS, access=ACCESSES)
+@example(rules=[(bpf.CHARACTER, 1, 3, 4)], kind=bpf.CHARACTER, major=1, minor=3, access=6)
+def test_a_program_that_allows_the_others_refuses_what_a_rule_names(rules, kind, major, minor, access):
+    decision = interpret(bpf.device_program(rules, others=True), kind, major, minor, access)
+    assert decision == (0 if named(rules, kind, major, minor, access) else 1)
+
+
+@given(rules=RULES, others=st.booleans())
+def test_every_instruction_can_be_reached(rules, others):
     """The verifier refuses a program with others."""
-    program = bpf.device_program(rules)
+    program = bpf.device_program(rules, others=others)
     code = [struct.unpack_from("=BBhi", program, at) for at in range(0, len(program), 8)]
     reached, to_do = set(), [0]
     while to_do:
@@ -92,6 +107,6 @@ def test_every_instruction_can_be_reached(rules):
         opcode, _, offset, _ = code[position]
         if opcode != 0x95:
             to_do.append(position + 1)
-        if opcode == 0x55:
+        if opcode in (0x55, 0x15):
             to_do.append(position + 1 + offset)
     assert reached == set(range(len(code)))

@@ -101,7 +101,7 @@ def test_any_text_is_a_value_or_refused_with_a_reason(field, text):
 
 
 def test_dockers_defaults_come_with_every_rule():
-    rules = devices.rules_of(config(device_cgroup_rule="c 10:200 rw"))
+    _, rules = devices.decision_of(config(device_cgroup_rule="c 10:200 rw"))
     assert rules["c", 10, 200] == "rw"
     assert rules[NULL] == "rwm"
     assert rules["c", None, None] == rules["b", None, None] == "m"
@@ -110,14 +110,14 @@ def test_dockers_defaults_come_with_every_rule():
 
 
 def test_rules_for_the_same_devices_are_one():
-    rules = devices.rules_of(config(device_cgroup_rule=["c 10:200 r", "c 10:200 w", "a 7:* r"]))
+    _, rules = devices.decision_of(config(device_cgroup_rule=["c 10:200 r", "c 10:200 w", "a 7:* r"]))
     assert rules["c", 10, 200] == "rw"
     assert rules["c", 7, None] == rules["b", 7, None] == "r"
 
 
 def test_a_node_is_allowed_by_its_number():
-    assert devices.rules_of(config(device="/dev/tty:/dev/other:r"))["c", 5, 0] == "rwm"  # by default
-    assert devices.rules_of(config(device="/dev/null"))[NULL] == "rwm"
+    assert devices.decision_of(config(device="/dev/tty:/dev/other:r"))[1]["c", 5, 0] == "rwm"  # by default
+    assert devices.decision_of(config(device="/dev/null"))[1][NULL] == "rwm"
 
 
 def test_a_directory_stands_for_the_devices_in_it():
@@ -210,7 +210,7 @@ def test_what_it_would_do(cgroup_v2):
 )
 @pytest.mark.cgroup_layout("v2")
 def test_what_the_kernel_says_to_a_program(limit_journey, monkeypatch, number, kind, words):
-    def refuse(*_):
+    def refuse(*_, **__):
         raise CgroupError("no memory", number)
 
     monkeypatch.setattr(Core, "allow_devices", refuse)

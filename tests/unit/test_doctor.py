@@ -351,6 +351,15 @@ def test_seccomp(host: MadeUpHost) -> None:
     assert security.seccomp(host).status == "warning"
 
 
+def test_the_library_that_compiles_filters(host: MadeUpHost) -> None:
+    host.outcomes["libseccomp"] = Outcome(value="2.5.4")
+    assert security.seccomp_library(host).fact.startswith("version 2.5.4 is there")
+    host.outcomes["libseccomp"] = Outcome(errno=errno.EIO, text="Missing: no such file")
+    assert security.seccomp_library(host).status == "missing"
+    assert "libseccomp2" in security.seccomp_library(host).advice
+    assert trials.forked(trials.TRIALS["libseccomp"]).value.count(".") == 2
+
+
 def test_security_modules(host: MadeUpHost) -> None:
     assert [check.status for check in security.security_modules(host)] == ["not needed"]
     host.files["/sys/kernel/security/lsm"] = "capability,apparmor"
@@ -603,7 +612,7 @@ def test_where_things_are_kept(host: MadeUpHost, monkeypatch: pytest.MonkeyPatch
     assert named(checks, "state directory").status == "missing"
     assert "MYDOCKER_STATE_DIR" in named(checks, "state directory").advice
     assert "XDG_CACHE_HOME" in named(checks, "plugin cache").advice
-    monkeypatch.setattr(installation.plugin_cache, "directory", lambda: None)
+    monkeypatch.setattr(installation.cache_file, "directory", lambda: None)
     assert named(installation.checks(host), "plugin cache").advice == "set HOME"
 
 
@@ -654,7 +663,7 @@ def test_plugins_that_are_turned_off(host: MadeUpHost, site: Any, monkeypatch: p
     assert not [check for check in checks if check.name == "wrong"]
 
 
-FIELD = ("number", ("-n", "--number"), "mydocker.resources:parse_integer", "N", "Some number.", "", "value", "")
+FIELD = ("number", ("-n", "--number"), "mydocker.resources:parse_integer", "N", "Some number.", "", "value", "", "")
 
 
 def test_what_plugins_answer(host: MadeUpHost, hierarchy: Callable[..., Hierarchy]) -> None:

@@ -85,11 +85,12 @@ def test_too_little_is_never_a_value(size):
 
 def test_the_flags_of_the_tutorial_and_of_docker():
     assert set(FIELDS["memory"].flags) == {"-m", "--memory", "-mem"}
-    assert {field.oci for field in FIELDS.values()} == {
+    assert {field.oci.split()[0] for field in FIELDS.values()} == {
         f"linux.resources.{name}"
         for name in (
             *("memory.limit", "memory.swap", "memory.reservation", "memory.swappiness", "memory.disableOOMKiller"),
             *("unified.memory.min", "unified.memory.low", "unified.memory.high", "unified.memory.oom.group"),
+            "unified.memory.swap.max",
         )
     }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -121,3 +122,30 @@ def test_reading_gives_the_contents_or_nothing(host: Path, root: int) -> None:
 def test_a_fifo_in_the_place_of_a_file_does_not_block(host: Path, root: int) -> None:
     os.mkfifo(host / "root/etc/group")
     assert read_in_root(root, b"etc/group") == b""
+
+
+@pytest.mark.parametrize("make", [make_directory_in_root, make_file_in_root])
+@pytest.mark.parametrize("target", ["/run/new/name", "../run/new/name", "../../../../run/new/name", "/etc/next"])
+def test_what_a_link_that_leads_nowhere_points_to_is_made(host: Path, root: int, make: Any, target: str) -> None:
+    (host / "root/etc/link").symlink_to(target)
+    (host / "root/etc/next").symlink_to("/run/new/name")
+    os.close(make(root, b"/etc/link"))
+    assert (host / "root/run/new/name").exists()
+    assert sorted(os.listdir(host)) == ["etc", "root"]
+
+
+@pytest.mark.parametrize("make", [make_directory_in_root, make_file_in_root])
+def test_links_in_a_circle_are_refused(host: Path, root: int, make: Any) -> None:
+    (host / "root/a").symlink_to("b")
+    (host / "root/b").symlink_to("a")
+    with pytest.raises(OSError, match="symbolic links"):
+        make(root, b"a/name")
+
+
+@pytest.mark.parametrize("make", [make_directory_in_root, make_file_in_root])
+def test_nothing_is_made_through_a_link_where_links_are_refused(host: Path, root: int, make: Any) -> None:
+    (host / "root/link").symlink_to("/run")
+    for path in (b"link", b"link/name"):
+        with pytest.raises(OSError, match="symbolic links"):
+            make(root, path, links=False)
+    assert os.listdir(host / "root") in (["etc", "link"], ["link", "etc"])

@@ -33,4 +33,4 @@ def test_a_host_without_the_controller():
 
 def test_the_flag_and_where_an_engine_puts_it():
     (field,) = pids.mydocker_fields()
-    assert (field.flags, field.oci) == (("--pids-limit", "-pids"), "linux.resources.pids.limit")
+    assert (field.flags, field.oci.split()[0]) == (("--pids-limit", "-pids"), "linux.resources.pids.limit")

@@ -17,8 +17,9 @@ HEAD = """
 from mydocker import CgroupError, LimitError, ResourceField, hookimpl
 from mydocker.resources import parse_integer
 
-def field(name, flags=None, parse=parse_integer):
-    return ResourceField(name=name, flags=flags or (f"--{name}",), parse=parse, metavar="N", help="A limit.")
+def field(name, flags=None, parse=parse_integer, **others):
+    flags = flags or (f"--{name}",)
+    return ResourceField(name=name, flags=flags, parse=parse, metavar="N", help="A limit.", **others)
 
 @hookimpl
 def mydocker_fields():
@@ -197,6 +198,8 @@ def test_a_parser_that_fails_otherwise_is_the_plugins_fault(site: Any) -> None:
         ("@hookimpl\ndef mydocker_fields(): return [field('x'), field('x', ('-y',))]", "the field x twice"),
         ("@hookimpl\ndef mydocker_fields(): return [field('x', ('-q',)), field('y', ('-q',))]", "the flag -q twice"),
         ("@hookimpl\ndef mydocker_fields(): return [field('x', parse=lambda t: t)]", "not a module-level function"),
+        ("@hookimpl\ndef mydocker_fields(): return [field('x', oci='a', from_oci=lambda t: t)]", "a from_oci of x"),
+        ("@hookimpl\ndef mydocker_fields(): return [field('x', from_oci=str)]", "without the path oci that this is"),
     ],
 )
 def test_a_broken_plugin_is_an_error_that_names_it_and_the_way_out(site: Any, rest: str, words: str) -> None:
@@ -278,8 +281,8 @@ def test_loading_known_plugins_imports_nothing_dear(site: Any) -> None:
     site.add_simple("nofile")
     program = (
         "import sys; sys.path.insert(0, sys.argv[1]); before = set(sys.modules)\n"
-        "from mydocker import plugin_cache, plugins\n"
-        "plugin_cache.SETTLED = 0.0\n"
+        "from mydocker import cache_file, plugins\n"
+        "cache_file.SETTLED = 0.0\n"
         "config = plugins.load().parse({'nofile': 7})\n"
         "print(config['nofile'], *sorted(set(sys.modules) - before))"
     )

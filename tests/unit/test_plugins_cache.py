@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mydocker import plugin_cache
+from mydocker import cache_file, plugin_cache
 from mydocker.config import NONE
 from mydocker.plugin_discovery import discover
 from mydocker.plugins import Selection
@@ -19,7 +19,7 @@ LONG_AGO = 1_000_000_000
 @pytest.fixture
 def filled(site: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A site with one plugin, whose files are old, and a cache that knows it."""
-    monkeypatch.setattr(plugin_cache, "SETTLED", 0.0)
+    monkeypatch.setattr(cache_file, "SETTLED", 0.0)
     site.add_simple("nofile")
     age(site.path)
     remember()
@@ -47,8 +47,8 @@ def cached() -> dict[str, str]:
     return {row[0]: row[2] for row in plugin_cache.read(selection()) or ()}
 
 
-def cache_file() -> Path:
-    (file,) = Path(plugin_cache.directory() or "").iterdir()
+def the_file() -> Path:
+    (file,) = Path(cache_file.directory() or "").iterdir()
     return file
 
 
@@ -89,7 +89,7 @@ def test_an_edited_module_is_seen_whatever_its_time(filled: Any) -> None:
 
 
 def test_an_edited_module_that_the_plugin_imports_is_seen(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plugin_cache, "SETTLED", 0.0)
+    monkeypatch.setattr(cache_file, "SETTLED", 0.0)
     module = site.add_simple("nofile")
     (site.path / "pack").mkdir()
     (site.path / "pack" / "__init__.py").write_text("from pack.flags import FLAG\n")
@@ -148,25 +148,25 @@ def test_a_module_that_hides_a_plugins_is_seen(filled: Any, tmp_path: Path, monk
 
 def test_what_has_just_changed_is_not_remembered(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A second change could leave the same time, size and inode."""
-    monkeypatch.setattr(plugin_cache, "SETTLED", 3600.0)
+    monkeypatch.setattr(cache_file, "SETTLED", 3600.0)
     site.add_simple("nofile")
     assert "nofile" in {row[0] for row in remember()}
     assert cached() == {}
 
 
 def test_a_file_that_others_can_write_is_not_believed(filled: Any) -> None:
-    cache_file().chmod(0o620)
+    the_file().chmod(0o620)
     assert cached() == {}
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
 def test_a_file_of_somebody_else_is_not_believed(filled: Any) -> None:
-    os.chown(cache_file(), 65534, -1)
+    os.chown(the_file(), 65534, -1)
     assert cached() == {}
 
 
 def test_a_symbolic_link_is_not_followed(filled: Any, tmp_path: Path) -> None:
-    file = cache_file()
+    file = the_file()
     file.rename(tmp_path / "elsewhere")
     file.symlink_to(tmp_path / "elsewhere")
     assert cached() == {}
@@ -174,7 +174,7 @@ def test_a_symbolic_link_is_not_followed(filled: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("part", ["half", "flipped", "empty", "noise"])
 def test_a_corrupt_file_is_discovered_anew(filled: Any, part: str) -> None:
-    file = cache_file()
+    file = the_file()
     content = bytearray(file.read_bytes())
     if part == "flipped":
         content[len(content) // 2] ^= 1
@@ -185,7 +185,7 @@ def test_a_corrupt_file_is_discovered_anew(filled: Any, part: str) -> None:
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plugin_cache, "SETTLED", 0.0)
+    monkeypatch.setattr(cache_file, "SETTLED", 0.0)
     site.add_simple("nofile")
     age(site.path)
     for place in ("/proc/none", "/dev/null/none"):
@@ -197,7 +197,7 @@ def test_a_cache_that_cannot_be_written_is_no_error(site: Any, monkeypatch: pyte
 def test_root_leaves_no_directory_in_the_cache_of_a_user(
     site: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plugin_cache, "SETTLED", 0.0)
+    monkeypatch.setattr(cache_file, "SETTLED", 0.0)
     site.add_simple("nofile")
     age(site.path)
     os.chown(tmp_path / "cache", 65534, -1)
@@ -206,8 +206,8 @@ def test_root_leaves_no_directory_in_the_cache_of_a_user(
 
 
 def test_no_unfinished_file_is_left_and_old_ones_are_pruned(filled: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = Path(plugin_cache.directory() or "")
-    monkeypatch.setattr(plugin_cache, "KEPT_FILES", 3)
+    folder = Path(cache_file.directory() or "")
+    monkeypatch.setattr(cache_file, "KEPT_FILES", 3)
     for number in range(5):
         (folder / f"plugins-{number}").write_text("old")
         os.utime(folder / f"plugins-{number}", (LONG_AGO + number, LONG_AGO + number))
@@ -230,6 +230,6 @@ def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, xdg: str, home: str
     monkeypatch.setenv("XDG_CACHE_HOME", xdg)
     monkeypatch.setenv("HOME", home)
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert plugin_cache.directory() == expected
+    assert cache_file.directory() == expected
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    assert plugin_cache.directory() == (expected if xdg == "/somewhere" else "/var/cache/mydocker")
+    assert cache_file.directory() == (expected if xdg == "/somewhere" else "/var/cache/mydocker")

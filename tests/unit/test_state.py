@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mydocker import state
+from mydocker import plain_json, state
 from mydocker.errors import StateError
 from mydocker.linux.process import start_time
 
@@ -287,7 +287,7 @@ def test_a_container_that_is_not_there_is_named_with_those_that_are(root: str) -
 
 @given(st.dictionaries(st.text(), st.one_of(st.text(), st.lists(st.text()))))
 def test_limits_are_written_as_json(limits: dict[str, str | list[str]]) -> None:
-    assert json.loads(state._to_json({"limits": limits, "pid": 1, "created": 0.5})) == {
+    assert json.loads(plain_json.dumps({"limits": limits, "pid": 1, "created": 0.5})) == {
         "limits": limits,
         "pid": 1,
         "created": 0.5,

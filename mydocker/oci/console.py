@@ -1,0 +1,96 @@
+"""The terminal of a process, and the sockets on which descriptors go to the engine: --console-socket, --pidfd-socket.
+
+The message is one SCM_RIGHTS descriptor with a name as its data (unix(7)). ``_socket`` is the C part of ``socket``,
+whose import takes longer than all that is done here.
+"""
+
+from __future__ import annotations
+
+import _socket
+import os
+import struct
+
+from mydocker.errors import OciError
+from mydocker.linux import pty
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from mydocker.oci.process import ProcessPlan
+
+#: What runc sends with the master: engines want a name, and make nothing of it.
+MASTER_NAME = b"/dev/ptmx"
+
+#: And what it sends with a pidfd: of a container's first process, and of one that ``exec`` has put there.
+FIRST_PROCESS, EXEC_PROCESS = b"standard", b"setns"
+
+
+def check(*, terminal: bool, detached: bool, socket: str | None) -> None:
+    """OciError if nobody would hold the terminal's master, or there is none to be sent."""
+    if detached and terminal and not socket:
+        raise OciError("cannot allocate tty if the runtime will detach without setting console socket")
+    if socket and not (detached and terminal):
+        raise OciError("cannot use console socket if the runtime will not detach or allocate tty")
+
+
+def connect(path: str, option: str) -> int:
+    """A descriptor connected to the engine's socket at ``path``; ``option`` is what named it."""
+    connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+    try:
+        if len(os.fsencode(path)) < 108:
+            connection.connect(path)
+        else:  # an address has no room for it (unix(7)), but its directory can be named by a descriptor
+            directory = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                connection.connect(f"/proc/self/fd/{directory}/{os.path.basename(path)}")
+            finally:
+                os.close(directory)
+    except OSError as e:
+        connection.close()
+        raise OciError(f"{option}: cannot connect to {path}: {e.strerror}") from e
+    return connection.detach()
+
+
+def pair() -> tuple[int, int]:
+    """Two ends of a channel for descriptors: a message is read as it was sent."""
+    one, other = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC, 0)
+    return one.detach(), other.detach()
+
+
+def send(connection: int, name: bytes, fd: int) -> None:
+    """Send a descriptor to whoever is at the other end of the socket ``connection``."""
+    end = _socket.socket(fileno=os.dup(connection))
+    try:
+        rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack("=i", fd))]
+        end.sendmsg([name], rights)
+    finally:
+        end.close()
+
+
+def receive(connection: int) -> int:
+    """The descriptor that comes on the socket, close-on-exec; -1 if the other end is closed without."""
+    end = _socket.socket(fileno=os.dup(connection))
+    try:
+        data, rights, _, _ = end.recvmsg(4096, _socket.CMSG_SPACE(4), _socket.MSG_CMSG_CLOEXEC)
+    finally:
+        end.close()
+    if not data or not rights:
+        return -1
+    (fd,) = struct.unpack("=i", rights[0][2][:4])
+    return int(fd)
+
+
+def take(plan: ProcessPlan, devpts: int) -> tuple[int, int]:
+    """Child: a new terminal of the devpts behind the descriptor becomes the controlling one, and 0, 1 and 2.
+
+    The descriptor of its master and its number. This process leads a session and has none yet.
+    """
+    master, slave, number = pty.open_pair(devpts)
+    if plan.console_size is not None:
+        pty.set_window_size(master, *plan.console_size)
+    pty.make_controlling(slave)
+    os.fchown(slave, plan.uid, -1)
+    for fd in (0, 1, 2):
+        os.dup2(slave, fd)
+    if slave > 2:
+        os.close(slave)
+    return master, number

@@ -1,0 +1,431 @@
+"""The making of an engine's container, told in order, for ``create`` and ``run``.
+
+    load → refuse → claim the id → limits: cgroups → clone → limits: process → hooks → hand the command over → created
+
+What exists by then is owned by `Creation`, which removes it whatever happens, unless it has come to its end. A kill in
+between leaves a record with all that is to be removed, for ``delete --force``; the container's first process dies with
+this one.
+"""
+
+from __future__ import annotations
+
+import _socket
+import fcntl
+import os
+import select
+import time
+
+from mydocker import handoff, plain_json, state
+from mydocker.child import Child
+from mydocker.errors import HandoffError, MydockerError, OciError
+from mydocker.handoff import Failure, Listener
+from mydocker.limits import Limits
+from mydocker.linux import process, signals
+from mydocker.oci import config as configs
+from mydocker.oci import console, container, descriptors, hooks, init, mounts, namespaces, sysctl, watching
+from mydocker.oci import process as processes
+from mydocker.oci.container import Container
+from mydocker.oci.options import Option
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from mydocker.cgroups.layout import Layout
+    from mydocker.oci.main import Call
+    from mydocker.oci.process import ProcessPlan
+    from mydocker.seccomp import Filter
+
+#: Of ``create`` and ``run``.
+OPTIONS = (
+    Option(names=("--bundle", "-b"), metavar="DIR", help="the bundle (default: the working directory)"),
+    Option(names=("--console-socket",), metavar="SOCKET", help="where the master of the command's terminal is sent"),
+    Option(names=("--pidfd-socket",), metavar="SOCKET", help="where a pidfd of the container's first process is sent"),
+    Option(names=("--pid-file",), metavar="FILE", help="where the PID of the container's first process is written"),
+    Option(names=("--no-pivot",), kind="flag", help="do not use pivot_root(2), which a ramdisk refuses"),
+    Option(names=("--no-new-keyring",), kind="flag", help="let the container have the caller's session keyring"),
+    Option(names=("--preserve-fds",), metavar="N", help="descriptors from 3 on that the command inherits"),
+)
+
+_INSIDE = ("createContainer", "startContainer")
+
+
+class Creation:
+    """One container, from its config to the state ``created``."""
+
+    def __init__(self, call: Call, *, relayed: bool = False) -> None:
+        """``relayed``: this process stays, holds the terminal and waits for the end (``run``)."""
+        self._call = call
+        self._relayed = relayed
+        self._bundle = os.path.abspath(str(call.options.get("bundle", ".")))
+        self.config: dict[str, Any] = {}
+        #: the descriptor of the terminal's master, where it is relayed, or -1
+        self.terminal = -1
+        self.child: Child
+        self.container: Container
+        self._claim: state.Claim
+        self._limits: Limits
+        self._hooks_began = False
+        self._descriptors: list[int] = []
+
+    def run(self) -> None:
+        """Make it. OciError, or another `MydockerError`, if it cannot be; then nothing is left of it."""
+        container.check_id(self._call.id)
+        self.config = configs.load(self._bundle)
+        self._check_console()
+        preserved = self._count = self._preserved()
+        try:
+            self._namespaces = namespaces.prepare(self.config)
+            self._descriptors += self._namespaces.joined.values()
+            layout = self._validate()
+            self._claim_id()
+            try:
+                self._make(layout, preserved)
+            except BaseException:
+                self._undo()
+                raise
+        finally:
+            for fd in self._descriptors:
+                os.close(fd)
+            self._descriptors.clear()
+
+    def _process(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.config.get("process") or {}
+        return found
+
+    def _check_console(self) -> None:
+        terminal = bool(self._process().get("terminal"))
+        console.check(terminal=terminal, detached=not self._relayed, socket=self._call.options.get("console_socket"))
+
+    def _preserved(self) -> int:
+        """How many descriptors the command inherits: those asked for, and those that systemd has passed to us.
+
+        Of the latter the command learns as we have (sd_listen_fds(3)).
+        """
+        listen = os.environ.get("LISTEN_FDS", "")
+        listening = int(listen) if listen.isascii() and listen.isdecimal() and len(listen) < 6 else 0
+        count = len(descriptors.preserved(self._call.options.get("preserve_fds"))) + listening
+        descriptors.preserved(str(count))
+        if listening and self._process():
+            self.config["process"].setdefault("env", [])
+            self.config["process"]["env"] += [f"LISTEN_FDS={listening}", "LISTEN_PID=1"]
+        return count
+
+    # Everything that can be known to be wrong before anything exists
+
+    def _validate(self) -> Layout:
+        from mydocker.cgroups.layout import Layout
+
+        call = self._call
+        layout = Layout.read()
+        self._plan_mounts().close()
+        self._limits = self._prepare_limits(layout)
+        self._limits.validate()
+        self._process_plan: ProcessPlan | None = None
+        if self._process():
+            joins = "user" in self._namespaces.joined
+            self._process_plan = processes.plan(
+                self._process(), self.config, warn=call.log.warning, joins_user_namespace=joins
+            )
+            processes.command(self._process())
+        self._seccomp = self._prepare_seccomp()
+        return layout
+
+    def _plan_mounts(self) -> mounts.MountPlan:
+        return mounts.prepare(self.config, self._bundle, pivot=not self._call.options.get("no_pivot"))
+
+    def _prepare_limits(self, layout: Layout) -> Limits:
+        from mydocker import plugins
+        from mydocker.oci import resources
+
+        registry = plugins.load()
+        wanted = resources.to_config(self.config, registry, layout)
+        return Limits(wanted, registry, resources.spec_of(self.config), layout)
+
+    def _prepare_seccomp(self) -> Filter | None:
+        wanted = (self.config.get("linux") or {}).get("seccomp")
+        if not wanted:
+            return None
+        from mydocker import seccomp
+
+        return seccomp.prepare(wanted)
+
+    # From here on there is something to be removed
+
+    def _claim_id(self) -> None:
+        call = self._call
+        try:
+            self._claim = state.make(call.id, call.root)
+        except FileExistsError:
+            raise OciError(f'container with given ID already exists: "{call.id}"') from None
+        try:
+            state.note_root(call.root, state.default_root())
+        except MydockerError as e:  # then `mydocker stats` does not find it
+            call.log.debug(str(e))
+        self._claim.unfinished = True
+        values = {
+            "bundle": self._bundle,
+            "rootfs": os.path.normpath(os.path.join(self._bundle, self.config["root"]["path"])),
+            "owner": os.geteuid(),
+            "annotations": self.config.get("annotations") or {},
+        }
+        self.container = Container(
+            self._claim.path,
+            state.Record(
+                id=call.id,
+                runtime=os.getpid(),
+                created=time.time(),
+                command=" ".join(self._process().get("args") or ())[:1000],
+                limits=self._limits.config.texts,
+                oci=values,
+            ),
+        )
+        self._note()
+
+    def _note(self, *, oci: dict[str, Any] | None = None, **changes: Any) -> None:
+        record = self.container.record
+        self.container.record = record.replace(**changes, oci={**record.oci, **(oci or {})})
+        self._claim.write(self.container.record)
+
+    def _make(self, layout: Layout, preserved: int) -> None:
+        from mydocker.oci import cgroup_path, resources
+
+        place = cgroup_path.place_of(self.config, self._call.id, systemd=self._call.systemd_cgroup, layout=layout)
+        cgroup_path.require_empty(place, layout)  # what the record names is removed with all that is in it
+        self._note(cgroup=place.path, oci={"unit": place.unit})
+        self._cgroup = cgroup_path.make(place, layout)
+        self._note(cgroup=self._cgroup.path, oci={"cgroups": list(self._cgroup.dirs)})
+        resources.amend(self.config, self._limits.prepare(self._cgroup))
+        self._note(writers=self._cgroup.writers)
+        waiting = self._keep_config()
+        self._clone(layout, preserved, waiting)
+        self._set_up()
+        self._finish()
+
+    def _keep_config(self) -> int:
+        """Keep config.json as it is now: a descriptor whose lock says that the command is not executed yet."""
+        path = f"{self._claim.path}/config.json"
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        self._descriptors.append(fd)
+        data = memoryview(plain_json.dumps(self.config).encode())
+        while data:
+            data = data[os.write(fd, data) :]
+        waiting = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._descriptors.append(waiting)
+        fcntl.flock(waiting, fcntl.LOCK_EX)
+        return waiting
+
+    def _listener(self) -> int:
+        """The socket on which ``start`` comes; bound by a descriptor, for an address is at most 107 bytes long."""
+        directory = os.open(self._claim.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        listener = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+        try:
+            listener.bind(f"/proc/self/fd/{directory}/start")
+            listener.listen(8)
+            return listener.detach()
+        except BaseException:
+            listener.close()
+            raise
+        finally:
+            os.close(directory)
+
+    def _console(self) -> int:
+        """Where the child sends its terminal's master, or -1."""
+        if self._process_plan is None or not self._process_plan.terminal:
+            return -1
+        path = self._call.options.get("console_socket")
+        if path:
+            return console.connect(str(path), "--console-socket")
+        ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+        self._terminal_socket = ours.detach()
+        self._descriptors.append(self._terminal_socket)
+        return theirs.detach()
+
+    def _clone(self, layout: Layout, preserved: int, waiting: int) -> None:
+        config, options = self.config, self._call.options
+        plan = self._plan_mounts()
+        theirs: list[int] = []  # the child has copies
+        self.child = Child(layout, self.container.record.cgroup)
+        try:
+            commands, self.child.commands = os.pipe()
+            theirs.append(commands)
+            self.child.reports, reports = os.pipe()
+            theirs.append(reports)
+            runtime = os.pidfd_open(os.getpid())
+            theirs.append(runtime)
+            listener = self._listener()
+            theirs.append(listener)
+            terminal = self._console()
+            theirs += [terminal] if terminal >= 0 else []
+            entrances = self._cgroup.open_entrances()
+            theirs += entrances
+            child_plan = init.Plan(
+                id=self._call.id,
+                namespaces=self._namespaces,
+                mounts=plan,
+                hierarchies=layout.hierarchies,
+                process=self._process_plan,
+                seccomp=self._seccomp,
+                sysctls=sysctl.plan(config),
+                hooks={kind: (config.get("hooks") or {}).get(kind) or () for kind in _INSIDE},
+                stdio=(0, 1, 2),
+                commands=commands,
+                reports=reports,
+                runtime=runtime,
+                listener=listener,
+                waiting=waiting,
+                hostname=config.get("hostname") or "",
+                domainname=config.get("domainname") or "",
+                console=terminal,
+                entrances=tuple(entrances),
+                preserved=preserved,
+                keyring=not options.get("no_new_keyring"),
+            )
+            namespaces.clone(self._namespaces, lambda: init.run(child_plan), self.child)
+        except OSError as e:
+            about = f": {e.filename}" if e.filename else ""
+            reason = (e.strerror or str(e)).lower()
+            raise OciError(f"cannot make the container's first process: {reason}{about}") from e
+        finally:
+            plan.close()
+            for fd in theirs:
+                os.close(fd)
+
+    # The child is there
+
+    def _set_up(self) -> None:
+        child = self.child
+        self._note(pid=child.pid, start_time=process.start_time(child.pid))
+        if "user" in self._namespaces.new:
+            self._tell(b"m")
+        self._await_ready()
+        self._cgroup.entered(child.pid)
+        self._limits.apply(child.pid)
+        if self._process_plan is not None:
+            processes.limit(self._process_plan, child.pid)
+        self._cgroup.runs(child.pid)
+        if self._cgroup.frozen:
+            raise OciError("a limit has frozen the container, and it is not started yet: pause it when it runs")
+        self._run_hooks("prestart", "createRuntime")
+        argv, environment = processes.command(self._process()) if self._process() else ([], [])
+        states = [self._state("creating"), self._state("created")]
+        self._tell(handoff.encode(argv, environment) + handoff.encode(states, []))
+        if self._relayed and self._process_plan is not None and self._process_plan.terminal:
+            self.terminal = self._receive_terminal()
+            if self.terminal >= 0:
+                from mydocker.oci import foreground
+
+                foreground.fit(self.terminal)
+        self._await_ready()
+
+    def _state(self, status: str) -> bytes:
+        return plain_json.dumps(container.state_of(self.container.record, status)).encode()
+
+    def _run_hooks(self, *kinds: str) -> None:
+        self._hooks_began = True
+        for kind in kinds:
+            wanted = (self.config.get("hooks") or {}).get(kind)
+            if wanted:
+                hooks.run(kind, wanted, self._state("creating"), cwd=os.fsencode(self._bundle))
+
+    def _tell(self, data: bytes) -> None:
+        mask = signals.current_mask()
+        try:
+            signals.block((signals.SIGPIPE,))
+            handoff.send(self.child.commands, data)
+        except BrokenPipeError:
+            signals.discard(signals.SIGPIPE)  # the child is gone; its report says why
+        finally:
+            signals.restore(mask)
+
+    def _await_ready(self) -> None:
+        """Until the child has come to its next stop. OciError with its own words if it has failed."""
+        while True:
+            report = handoff.read_report(self.child.reports)
+            if isinstance(report, Listener):
+                send_listener(self._seccomp, self.child.pidfd, report.fd, self.container, "creating")
+                self._tell(b"k")
+                continue
+            check_report(report)
+            return
+
+    def _receive_terminal(self) -> int:
+        """The terminal's master, or -1 if the child has failed before it had one."""
+        poll = select.poll()
+        for fd in (self._terminal_socket, self.child.reports):
+            poll.register(fd, select.POLLIN)
+        if any(fd == self._terminal_socket for fd, _ in poll.poll()):
+            return console.receive(self._terminal_socket)
+        return -1
+
+    def _finish(self) -> None:
+        """The container is complete: note it, and let its first process go."""
+        options = self._call.options
+        if options.get("pidfd_socket"):
+            connection = console.connect(str(options["pidfd_socket"]), "--pidfd-socket")
+            try:
+                console.send(connection, console.FIRST_PROCESS, self.child.pidfd)
+            finally:
+                os.close(connection)
+        if options.get("pid_file"):
+            state.write_pidfile(os.path.abspath(str(options["pid_file"])), self.child.pid, b"")
+        if self.container.record.oci.get("unit"):
+            from mydocker.oci import systemd
+
+            systemd.tell(self.container.record)
+        self._note(oci={"complete": True}, writers=self._cgroup.writers)
+        child = self.child
+        inherited = range(3, 3 + self._count)
+        not_ours = [child.commands, child.reports, self.terminal, self._claim.lock, *self._descriptors, *inherited]
+        watching.stay_if_wanted(self._limits, self.container, child.pidfd, not_ours)
+        self._tell(b"d")
+        if not isinstance(handoff.read_report(self.child.reports), int):
+            raise HandoffError("the container's first process was killed while it was set up")
+        if not self._relayed:
+            self.child.leave()
+        self.child.close_commands()
+        self._claim.close()
+
+    def _undo(self) -> None:
+        """Remove what there is by now. What goes wrong with it is said, and the error that led here is raised."""
+        try:
+            if getattr(self, "child", None) is not None:
+                self.child.close()
+            if self._hooks_began:
+                self._poststop()
+            self._limits.undo()
+            if getattr(self, "_cgroup", None) is not None:
+                self._cgroup.remove()
+            self._claim.unfinished = False
+        except MydockerError as e:
+            self._call.log.warning(f"cannot remove all of the container: {e}")
+        finally:
+            self._claim.release()
+            container.forget_root(self._call)
+
+    def _poststop(self) -> None:
+        wanted = (self.config.get("hooks") or {}).get("poststop")
+        if wanted:
+            hooks.run(
+                "poststop", wanted, self._state("stopped"), cwd=os.fsencode(self._bundle), failed=self._call.log.warning
+            )
+
+
+def check_report(report: int | Failure | Listener | None) -> None:
+    """OciError unless the child is where it was to come to."""
+    if isinstance(report, Failure):
+        raise OciError(report.text)
+    if not isinstance(report, int):
+        raise OciError("the container's first process was killed while it was set up")
+
+
+def send_listener(filter_: Filter | None, pidfd: int, fd: int, found: Container, status: str) -> None:
+    """Send the seccomp listener ``fd`` of the process behind ``pidfd`` to its agent."""
+    from mydocker import seccomp
+
+    assert filter_ is not None
+    listener = process.pidfd_getfd(pidfd, fd)
+    try:
+        seccomp.send_listener(filter_, listener, found.state(status))
+    finally:
+        os.close(listener)

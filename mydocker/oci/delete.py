@@ -1,0 +1,167 @@
+"""delete: remove what is left of a container that has stopped."""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+
+from mydocker import plain_json, state
+from mydocker.errors import MydockerError, OciError
+from mydocker.linux import process, signals
+from mydocker.oci import container
+from mydocker.oci.container import Container
+from mydocker.oci.options import Option
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from mydocker.cgroups.layout import Layout
+    from mydocker.oci.log import Log
+    from mydocker.oci.main import Call
+
+OPTIONS = (Option(names=("--force", "-f"), kind="flag", help="kill it if it runs; fine if there is none of this name"),)
+ARGUMENTS = "CONTAINER-ID"
+
+#: Seconds that a killed process, or a verb that holds the lock, gets to end.
+_PATIENCE = 10.0
+
+
+def main(call: Call) -> int:
+    try:
+        return _delete(call)
+    finally:
+        container.forget_root(call)
+
+
+def _delete(call: Call) -> int:
+    force = bool(call.options.get("force"))
+    try:
+        found = container.find(call)
+    except OciError:
+        if not force:
+            raise
+        _remove_without_record(call)
+        return 0
+    status = found.status
+    if status in ("running", "paused", "creating") and not force:
+        raise OciError(f"cannot delete container {found.id} that is not stopped: {status}")
+    try:
+        destroy(found, call.log)
+    except OciError:
+        if not (force and state.read(found.path) is None):  # somebody else has removed it meanwhile
+            raise
+    return 0
+
+
+def _remove_without_record(call: Call) -> None:
+    """What a ``create`` that was killed at its very beginning has left."""
+    path = f"{call.root}/{container.check_id(call.id)}"
+    lock = state.take_lock(path, 0, wait=True)
+    try:
+        if lock is not None or not os.path.exists(f"{path}/lock"):
+            record = state.read(path)
+            if record is None or record.oci:
+                state.remove_directory(path)
+    finally:
+        if lock is not None:
+            os.close(lock)
+
+
+def destroy(found: Container, log: Log) -> None:
+    """Kill the container if it lives, and remove all of it. To be called again if it was interrupted."""
+    kill(found)
+    lock = _lock(found)
+    try:
+        found.reload()
+        kill(found)  # a verb that held the lock may have written of a process
+        _remove_cgroups(found, log)
+        _run_poststop(found, log)
+        state.remove_directory(found.path)
+    finally:
+        os.close(lock)
+
+
+def kill(found: Container) -> None:
+    """Kill the first process, frozen or not, and wait until it has ended."""
+    from mydocker.oci.kill import thaw
+
+    try:
+        pidfd = found.open_init()
+    except OciError:
+        return
+    try:
+        process.pidfd_send_signal(pidfd, signals.SIGKILL)
+        thaw(found)
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        if not poll.poll(_PATIENCE * 1000):
+            raise OciError(f"the process {found.pid} does not end {_PATIENCE:g} s after it was killed")
+    except ProcessLookupError:
+        pass
+    finally:
+        os.close(pidfd)
+
+
+def _lock(found: Container) -> int:
+    """The lock, which a ``create`` may hold: it gives up when its child is killed, unless one of its hooks hangs."""
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        lock = state.take_lock(found.path, 0, wait=False)
+        if lock is not None:
+            return lock
+        if not os.path.exists(f"{found.path}/lock"):
+            raise OciError(f'container "{found.id}" does not exist')
+        if time.monotonic() > deadline:
+            raise OciError(f"container {found.id} is in use by another call, of process {found.record.runtime} perhaps")
+        time.sleep(0.005)
+
+
+def _remove_cgroups(found: Container, log: Log) -> None:
+    """With what still runs in them, and with what the plugins made outside of them."""
+    from mydocker.cgroups.group import remove_stale
+    from mydocker.cgroups.layout import Layout
+
+    if not found.record.cgroup:
+        return
+    layout = Layout.read()
+    if found.record.limits:
+        _undo_limits(found, layout, log)
+    remove_stale(layout, found.record.cgroup)
+    if found.record.oci.get("unit"):
+        from mydocker.oci import systemd
+
+        systemd.stop(str(found.record.oci["unit"]))
+
+
+def _undo_limits(found: Container, layout: Layout, log: Log) -> None:
+    from mydocker import plugins
+    from mydocker.cgroups.group import ContainerCgroup
+    from mydocker.limits import Limits
+    from mydocker.oci import resources
+
+    try:
+        registry = plugins.load()
+        limits = Limits(registry.parse(found.record.limits), registry, resources.spec_of(_config(found)), layout)
+        limits.take_over(ContainerCgroup.opened(layout, found.record.cgroup))
+        limits.undo()
+    except MydockerError as e:  # such as a plugin that is not installed any more: the container goes all the same
+        log.warning(f"cannot undo all limits of the container: {e}")
+
+
+def _config(found: Container) -> dict[str, Any]:
+    """The config; empty if ``create`` was killed before it had written that."""
+    try:
+        return found.config
+    except (OSError, ValueError):
+        return {}
+
+
+def _run_poststop(found: Container, log: Log) -> None:
+    wanted = (_config(found).get("hooks") or {}).get("poststop")
+    if wanted:
+        from mydocker.oci import hooks
+
+        text = plain_json.dumps(container.state_of(found.record, "stopped")).encode()
+        hooks.run("poststop", wanted, text, cwd=os.fsencode(found.bundle), failed=log.warning)

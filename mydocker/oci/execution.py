@@ -1,0 +1,410 @@
+"""How `exec` puts a process into a container.
+
+A helper joins the namespaces of the container's init, all at once and through its pidfd, and clones the process with
+the runtime as its parent: it is born in the container's PID namespace, and nothing of the runtime ever is in it. It
+cannot be traced or looked into before it executes the command (CVE-2016-9962, CVE-2019-5736): it is not dumpable, and
+has closed what it does not need. It gets ready and waits; the runtime puts it into the container's cgroups, sets what
+is set by PID, and sends the command.
+"""
+
+from __future__ import annotations
+
+import errno
+import gc
+import os
+import select
+
+from mydocker import handoff, state, streams
+from mydocker.cgroups import files
+from mydocker.cgroups.layout import Layout, parse_memberships
+from mydocker.child import Child, clone_to_run
+from mydocker.errors import CgroupError, HandoffError, OciError
+from mydocker.linux import paths, process, pty, signals
+from mydocker.mounts import Step
+from mydocker.oci import console, foreground
+from mydocker.oci import process as oci_process
+from mydocker.value import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any, NoReturn
+
+    from mydocker.oci.container import Container
+    from mydocker.oci.log import Log
+    from mydocker.oci.process import ProcessPlan
+    from mydocker.seccomp import Filter
+
+_NAMESPACES = {
+    "user": process.CLONE_NEWUSER,
+    "mnt": process.CLONE_NEWNS,
+    "pid": process.CLONE_NEWPID,
+    "net": process.CLONE_NEWNET,
+    "ipc": process.CLONE_NEWIPC,
+    "uts": process.CLONE_NEWUTS,
+    "cgroup": process.CLONE_NEWCGROUP,
+    "time": process.CLONE_NEWTIME,
+}
+
+
+class Work(Value):
+    """What one call of ``exec`` is to do.
+
+    ``process``    in the form of config.json's.
+    ``preserved``  descriptors of the caller that go to it.
+    ``cgroups``    controller to a path below the container's cgroup; the empty one stands for all others.
+    """
+
+    container: Container
+    process: Mapping[str, Any]
+    log: Log
+    detached: bool = False
+    preserved: frozenset[int] = frozenset()
+    pid_file: str = ""
+    console_socket: str = ""
+    pidfd_socket: str = ""
+    cgroups: Mapping[str, str] = {}
+
+
+class _Ends(Value):
+    """The child's descriptors. ``channel``: the socket to the runtime for descriptors. -1 for those that it lacks."""
+
+    commands: int
+    reports: int
+    channel: int
+    proc: int = -1
+    console: int = -1
+
+
+def run(work: Work) -> int:
+    """Run the process; its exit code, or 0 where it is not waited for. OciError if it does not run."""
+    streams.reserve_standard()
+    signals.default(signals.SIGCHLD)  # ignored by a caller, it would make the kernel forget the exit status
+    ours = foreground.Signals()
+    try:
+        return _Execution(work, ours).run()
+    finally:
+        ours.close()
+
+
+class _Execution:
+    def __init__(self, work: Work, ours: foreground.Signals) -> None:
+        self._work = work
+        self._ours = ours
+        self._fds: list[int] = []
+        self._channel = -1
+        self._filter: Filter | None = None
+
+    def run(self) -> int:
+        work = self._work
+        config = work.container.config
+        init = self._own(work.container.open_init())
+        namespaces = _different_namespaces(work.container.pid)
+        joins_user = bool(namespaces & process.CLONE_NEWUSER)
+        plan = oci_process.plan(work.process, config, warn=work.log.warning, joins_user_namespace=joins_user)
+        frame = handoff.encode(*oci_process.command(work.process))
+        profile = (config.get("linux") or {}).get("seccomp")
+        if profile:
+            from mydocker import seccomp
+
+            self._filter = seccomp.prepare(profile)
+        _set_cpus("initial", 0, plan.initial_cpus)
+        child = Child(Layout.read(), work.container.record.cgroup)
+        try:
+            self._clone(child, init, namespaces, plan)
+            master = self._await_ready(child, plan)
+            _enter_cgroups(work.container, child.pid, work.cgroups)
+            _set_cpus("final", child.pid, plan.final_cpus)
+            oci_process.limit(plan, child.pid)
+            self._hand_over(child, frame)
+            if work.pid_file:
+                state.write_pidfile(os.path.abspath(work.pid_file), child.pid, b"")
+            if work.detached:
+                child.leave()
+                return 0
+            relay = foreground.Relay() if plan.terminal else streams.Streams(0, 1, 2)
+            return foreground.stay(child, relay, master, self._ours)
+        finally:
+            child.close()
+            for fd in self._fds:
+                os.close(fd)
+
+    def _own(self, fd: int) -> int:
+        self._fds.append(fd)
+        return fd
+
+    def _clone(self, child: Child, init: int, namespaces: int, plan: ProcessPlan) -> None:
+        work = self._work
+        theirs: list[int] = []
+        try:
+            commands, child.commands = os.pipe()
+            theirs.append(commands)
+            child.reports, reports = os.pipe()
+            theirs.append(reports)
+            self._channel, channel = console.pair()
+            self._own(self._channel)
+            theirs.append(channel)
+            proc = terminal = -1
+            if plan.labelled:
+                proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+                theirs.append(proc)
+            if work.console_socket:
+                terminal = console.connect(work.console_socket, "--console-socket")
+                theirs.append(terminal)
+            ends = _Ends(commands=commands, reports=reports, channel=channel, proc=proc, console=terminal)
+            newcomer = _Newcomer(plan, ends, work.preserved, self._filter)
+            clone_to_run(newcomer.run, 0, child, _Joining(init, namespaces).run)
+        except OSError as e:
+            raise OciError(f"unable to start container process: cannot join the container: {_reason(e)}") from e
+        finally:
+            for fd in theirs:
+                os.close(fd)
+
+    def _await_ready(self, child: Child, plan: ProcessPlan) -> int:
+        """Until the child waits for its command: the master of its terminal, or -1 where it is not for us."""
+        self._await(child, child.reports, select.POLLIN)
+        report = handoff.read_report(child.reports)
+        if not isinstance(report, int):
+            raise _not_started(report)
+        if not plan.terminal or self._work.console_socket:
+            return -1
+        master = self._receive(child)
+        foreground.fit(master)
+        return master
+
+    def _hand_over(self, child: Child, frame: bytes) -> None:
+        """Send the command and wait until it runs."""
+        os.set_blocking(child.commands, False)
+        try:
+            handoff.send(child.commands, frame, lambda: self._await(child, child.commands, select.POLLOUT))
+        except BrokenPipeError:
+            pass  # it has ended, and the report says why
+        child.close_commands()
+        if self._filter is not None and self._filter.listens:
+            self._pass_listener_on(child)
+        self._await(child, child.reports, select.POLLIN)
+        report = handoff.read_report(child.reports)
+        if report is not None:
+            raise _not_started(report)
+        if self._work.pidfd_socket:
+            socket = self._own(console.connect(self._work.pidfd_socket, "--pidfd-socket"))
+            console.send(socket, console.EXEC_PROCESS, child.pidfd)
+
+    def _receive(self, child: Child) -> int:
+        """The descriptor that the child sends. It ends without only if it ends altogether."""
+        self._await(child, self._channel, select.POLLIN)
+        fd = console.receive(self._channel)
+        if fd < 0:
+            report = handoff.read_report(child.reports)
+            raise _not_started(report if isinstance(report, handoff.Failure) else None)
+        return fd
+
+    def _pass_listener_on(self, child: Child) -> None:
+        """The agent has the listener before the process makes a system call that it is to decide on."""
+        from mydocker import seccomp
+
+        assert self._filter is not None
+        self._await(child, child.reports, select.POLLIN)
+        report = handoff.read_report(child.reports)
+        if not isinstance(report, handoff.Listener):
+            raise _not_started(report if isinstance(report, handoff.Failure) else None)
+        listener = process.pidfd_getfd(child.pidfd, report.fd)
+        try:
+            seccomp.send_listener(self._filter, listener, self._work.container.state(), child.pid)
+        finally:
+            os.close(listener)
+        os.write(self._channel, b"k")
+
+    def _await(self, child: Child, fd: int, event: int) -> None:
+        """Until the child does something with its end of ``fd``. In a frozen container that is when it is thawed."""
+        poll = select.poll()
+        poll.register(fd, event)
+        poll.register(self._ours.fd, select.POLLIN)
+        while True:
+            ready = dict(poll.poll())
+            if fd in ready:
+                return
+            number = self._ours.told_to_stop()
+            if number is not None:
+                raise OciError(f"stopped by signal {number} before the process was started")
+
+
+def _not_started(report: object) -> OciError:
+    text = report.text if isinstance(report, handoff.Failure) else "it was killed while it was set up"
+    return OciError(f"unable to start container process: {text}")
+
+
+def _reason(error: OSError) -> str:
+    about = f": {os.fsdecode(error.filename)}" if isinstance(error.filename, (str, bytes)) else ""
+    return f"{oci_process.reason_of(error)}{about}"
+
+
+def _different_namespaces(pid: int) -> int:
+    """Those of the process that are not ours, as flags: to join one's own user namespace is an error (setns(2))."""
+    mask = 0
+    for name, flag in _NAMESPACES.items():
+        try:
+            theirs, own = os.stat(f"/proc/{pid}/ns/{name}"), os.stat(f"/proc/self/ns/{name}")
+        except FileNotFoundError:
+            if not os.path.exists(f"/proc/{pid}/ns"):
+                raise OciError("container not running") from None
+            continue  # this kernel has no such namespaces
+        if (theirs.st_dev, theirs.st_ino) != (own.st_dev, own.st_ino):
+            mask |= flag
+    return mask
+
+
+def _set_cpus(when: str, pid: int, cpus: frozenset[int] | None) -> None:
+    if cpus is not None:
+        try:
+            os.sched_setaffinity(pid, cpus)
+        except OSError as e:
+            raise OciError(f"process.execCPUAffinity.{when}: cannot set the CPU affinity: {_reason(e)}") from e
+
+
+def _enter_cgroups(container: Container, pid: int, below: Mapping[str, str]) -> None:
+    """Put the process into the container's cgroup in every hierarchy, or where ``below`` says."""
+    directories: list[str] = list(container.record.oci.get("cgroups") or ())
+    places = _places_below(directories, below) if below else {}
+    for directory in directories:
+        path = places.get(directory, "")
+        try:
+            files.write(f"{directory}/{path}/cgroup.procs" if path else f"{directory}/cgroup.procs", str(pid))
+        except CgroupError as e:
+            # On v2 a cgroup that has given controllers to its children takes no process any more (cgroup-v2.rst,
+            # "No Internal Process Constraint"): an init like systemd has made its own below it and is there.
+            if path or e.errno not in (errno.EBUSY, errno.EOPNOTSUPP) or not os.path.exists(f"{directory}/cgroup.type"):
+                raise
+            files.write(f"{_unified_cgroup_of(container.pid)}/cgroup.procs", str(pid))
+
+
+def _places_below(directories: list[str], below: Mapping[str, str]) -> dict[str, str]:
+    """Directory of the container to the path below it. OciError for a controller that the container has nowhere."""
+    places = dict.fromkeys(directories, below.get("", ""))
+    layout = Layout.read() if any(below) else None
+    for controller, path in below.items():
+        if controller and layout is not None:
+            hierarchy = layout.find(controller)
+            found = [each for each in directories if hierarchy and each.startswith(f"{hierarchy.mountpoint}/")]
+            if not found:
+                raise OciError(f"--cgroup: the container has no cgroup of the controller {controller}")
+            places[found[0]] = path
+    return places
+
+
+def _unified_cgroup_of(pid: int) -> str:
+    hierarchy = Layout.read().find("cgroup")
+    with open(f"/proc/{pid}/cgroup", "rb") as f:
+        own = next((entry.path for entry in parse_memberships(f.read()) if not entry.controllers), None)
+    if hierarchy is None or own is None:
+        raise OciError("cannot find the cgroup of the container's init")
+    return f"{hierarchy.mountpoint}{own}"
+
+
+class _Joining:
+    """What the helper does before it clones: it goes where the container's init is."""
+
+    def __init__(self, init: int, namespaces: int) -> None:
+        self._init = init
+        self._namespaces = namespaces
+
+    def run(self) -> None:
+        process.prctl(process.PR_SET_DUMPABLE, 0)
+        if self._namespaces:
+            process.setns(self._init, self._namespaces)
+            process.prctl(process.PR_SET_DUMPABLE, 0)  # new credentials may have put it on again
+
+
+class _Newcomer:
+    """The child. It imports nothing, and opens nothing in the container by name but through ``linux/paths.py``."""
+
+    def __init__(self, plan: ProcessPlan, ends: _Ends, preserved: frozenset[int], filter_: Filter | None) -> None:
+        self._plan = plan
+        self._ends = ends
+        self._preserved = preserved
+        self._filter = filter_
+
+    def run(self) -> NoReturn:
+        step = Step()
+        try:
+            gc.disable()
+            self._become(step)
+        except HandoffError:
+            pass  # the runtime is gone: nobody reads a report
+        except BaseException as e:  # whatever it is, the child must not run on as a second runtime
+            self._report(oci_process.failure(step, e))
+        finally:
+            os._exit(255)
+
+    def _report(self, failure: handoff.Failure) -> None:
+        try:
+            handoff.report_failure(self._ends.reports, failure)
+        except OSError:
+            pass
+
+    def _become(self, step: Step) -> NoReturn:
+        plan, ends = self._plan, self._ends
+        step.doing = "set up the process"
+        signals.default_all()
+        process.close_all_except({ends.commands, ends.reports, ends.channel, ends.proc, ends.console, *self._preserved})
+        os.setsid()
+        if plan.user_namespace:
+            step.doing = "become root of the user namespace"
+            _become_root()
+        step.doing = "leave the session keyring"
+        _leave_keyring()
+        if plan.terminal:
+            step.doing = "open a pseudo-terminal"
+            self._take_terminal()
+        handoff.report_ready(ends.reports)
+        argv, env = handoff.receive(ends.commands)
+        variables = oci_process.environment(plan, env)
+        load = self._load_filter if self._filter is not None else None
+        path = oci_process.restrict(plan, step, argv[0], variables, filtered=load is not None, proc=ends.proc)
+        oci_process.seal(plan, step, load)
+        oci_process.execute(path, argv, variables)
+
+    def _take_terminal(self) -> None:
+        """The container's own devpts, of which nothing but the descriptor is used."""
+        root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        devpts = paths.open_in_root(root, b"dev/pts", os.O_PATH | os.O_DIRECTORY)
+        if not pty.is_devpts(devpts):
+            raise OSError(errno.ENOENT, "/dev/pts is not a devpts")
+        master, _ = console.take(self._plan, devpts)
+        for fd in (root, devpts):
+            os.close(fd)
+        console.send(self._ends.channel if self._ends.console < 0 else self._ends.console, console.MASTER_NAME, master)
+        os.close(master)
+
+    def _load_filter(self) -> None:
+        assert self._filter is not None
+        listener = self._filter.load()
+        if listener >= 0:
+            # Until the agent has it, what the agent is to decide about waits for ever.
+            handoff.report_listener(self._ends.reports, listener)
+            if os.read(self._ends.channel, 1) != b"k":
+                raise HandoffError("nobody listens to the seccomp filter")
+            os.close(listener)
+
+
+def _become_root() -> None:
+    """The ids of whoever joined are none in there. Where root has no id, the process goes on without."""
+    try:
+        os.setgroups(())
+    except PermissionError:
+        pass
+    try:
+        os.setresgid(0, 0, 0)
+        os.setresuid(0, 0, 0)
+    except OSError as e:
+        if e.errno != errno.EINVAL:
+            raise
+    process.prctl(process.PR_SET_DUMPABLE, 0)
+
+
+def _leave_keyring() -> None:
+    try:
+        process.join_new_session_keyring()
+    except OSError as e:
+        if e.errno not in (errno.ENOSYS, errno.EPERM):  # no keyrings in this kernel, or refused by an outer seccomp
+            raise

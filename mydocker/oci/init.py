@@ -1,0 +1,306 @@
+"""What the first process of an engine's container does, from the clone to the command.
+
+    namespaces → mounts → (hooks of the runtime) → cgroup namespace, sysctls → hooks → root → terminal → restrictions
+    → ready → wait for ``start`` → hooks → command
+
+It has a copy of the runtime's memory: everything that it needs is loaded, and it imports nothing. Until ``create`` has
+noted the container as complete it dies with the runtime; from then on it waits on its own, with a socket, the lock that
+says that it waits, and what the command is to inherit.
+"""
+
+from __future__ import annotations
+
+import _socket
+import errno
+import fcntl
+import gc
+import os
+import select
+
+from mydocker import handoff
+from mydocker.errors import HandoffError, OciError
+from mydocker.handoff import Failure
+from mydocker.linux import network, process, signals
+from mydocker.mounts import Step, bind_console
+from mydocker.oci import console, hooks, mounts, sysctl
+from mydocker.oci import process as process_
+from mydocker.oci.process import NotStarted
+from mydocker.value import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any, NoReturn
+
+    from mydocker.cgroups.layout import Hierarchy
+    from mydocker.oci.namespaces import Namespaces
+    from mydocker.oci.process import ProcessPlan
+    from mydocker.seccomp import Filter
+
+#: What ends the container while it waits. They are blocked: the kernel would drop them, since PID 1 has no handlers.
+_DEADLY = (signals.SIGHUP, signals.SIGINT, signals.SIGQUIT, signals.SIGUSR1, signals.SIGUSR2, signals.SIGTERM)
+
+
+class Plan(Value):
+    """What the child is to do, worked out before the clone.
+
+    ``process``     None for a config that has none: it can be created, and not started.
+    ``sysctls``     what `sysctl.plan` made of them.
+    ``hooks``       kind to the hooks of it that run here.
+    ``stdio``       descriptors that become 0, 1 and 2, where the command gets no terminal.
+    ``commands``    read end of the pipe from the runtime, until the container is created.
+    ``reports``     write end of the pipe to the runtime, until the container is created.
+    ``runtime``     pidfd of the runtime, readable when it has died.
+    ``listener``    the socket on which ``start`` comes.
+    ``waiting``     a descriptor whose lock says that the command is not executed yet.
+    ``console``     socket on which the terminal's master is sent, or -1.
+    ``entrances``   descriptors of v1 ``tasks`` files: writing ``0`` to them puts the child into its cgroup.
+    ``preserved``   how many descriptors from 3 on the command inherits.
+    ``keyring``     whether it gets a session keyring of its own.
+    """
+
+    id: str
+    namespaces: Namespaces
+    mounts: mounts.MountPlan
+    hierarchies: tuple[Hierarchy, ...]
+    process: ProcessPlan | None
+    seccomp: Filter | None
+    sysctls: tuple[tuple[str, bytes, bytes], ...]
+    hooks: Mapping[str, Sequence[dict[str, Any]]]
+    stdio: tuple[int, int, int]
+    commands: int
+    reports: int
+    runtime: int
+    listener: int
+    waiting: int
+    hostname: str = ""
+    domainname: str = ""
+    console: int = -1
+    entrances: tuple[int, ...] = ()
+    preserved: int = 0
+    keyring: bool = True
+
+
+def run(plan: Plan) -> NoReturn:
+    """Become the command, or report why not and end. Called in the child; never returns."""
+    step = Step()
+    init = _Init(plan, step)
+    try:
+        gc.disable()
+        init.run()
+    except HandoffError:
+        pass  # the runtime is gone: nobody reads a report
+    except NotStarted as e:
+        init.report(e.errno or 0, str(e))
+    except OciError as e:
+        init.report(0, str(e))
+    except OSError as e:
+        about = f": {os.fsdecode(e.filename)}" if isinstance(e.filename, (str, bytes)) else ""
+        init.report(e.errno or 0, f"cannot {step.doing}: {(e.strerror or str(e)).lower()}{about}")
+    except BaseException as e:  # whatever it is, the child must not run on as a second runtime
+        init.report(0, f"cannot {step.doing}: {type(e).__name__}: {e}")
+    finally:
+        os._exit(1)
+
+
+class _Init:
+    """The child, in order."""
+
+    def __init__(self, plan: Plan, step: Step) -> None:
+        self._plan = plan
+        self._step = step
+        #: where reports go, and where answers to them come from: the runtime's pipes, then the connection of ``start``
+        self._reports = plan.reports
+        self._answers = plan.commands
+
+    def report(self, number: int, text: str) -> None:
+        try:
+            handoff.report_failure(self._reports, Failure(stage=self._step.doing[:200], errno=number, text=text))
+        except OSError:
+            pass
+
+    def run(self) -> None:
+        plan, step = self._plan, self._step
+        step.doing = "set up the process"
+        self._die_with_runtime()
+        signals.default_all()
+        process.close_all_except(self._needed())
+        self._await_maps()
+        self._be_root()
+        os.setsid()
+        os.umask(0)
+        self._leave_keyring()
+        self._name_host()
+        if "network" in plan.namespaces.new:
+            step.doing = "bring the loopback device up"
+            network.loopback_up()
+        root = mounts.assemble(plan.mounts, step, plan.hierarchies)
+        step.doing = "enter the cgroup"
+        for entrance in plan.entrances:
+            os.write(entrance, b"0")
+            os.close(entrance)
+        handoff.report_ready(self._reports)
+        argv, environment = handoff.receive(plan.commands)
+        states, _ = handoff.receive(plan.commands)
+        if "cgroup" in plan.namespaces.new:
+            step.doing = "make a cgroup namespace"
+            process.unshare(process.CLONE_NEWCGROUP)
+        mounts.fill_cgroups(root)
+        step.doing = "open /proc"
+        proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        sysctl.write(proc, plan.sysctls, step)
+        step.doing = "run the createContainer hooks"
+        hooks.run("createContainer", plan.hooks.get("createContainer", ()), states[0], cwd=root.fd, fork=os.fork)
+        self._take_streams(root)
+        if plan.process is not None:
+            step.doing = f"make the working directory {plan.process.cwd}"
+            process_.make_cwd(plan.process, root.fd)
+        mounts.finish(root, plan.mounts, step)
+        path, variables = b"", {}
+        if plan.process is not None:
+            variables = process_.environment(plan.process, environment)
+            path = process_.restrict(
+                plan.process, step, argv[0], variables, filtered=plan.seccomp is not None, proc=proc
+            )
+        os.close(proc)
+        self._wait_for_start()
+        step.doing = "run the startContainer hooks"
+        hooks.run("startContainer", plan.hooks.get("startContainer", ()), states[1], fork=os.fork)
+        if plan.process is None:
+            raise OciError("process property must be non-empty: config.json has no process to start")
+        process.close_all_except({self._reports, self._answers, plan.waiting, *self._preserved()})
+        process_.seal(plan.process, step, self._load_seccomp if plan.seccomp is not None else None)
+        step.doing = "start the command"
+        process_.execute(path, argv, variables)
+
+    def _needed(self) -> set[int]:
+        plan = self._plan
+        return {
+            plan.commands,
+            plan.reports,
+            plan.runtime,
+            plan.listener,
+            plan.waiting,
+            plan.console,
+            *plan.stdio,
+            *plan.entrances,
+            *plan.mounts.descriptors,
+            *self._preserved(),
+        }
+
+    def _preserved(self) -> range:
+        return range(3, 3 + self._plan.preserved)
+
+    def _die_with_runtime(self) -> None:
+        """Be killed when the runtime dies, and make sure that it has not died before this was set (prctl(2))."""
+        process.prctl(process.PR_SET_PDEATHSIG, signals.SIGKILL)
+        poll = select.poll()
+        poll.register(self._plan.runtime, select.POLLIN)
+        if poll.poll(0):
+            os._exit(1)
+
+    def _await_maps(self) -> None:
+        if "user" in self._plan.namespaces.new:
+            self._step.doing = "wait for the id maps"
+            handoff.await_namespace(self._plan.commands)
+
+    def _be_root(self) -> None:
+        """In a user namespace: what is made from now on belongs to its root, if it has one."""
+        if not self._plan.namespaces.has("user"):
+            return
+        self._step.doing = "become root of the user namespace"
+        for call, arguments in ((os.setgroups, ((),)), (os.setresgid, (0, 0, 0)), (os.setresuid, (0, 0, 0))):
+            try:
+                call(*arguments)
+            except OSError as e:
+                # No id 0 in its maps, or a maker who may not set groups himself (user_namespaces(7)).
+                if e.errno not in (errno.EINVAL, errno.EPERM):
+                    raise
+        self._die_with_runtime()  # a change of ids has cleared it (prctl(2), PR_SET_PDEATHSIG)
+
+    def _leave_keyring(self) -> None:
+        if not self._plan.keyring:
+            return
+        self._step.doing = "join a session keyring of its own"
+        try:
+            process.join_new_session_keyring()
+        except OSError as e:
+            if e.errno not in (errno.ENOSYS, errno.EPERM):  # no keyrings in this kernel, or an outer seccomp refuses
+                raise
+
+    def _name_host(self) -> None:
+        plan = self._plan
+        if plan.hostname:
+            self._step.doing = "set the host name"
+            process.sethostname(plan.hostname.encode(errors="surrogateescape"))
+        if plan.domainname:
+            self._step.doing = "set the domain name"
+            process.setdomainname(plan.domainname.encode(errors="surrogateescape"))
+
+    def _take_streams(self, root: mounts.Root) -> None:
+        plan = self._plan
+        if plan.process is None or not plan.process.terminal:
+            copies = [fcntl.fcntl(fd, fcntl.F_DUPFD, 3 + plan.preserved) for fd in plan.stdio]
+            for target, fd in enumerate(copies):
+                os.dup2(fd, target)
+                os.close(fd)
+            return
+        self._step.doing = "open a pseudo-terminal"
+        if root.devpts < 0:
+            raise OSError(errno.ENOENT, "there is no devpts on /dev/pts in config.json's mounts")
+        master, number = console.take(plan.process, root.devpts)
+        self._step.doing = "mount the pseudo-terminal on /dev/console"
+        bind_console(root.fd, root.devpts, number)
+        self._step.doing = "send the pseudo-terminal's master"
+        console.send(plan.console, console.MASTER_NAME, master)
+        os.close(master)
+        os.close(plan.console)
+
+    def _load_seccomp(self) -> None:
+        assert self._plan.seccomp is not None
+        listener = self._plan.seccomp.load()
+        if listener >= 0:
+            # From here on, until the agent has it, what the agent is to decide about waits for ever.
+            handoff.report_listener(self._reports, listener)
+            if not os.read(self._answers, 1):
+                raise HandoffError("nobody took the seccomp listener")
+            os.close(listener)
+
+    def _wait_for_start(self) -> None:
+        """Tell the runtime that all is ready, let go of it, and wait for ``start``."""
+        plan, step = self._plan, self._step
+        step.doing = "wait for start"
+        process.prctl(process.PR_SET_DUMPABLE, 0)
+        self._die_with_runtime()
+        handoff.report_ready(self._reports)
+        handoff.await_namespace(self._answers)  # one byte: the container is noted as complete
+        process.prctl(process.PR_SET_PDEATHSIG, 0)
+        handoff.report_ready(self._reports)
+        process.close_all_except({plan.listener, plan.waiting, *self._preserved()})
+        listener = _socket.socket(fileno=plan.listener)
+        deadly = signals.signalfd(_DEADLY)
+        poll = select.poll()
+        for fd in (listener.fileno(), deadly):
+            poll.register(fd, select.POLLIN)
+        connection = -1
+        while connection < 0:
+            if any(fd == deadly for fd, _ in poll.poll()):
+                os._exit(128 + signals.parse_siginfo(os.read(deadly, 128))[0])
+            connection = self._accept(listener)
+        os.close(deadly)
+        listener.close()
+        self._reports = self._answers = connection
+
+    @staticmethod
+    def _accept(listener: _socket.socket) -> int:
+        """The connection of a ``start`` by the user who created the container; -1 if it was somebody else."""
+        fd, _ = listener._accept()  # type: ignore[attr-defined]
+        connection = _socket.socket(fileno=fd)
+        credentials = [
+            end.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)[4:8] for end in (listener, connection)
+        ]
+        # What a listening socket says of its peer is who called listen(2) (unix(7)).
+        if credentials[0] == credentials[1] and connection.recv(1) == handoff.GO:
+            return connection.detach()
+        connection.close()
+        return -1

@@ -1,0 +1,642 @@
+"""What config.json's ``process`` asks of a process, for the first one of a container and for those of ``exec``.
+
+`plan` works it out in the runtime and refuses what cannot be. `limit` is done by the runtime on the PID of the child,
+`restrict` by the child when its mounts are in place, `seal` and `execute` by the child at the very end. In the child
+nothing is imported, and nothing is opened in the root but through ``linux/paths.py``.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from mydocker import labels
+from mydocker.errors import OciError
+from mydocker.handoff import Failure
+from mydocker.linux import capabilities, paths, process, rlimits, scheduling, security, signals
+from mydocker.value import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any, NoReturn
+
+    from mydocker.mounts import Step
+
+#: Of the process whose ``user`` names none. The runtime specification leaves it open; this is what runc and crun have.
+_DEFAULT_UMASK = 0o022
+
+#: By the number that the kernel has for them (include/uapi/asm-generic/resource.h).
+RLIMITS = (
+    "RLIMIT_CPU RLIMIT_FSIZE RLIMIT_DATA RLIMIT_STACK RLIMIT_CORE RLIMIT_RSS RLIMIT_NPROC RLIMIT_NOFILE "
+    "RLIMIT_MEMLOCK RLIMIT_AS RLIMIT_LOCKS RLIMIT_SIGPENDING RLIMIT_MSGQUEUE RLIMIT_NICE RLIMIT_RTPRIO RLIMIT_RTTIME"
+).split()
+
+#: Those that would hinder the child itself while it waits for ``start``: it lowers them as the last thing.
+_LATE_RLIMITS = frozenset(RLIMITS.index(name) for name in ("RLIMIT_NOFILE", "RLIMIT_AS", "RLIMIT_DATA"))
+
+POLICIES = {
+    "SCHED_OTHER": scheduling.SCHED_OTHER,
+    "SCHED_FIFO": scheduling.SCHED_FIFO,
+    "SCHED_RR": scheduling.SCHED_RR,
+    "SCHED_BATCH": scheduling.SCHED_BATCH,
+    "SCHED_ISO": 4,
+    "SCHED_IDLE": scheduling.SCHED_IDLE,
+    "SCHED_DEADLINE": scheduling.SCHED_DEADLINE,
+}
+
+SCHEDULER_FLAGS = {
+    "SCHED_FLAG_RESET_ON_FORK": scheduling.SCHED_FLAG_RESET_ON_FORK,
+    "SCHED_FLAG_RECLAIM": scheduling.SCHED_FLAG_RECLAIM,
+    "SCHED_FLAG_DL_OVERRUN": scheduling.SCHED_FLAG_DL_OVERRUN,
+    "SCHED_FLAG_KEEP_POLICY": scheduling.SCHED_FLAG_KEEP_POLICY,
+    "SCHED_FLAG_KEEP_PARAMS": scheduling.SCHED_FLAG_KEEP_PARAMS,
+    "SCHED_FLAG_UTIL_CLAMP_MIN": scheduling.SCHED_FLAG_UTIL_CLAMP_MIN,
+    "SCHED_FLAG_UTIL_CLAMP_MAX": scheduling.SCHED_FLAG_UTIL_CLAMP_MAX,
+}
+
+IO_CLASSES = {
+    "IOPRIO_CLASS_RT": scheduling.IOPRIO_CLASS_RT,
+    "IOPRIO_CLASS_BE": scheduling.IOPRIO_CLASS_BE,
+    "IOPRIO_CLASS_IDLE": scheduling.IOPRIO_CLASS_IDLE,
+}
+
+#: personality(2), ``PER_LINUX`` and ``PER_LINUX32``.
+DOMAINS = {"LINUX": 0, "LINUX32": 8}
+
+_CAP_SYS_ADMIN = capabilities.mask(["CAP_SYS_ADMIN"])
+
+
+class Capabilities(Value):
+    """The five sets of capabilities(7), each a mask."""
+
+    bounding: int = 0
+    permitted: int = 0
+    effective: int = 0
+    inheritable: int = 0
+    ambient: int = 0
+
+
+class ProcessPlan(Value):
+    """Everything that is applied to one process, as the kernel's interfaces take it.
+
+    ``rlimits``          (number, soft, hard) each.
+    ``io_priority``      (class, level).
+    ``initial_cpus``     the CPUs of a process of ``exec`` until it is in the container's cgroup; None: the caller's.
+    ``final_cpus``       its CPUs from then on.
+    ``console_size``     (height, width) of the terminal.
+    ``user_namespace``   whether the container has one that is not the runtime's.
+    """
+
+    uid: int = 0
+    gid: int = 0
+    groups: tuple[int, ...] = ()
+    umask: int = _DEFAULT_UMASK
+    cwd: str = "/"
+    capabilities: Capabilities = Capabilities()
+    rlimits: tuple[tuple[int, int, int], ...] = ()
+    no_new_privs: bool = False
+    oom_score_adj: int | None = None
+    scheduler: scheduling.SchedAttr | None = None
+    io_priority: tuple[int, int] | None = None
+    initial_cpus: frozenset[int] | None = None
+    final_cpus: frozenset[int] | None = None
+    apparmor: str = ""
+    selinux: str = ""
+    personality: int | None = None
+    terminal: bool = False
+    console_size: tuple[int, int] | None = None
+    user_namespace: bool = False
+
+    @property
+    def labelled(self) -> bool:
+        """Whether `restrict` writes an attribute of a security module, and is to be given a procfs."""
+        return bool(self.apparmor or self.selinux)
+
+
+class NotStarted(OSError):
+    """The command cannot be started. ``str`` of it is what engines match on."""
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+
+class LookUpError(NotStarted):
+    """There is no command of that name that could be executed: what engines tell 127 from 126 by."""
+
+    def __init__(self, name: bytes, number: int, reason: str) -> None:
+        super().__init__(number, f"exec: {quoted(name)}: {reason}")
+
+
+def plan(
+    process: Mapping[str, Any],
+    config: Mapping[str, Any],
+    *,
+    warn: Callable[[str], None],
+    joins_user_namespace: bool = False,
+) -> ProcessPlan:
+    """What ``process`` (a validated one) asks for, in the container of ``config``. Done in the runtime.
+
+    ``warn`` takes a message about what is left out. ``joins_user_namespace``: the container that is joined has one.
+    OciError, naming the property, for what this kernel or this process cannot do.
+    """
+    linux = config.get("linux") or {}
+    namespaces = linux.get("namespaces") or ()
+    has_user_namespace = joins_user_namespace or any(entry.get("type") == "user" for entry in namespaces)
+    user = process.get("user") or {}
+    umask = user.get("umask")
+    size = process.get("consoleSize")
+    affinity = process.get("execCPUAffinity") or {}
+    _check_labels(process)
+    return ProcessPlan(
+        uid=user.get("uid", 0),
+        gid=user.get("gid", 0),
+        groups=tuple(user.get("additionalGids") or ()),
+        umask=_DEFAULT_UMASK if umask is None else umask & 0o777,
+        cwd=process.get("cwd") or "/",
+        capabilities=_capabilities(process.get("capabilities") or {}, has_user_namespace, warn),
+        rlimits=_rlimits(process.get("rlimits") or ()),
+        no_new_privs=bool(process.get("noNewPrivileges")),
+        oom_score_adj=process.get("oomScoreAdj"),
+        scheduler=_scheduler(process.get("scheduler")),
+        io_priority=_io_priority(process.get("ioPriority")),
+        initial_cpus=_cpus("process.execCPUAffinity.initial", affinity.get("initial")),
+        final_cpus=_cpus("process.execCPUAffinity.final", affinity.get("final")),
+        apparmor=process.get("apparmorProfile") or "",
+        selinux=process.get("selinuxLabel") or "",
+        personality=_personality(linux.get("personality")),
+        terminal=bool(process.get("terminal")),
+        console_size=(size["height"], size["width"]) if size else None,
+        user_namespace=has_user_namespace,
+    )
+
+
+def command(process: Mapping[str, Any]) -> tuple[list[bytes], list[bytes]]:
+    """(argv, environment) of a process, exactly. OciError for what the kernel cannot pass."""
+    arguments = [_encoded("process.args", argument) for argument in process.get("args") or ()]
+    if not arguments:
+        raise OciError("process.args: args must not be empty")
+    environment = []
+    for entry in process.get("env") or ():
+        name, equals, _ = entry.partition("=")
+        if not equals or not name:
+            problem = "missing '='" if not equals else "name cannot be empty"
+            raise OciError(f"process.env: invalid environment variable {quoted(os.fsencode(entry))}: {problem}")
+        environment.append(_encoded("process.env", entry))
+    return arguments, environment
+
+
+def _encoded(where: str, text: str) -> bytes:
+    data = text.encode(errors="surrogateescape")
+    if b"\0" in data:
+        raise OciError(f"{where}: {quoted(data)} contains a nul byte (\\x00), which the kernel cannot pass")
+    return data
+
+
+def quoted(data: bytes) -> str:
+    """In double quotes, with what is in the way escaped: the form that engines know from Go."""
+    text = data.decode(errors="backslashreplace").replace('"', '\\"')
+    return '"' + "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text) + '"'
+
+
+# Working it out
+
+
+def _capabilities(sets: Mapping[str, Any], user_namespace: bool, warn: Callable[[str], None]) -> Capabilities:
+    if not sets:
+        return Capabilities()
+    unknown: list[str] = []
+    last = capabilities.last()
+
+    def mask(kind: str) -> int:
+        bits = 0
+        for name in sets.get(kind) or ():
+            number = capabilities.NAMES.index(name) if name in capabilities.NAMES else 64
+            if number <= last:
+                bits |= 1 << number
+            elif name not in unknown:
+                unknown.append(name)
+        return bits
+
+    found = Capabilities(**{kind: mask(kind) for kind in Capabilities._fields})
+    if unknown:
+        warn(f"ignoring unknown or unavailable capabilities: {', '.join(unknown)}")
+    _check_grants(found, user_namespace)
+    # The kernel raises no others (capabilities(7)), and engines' configs name them all the same: runc drops them too.
+    return found.replace(ambient=found.ambient & found.permitted & found.inheritable)
+
+
+def _check_grants(wanted: Capabilities, user_namespace: bool) -> None:
+    """The kernel's rules of capset(2), so that what is refused is named."""
+    problem = ""
+    if wanted.effective & ~wanted.permitted:
+        problem = f"{_names(wanted.effective & ~wanted.permitted)} cannot be effective without being permitted"
+    elif wanted.inheritable & ~wanted.bounding:
+        problem = f"{_names(wanted.inheritable & ~wanted.bounding)} cannot be inheritable outside the bounding set"
+    elif not user_namespace and wanted.permitted & ~capabilities.permitted():
+        lacking = _names(wanted.permitted & ~capabilities.permitted())
+        problem = f"{lacking} cannot be given: the runtime does not have it itself"
+    if problem:
+        raise OciError(f"unable to apply caps: operation not permitted: process.capabilities: {problem}")
+
+
+def _names(bits: int) -> str:
+    return ", ".join(name for number, name in enumerate(capabilities.NAMES) if bits >> number & 1)
+
+
+def _rlimits(entries: Sequence[Mapping[str, Any]]) -> tuple[tuple[int, int, int], ...]:
+    found: dict[int, tuple[int, int, int]] = {}
+    for index, entry in enumerate(entries):
+        where, name = f"process.rlimits[{index}]", entry["type"]
+        if name not in RLIMITS:
+            raise OciError(f"{where}.type: invalid rlimit type: {name}")
+        number = RLIMITS.index(name)
+        if number in found:
+            raise OciError(f"{where}.type: {name} is there twice: each rlimit has one entry")
+        soft, hard = entry.get("soft", 0), entry.get("hard", 0)
+        if soft > hard:
+            raise OciError(f"{where}: {name}: the soft limit, {soft}, is more than the hard limit, {hard}")
+        found[number] = (number, soft, hard)
+    return tuple(found.values())
+
+
+def _scheduler(entry: Mapping[str, Any] | None) -> scheduling.SchedAttr | None:
+    if not entry:
+        return None
+    name = entry.get("policy")
+    if name not in POLICIES:
+        raise OciError(f"process.scheduler.policy: invalid scheduler policy: {name}")
+    policy = POLICIES[name]
+    flags = 0
+    for flag in entry.get("flags") or ():
+        if flag not in SCHEDULER_FLAGS:
+            raise OciError(f"process.scheduler.flags: invalid scheduler flag: {flag}")
+        flags |= SCHEDULER_FLAGS[flag]
+    nice, priority = entry.get("nice") or 0, entry.get("priority") or 0
+    times = {key: entry.get(key) or 0 for key in ("runtime", "deadline", "period")}
+    if not -20 <= nice <= 19:
+        raise OciError(f"process.scheduler.nice: invalid scheduler.nice: {nice}: write -20 to 19")
+    if priority and policy not in (scheduling.SCHED_FIFO, scheduling.SCHED_RR):
+        raise OciError("process.scheduler.priority: can only be specified for SCHED_FIFO or SCHED_RR policy")
+    if any(times.values()) and policy != scheduling.SCHED_DEADLINE:
+        raise OciError(
+            "process.scheduler: runtime, deadline and period can only be specified for SCHED_DEADLINE policy"
+        )
+    return scheduling.SchedAttr(policy=policy, flags=flags, nice=nice, priority=priority, **times)
+
+
+def _io_priority(entry: Mapping[str, Any] | None) -> tuple[int, int] | None:
+    if not entry:
+        return None
+    name, level = entry.get("class"), entry.get("priority") or 0
+    if name not in IO_CLASSES:
+        raise OciError(f"process.ioPriority.class: invalid ioPriority.class: {name}")
+    if not 0 <= level <= 7:
+        raise OciError(f"process.ioPriority.priority: invalid ioPriority.priority: {level}: write 0 to 7")
+    return IO_CLASSES[name], level
+
+
+def _cpus(where: str, text: str | None) -> frozenset[int] | None:
+    """``0-3,7`` as the spec's grammar of cpusets has it (cpuset(7), "List format")."""
+    if not text:
+        return None
+    found: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not (first.isascii() and first.isdigit() and (not dash or (last.isascii() and last.isdigit()))):
+            raise OciError(f'{where}: invalid CPU list "{text}": write numbers and ranges, as in 0-3,7')
+        low, high = int(first), int(last or first)
+        if low > high or high > 8191:
+            raise OciError(f'{where}: invalid CPU range "{part}"')
+        found.update(range(low, high + 1))
+    return frozenset(found)
+
+
+def _personality(entry: Mapping[str, Any] | None) -> int | None:
+    if not entry:
+        return None
+    domain = entry.get("domain")
+    if domain not in DOMAINS:
+        raise OciError(f"linux.personality.domain: {domain} is none: write LINUX or LINUX32")
+    if entry.get("flags"):
+        raise OciError("linux.personality.flags: additional flags are not supported")
+    return DOMAINS[domain]
+
+
+def _check_labels(entry: Mapping[str, Any]) -> None:
+    """A profile that nobody enforces is refused: the command would run without it."""
+    profile = entry.get("apparmorProfile")
+    if profile and profile != "unconfined" and not labels.apparmor_enabled():
+        raise OciError(
+            f"process.apparmorProfile: apparmor is not enabled on this host, so the profile {profile} cannot be applied"
+        )
+    if entry.get("selinuxLabel") and not labels.selinux_enabled():
+        raise OciError(
+            "process.selinuxLabel: selinux label is specified in config, but selinux is disabled or not supported"
+        )
+
+
+# On the child's PID, by the runtime
+
+
+def limit(plan: ProcessPlan, pid: int) -> None:
+    """Apply to the waiting child what is a matter of its PID; when it is in its cgroups.
+
+    By the runtime, which may have privileges that the child lacks. OciError that names what the kernel refused.
+    """
+    if plan.oom_score_adj is not None:
+        _set_oom_score_adj(pid, plan.oom_score_adj)
+    if plan.io_priority is not None:
+        try:
+            scheduling.ioprio_set(pid, *plan.io_priority)
+        except OSError as e:
+            raise OciError(f"process.ioPriority: cannot set the io priority: {reason_of(e)}") from e
+    if plan.scheduler is not None:
+        try:
+            scheduling.sched_setattr(pid, plan.scheduler)
+        except OSError as e:
+            raise OciError(f"process.scheduler: error setting scheduler: {reason_of(e)}") from e
+    if plan.rlimits:
+        _set_rlimits(pid, plan.rlimits)
+
+
+def _set_oom_score_adj(pid: int, value: int) -> None:
+    try:
+        fd = os.open(f"/proc/{pid}/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, b"%d" % value)
+        finally:
+            os.close(fd)
+    except OSError as e:
+        more = ": less than now takes CAP_SYS_RESOURCE" if e.errno == errno.EACCES else ""
+        raise OciError(f"process.oomScoreAdj: failed to set oom_score_adj to {value}: {reason_of(e)}{more}") from e
+
+
+def _set_rlimits(pid: int, wanted: Sequence[tuple[int, int, int]]) -> None:
+    for number, soft, hard in wanted:
+        present = rlimits.prlimit(pid, number)
+        limits = soft, hard
+        if number in _LATE_RLIMITS:  # until `seal` no less than now
+            limits = max(soft, present[0]), max(hard, present[1])
+        try:
+            rlimits.prlimit(pid, number, limits)
+        except OSError as e:
+            reason = reason_of(e)
+            if isinstance(e, PermissionError):
+                reason += f": to raise the hard limit above {present[1]}, which it is now, takes CAP_SYS_RESOURCE"
+                if RLIMITS[number] == "RLIMIT_NOFILE":
+                    reason += ", and nothing raises it above the sysctl fs.nr_open"
+            raise OciError(f"process.rlimits: error setting rlimits: {RLIMITS[number]}: {reason}") from e
+
+
+def reason_of(error: OSError) -> str:
+    """The kernel's reason in the letters that engines match on."""
+    text = error.strerror or str(error)
+    return text[:1].lower() + text[1:]
+
+
+# In the child
+
+
+def make_cwd(plan: ProcessPlan, root: int) -> None:
+    """Make the working directory where it is missing, in the root behind the descriptor.
+
+    For the first process of a container, as runc and crun do: the runtime specification leaves it open. Before the
+    root is made read-only, and with a umask of 0.
+    """
+    os.close(paths.make_directory_in_root(root, os.fsencode(plan.cwd)))
+
+
+def environment(plan: ProcessPlan, entries: Sequence[bytes]) -> dict[bytes, bytes]:
+    """The environment, each variable once and the last one counting; HOME, if it is none, from the /etc/passwd here.
+
+    In the child, when the container's root is ``/``.
+    """
+    variables = {}
+    for entry in entries:
+        name, _, value = entry.partition(b"=")
+        variables[name] = value
+    if not variables.get(b"HOME"):
+        variables[b"HOME"] = _home(plan.uid)
+    return variables
+
+
+def _home(uid: int) -> bytes:
+    wanted = b"%d" % uid
+    try:
+        root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            passwd = paths.read_in_root(root, b"etc/passwd")
+        finally:
+            os.close(root)
+    except OSError:
+        return b"/"
+    for line in passwd.splitlines():
+        fields = line.split(b":")
+        if len(fields) >= 6 and fields[2] == wanted:
+            return fields[5] or b"/"
+    return b"/"
+
+
+def restrict(
+    plan: ProcessPlan,
+    step: Step,
+    name: bytes,
+    variables: Mapping[bytes, bytes],
+    *,
+    filtered: bool = False,
+    proc: int = -1,
+) -> bytes:
+    """Make this process what the command is to be, all but `seal`; the path that ``name`` (argv[0]) stands for.
+
+    In the child, with all its mounts in place. ``filtered``: `seal` is to load a seccomp filter, and what that takes
+    stays permitted, though not effective. ``proc``: a descriptor of the host's /proc, for a plan that is `labelled`;
+    without one the container's is used if it is a procfs. The OSErrors are for `failure`.
+    """
+    step.doing = "set the security label"
+    _set_labels(plan, proc)
+    if plan.no_new_privs:
+        step.doing = "set no_new_privs"
+        process.prctl(process.PR_SET_NO_NEW_PRIVS, 1)
+    if plan.personality is not None:
+        step.doing = "set the personality"
+        security.set_personality(plan.personality)
+    os.umask(plan.umask)
+    step.doing = "enter the working directory"
+    entered = _entered(plan.cwd)
+    step.doing = "limit the bounding set"
+    capabilities.drop_bounding(plan.capabilities.bounding)
+    capabilities.keep_over_setuid(keep=True)
+    _become_user(plan, step)
+    step.doing = "enter the working directory"
+    if not entered:
+        _enter(plan.cwd)
+    verify_cwd()
+    capabilities.keep_over_setuid(keep=False)
+    step.doing = "apply caps"
+    held = capabilities.permitted()
+    wanted = plan.capabilities
+    capabilities.set_sets(held, wanted.effective, capabilities.inheritable())
+    path = look_up(name, variables)
+    kept = held & _CAP_SYS_ADMIN if filtered and not _may_load(plan) else 0
+    capabilities.set_sets(wanted.permitted | kept, wanted.effective, wanted.inheritable)
+    capabilities.raise_ambient(wanted.ambient)
+    process.prctl(process.PR_SET_DUMPABLE, 0)  # the change of ids may have put it on again (prctl(2))
+    return path
+
+
+def seal(plan: ProcessPlan, step: Step, load_seccomp: Callable[[], None] | None = None) -> None:
+    """What would hinder this process itself: the last things before `execute`, after the hooks of ``start``."""
+    step.doing = "set rlimits"
+    for number, soft, hard in plan.rlimits:
+        if number in _LATE_RLIMITS:
+            rlimits.prlimit(0, number, (soft, hard))
+    signals.unblock_all()
+    if load_seccomp is None:
+        return
+    # As late as can be: what this process does itself, the filter may refuse.
+    step.doing = "load the seccomp filter"
+    if _may_load(plan):
+        load_seccomp()
+        return
+    wanted = plan.capabilities
+    admin = wanted.permitted | _CAP_SYS_ADMIN
+    capabilities.set_sets(admin, wanted.effective | _CAP_SYS_ADMIN, wanted.inheritable)
+    load_seccomp()
+    step.doing = "apply caps"
+    capabilities.set_sets(wanted.permitted, wanted.effective, wanted.inheritable)
+
+
+def execute(path: bytes, argv: Sequence[bytes], variables: Mapping[bytes, bytes]) -> NoReturn:
+    """Become the command. NotStarted with the kernel's reason if it refuses."""
+    try:
+        os.execve(path, list(argv), dict(variables))
+    except OSError as e:
+        raise NotStarted(e.errno or errno.EIO, f"exec {os.fsdecode(path)}: {reason_of(e)}") from None
+
+
+def failure(step: Step, error: BaseException) -> Failure:
+    """What the child reports of the error that ended it. The stage is ``exec`` where the command itself is at fault."""
+    if isinstance(error, NotStarted):
+        return Failure(stage="exec", errno=error.errno or 0, text=str(error))
+    if isinstance(error, OSError):
+        about = f": {os.fsdecode(error.filename)}" if isinstance(error.filename, (str, bytes)) else ""
+        return Failure(stage="setup", errno=error.errno or 0, text=f"cannot {step.doing}: {reason_of(error)}{about}")
+    return Failure(stage="setup", errno=0, text=f"cannot {step.doing}: {type(error).__name__}: {error}")
+
+
+def _may_load(plan: ProcessPlan) -> bool:
+    """Whether a seccomp filter can be loaded with the command's own capabilities (seccomp(2))."""
+    return plan.no_new_privs or bool(plan.capabilities.effective & _CAP_SYS_ADMIN)
+
+
+def _set_labels(plan: ProcessPlan, proc: int) -> None:
+    """What security modules apply at the next execve(2) of this thread."""
+    if plan.labelled:
+        labels.set_for_exec(plan.apparmor, plan.selinux, proc)
+
+
+def _entered(cwd: str) -> bool:
+    """chdir as root; False where only the user may, who is yet to come: on a file system that root has no right on."""
+    try:
+        _enter(cwd)
+    except NotStarted as e:
+        if e.errno not in (errno.EACCES, errno.EPERM):
+            raise
+        return False
+    return True
+
+
+def _enter(cwd: str) -> None:
+    try:
+        os.chdir(cwd)
+    except OSError as e:
+        number = e.errno or errno.EIO
+        where = quoted(os.fsencode(cwd))
+        raise NotStarted(number, f"chdir to cwd ({where}) set in config.json failed: {reason_of(e)}") from None
+
+
+def verify_cwd() -> None:
+    """Check that the kernel can name the place that we are in from our root (CVE-2024-21626)."""
+    try:
+        inside = os.getcwdb().startswith(b"/")
+    except FileNotFoundError:
+        inside = False
+    if not inside:
+        raise NotStarted(errno.ENOENT, "current working directory is outside of container mount namespace root")
+
+
+def _become_user(plan: ProcessPlan, step: Step) -> None:
+    step.doing = "give the standard streams to the user"
+    _own_streams(plan.uid)
+    step.doing = "set the additional groups"
+    try:
+        os.setgroups(plan.groups)
+    except PermissionError:
+        # Refused for good in a user namespace whose maker could not set groups himself (user_namespaces(7)).
+        if plan.groups:
+            raise
+    step.doing = f"setgid to {plan.gid}"
+    os.setresgid(plan.gid, plan.gid, plan.gid)
+    step.doing = f"setuid to {plan.uid}"
+    os.setresuid(plan.uid, plan.uid, plan.uid)
+
+
+def _own_streams(uid: int) -> None:
+    """Let the user open /dev/stdout and its like anew where they are pipes, which he did not make.
+
+    Files stay whose they are, and so do devices: /dev/null is everybody's, and the container's terminal has been given
+    to the user already.
+    """
+    for fd in (0, 1, 2):
+        try:
+            status = os.fstat(fd)
+        except OSError:
+            continue  # it is closed
+        if status.st_uid == uid or not (stat.S_ISFIFO(status.st_mode) or stat.S_ISSOCK(status.st_mode)):
+            continue
+        try:
+            os.fchown(fd, uid, -1)
+        except OSError as e:
+            # Not ours to give, on a read-only file system, or of an owner who has no id here.
+            if e.errno not in (errno.EPERM, errno.EROFS, errno.EINVAL, errno.ENOSYS):
+                raise
+
+
+# Looking up the command
+
+
+def look_up(name: bytes, variables: Mapping[bytes, bytes]) -> bytes:
+    """The path of the command as the kernel is to execute it, with the rights that this process has now.
+
+    LookUpError in the words of Go's ``exec.LookPath``, which are what engines match on.
+    """
+    if b"/" in name:
+        _check_executable(name, name)
+        return name
+    if name:
+        for directory in variables.get(b"PATH", b"").split(b":"):
+            candidate = os.path.normpath(os.path.join(directory or b".", name))
+            try:
+                _check_executable(name, candidate)
+            except LookUpError:
+                continue
+            if not candidate.startswith(b"/"):
+                reason = "cannot run executable found relative to current directory"
+                raise LookUpError(name, errno.EACCES, reason)
+            return candidate
+    raise LookUpError(name, errno.ENOENT, "executable file not found in $PATH")
+
+
+def _check_executable(name: bytes, path: bytes) -> None:
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as e:
+        number = e.errno or errno.EIO
+        raise LookUpError(name, number, f"stat {os.fsdecode(path)}: {reason_of(e)}") from None
+    if stat.S_ISDIR(mode):
+        # Docker and Podman answer 126 to "permission denied"; only their later versions know a directory by its name.
+        raise LookUpError(name, errno.EISDIR, "is a directory: permission denied")
+    if not os.access(path, os.X_OK, effective_ids=True):
+        raise LookUpError(name, errno.EACCES, "permission denied")

@@ -1,0 +1,96 @@
+"""start: execute the command of a container that was created."""
+
+from __future__ import annotations
+
+import _socket
+import errno
+import os
+
+from mydocker import handoff, plain_json
+from mydocker.errors import OciError
+from mydocker.handoff import Failure, Listener
+from mydocker.oci import container
+from mydocker.oci.container import Container
+from mydocker.oci.options import Option
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from mydocker.oci.main import Call
+
+OPTIONS: tuple[Option, ...] = ()
+ARGUMENTS = "CONTAINER-ID"
+
+
+def main(call: Call) -> int:
+    found = container.find(call)
+    status = found.status
+    if status != "created":
+        words = {
+            "stopped": "cannot start a container that has stopped",
+            "creating": "cannot start a container that is still being created",
+        }
+        raise OciError(words.get(status, "cannot start an already running container"))
+    start(found, call)
+    return 0
+
+
+def start(found: Container, call: Call) -> None:
+    """Let the waiting init become the command. OciError with its words if it cannot."""
+    if not found.config.get("process"):
+        raise OciError("process property must be non-empty: config.json has no process to start")
+    connection = _connect(found)
+    try:
+        connection.send(handoff.GO)
+        while True:
+            report = handoff.read_report(connection.fileno())
+            if not isinstance(report, Listener):
+                break
+            _send_listener(found, report.fd)
+            connection.send(b"k")
+    except (ConnectionResetError, BrokenPipeError):
+        report = None  # it was killed: that is the end of a container that was started
+    finally:
+        connection.close()
+    if isinstance(report, Failure):
+        raise OciError(report.text)
+    _forget_socket(found)
+    wanted = (found.config.get("hooks") or {}).get("poststart")
+    if wanted:
+        from mydocker.oci import hooks
+
+        state = plain_json.dumps(found.state("running")).encode()
+        hooks.run("poststart", wanted, state, cwd=os.fsencode(found.bundle), failed=call.log.warning)
+
+
+def _connect(found: Container) -> _socket.socket:
+    """By a descriptor of the directory: an address is at most 107 bytes long."""
+    directory = os.open(found.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+    try:
+        connection.connect(f"/proc/self/fd/{directory}/start")
+    except OSError as e:
+        connection.close()
+        if e.errno in (errno.ECONNREFUSED, errno.ENOENT):
+            raise OciError("cannot start an already running container") from e
+        raise OciError(f"cannot reach the container's init: {e.strerror}") from e
+    finally:
+        os.close(directory)
+    return connection
+
+
+def _send_listener(found: Container, fd: int) -> None:
+    from mydocker import seccomp
+    from mydocker.oci.creation import send_listener
+
+    pidfd = found.open_init()
+    try:
+        send_listener(seccomp.prepare(found.config["linux"]["seccomp"]), pidfd, fd, found, "created")
+    finally:
+        os.close(pidfd)
+
+
+def _forget_socket(found: Container) -> None:
+    try:
+        os.unlink(f"{found.path}/start")
+    except FileNotFoundError:
+        pass
