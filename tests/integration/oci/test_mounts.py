@@ -707,6 +707,17 @@ def test_with_the_hosts_network_a_user_namespace_is_shown_the_hosts_sys(bundle, 
     assert seen(done.stdout.partition("\n")[2], "/sys")["/sys"][0].split()[1].startswith("ro,nosuid,nodev,noexec")
 
 
+def test_with_the_hosts_processes_a_user_namespace_is_shown_the_hosts_proc(bundle, ours, cid) -> None:
+    config = user_namespace(bundle.config("sh", "-c", "cat /proc/1/comm; wc -c < /proc/timer_list"))
+    config["linux"]["namespaces"] = [entry for entry in config["linux"]["namespaces"] if entry["type"] != "pid"]
+    config["linux"]["maskedPaths"] = ["/proc/timer_list"]
+    made = bundle(config=config)
+    open_to_all(made / "rootfs")
+    done = ours.run(made, cid)
+    *_, first, masked = done.stdout.splitlines()
+    assert (first, masked) == (Path("/proc/1/comm").read_text().strip(), "0"), done.stderr
+
+
 def test_locked_flags_are_kept_when_a_bind_becomes_read_only(bundle, ours, cid, volume) -> None:
     """In a user namespace nobody may take off what the host has put on a mount; without need, nobody tries."""
     config = user_namespace(bundle.config("cat", "/proc/self/mountinfo"))
