@@ -281,7 +281,9 @@ class Creation:
                 preserved=preserved,
                 keyring=not options.get("no_new_keyring"),
             )
-            namespaces.clone(self._namespaces, lambda: init.run(child_plan), self.child)
+            birthplace = self._birthplace(layout)
+            theirs += [birthplace] if birthplace >= 0 else []
+            namespaces.clone(self._namespaces, lambda: init.run(child_plan), self.child, birthplace)
         except OSError as e:
             about = f": {e.filename}" if e.filename else ""
             reason = (e.strerror or str(e)).lower()
@@ -290,6 +292,16 @@ class Creation:
             plan.close()
             for fd in theirs:
                 os.close(fd)
+
+    def _birthplace(self, layout: Layout) -> int:
+        """The v2 cgroup for the child to begin in, or -1.
+
+        Not where its memory is limited there: what the set-up takes would be charged to it, and a small limit would
+        not let it come to its command.
+        """
+        if layout.version("memory") == 2 and any("memory" in field for field in self._limits.config.texts):
+            return -1
+        return self._cgroup.open_birthplace()
 
     # The child is there
 
