@@ -110,6 +110,9 @@ class _Execution:
             self._filter = seccomp.prepare(profile)
         _set_cpus("initial", 0, plan.initial_cpus)
         child = Child(Layout.read(), work.container.record.cgroup)
+        if os.geteuid() == 0:
+            # Here it takes less than in the child, which does not see the interpreter's file.
+            oci_process.let_go_of_interpreter()
         try:
             self._clone(child, init, namespaces, plan)
             master = self._await_ready(child, plan)
@@ -346,6 +349,7 @@ class _Newcomer:
         plan, ends = self._plan, self._ends
         step.doing = "set up the process"
         signals.default_all()
+        oci_process.let_go_of_interpreter()
         process.close_all_except({ends.commands, ends.reports, ends.channel, ends.proc, ends.console, *self._preserved})
         os.setsid()
         if plan.user_namespace:

@@ -127,6 +127,7 @@ class _Init:
         process.close_all_except(self._needed())
         self._await_maps()
         self._be_root()
+        process_.let_go_of_interpreter()
         os.setsid()
         os.umask(0)
         self._leave_keyring()

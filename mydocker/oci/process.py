@@ -14,7 +14,7 @@ import stat
 from mydocker import labels
 from mydocker.errors import OciError
 from mydocker.handoff import Failure
-from mydocker.linux import capabilities, paths, process, rlimits, scheduling, security, signals
+from mydocker.linux import capabilities, executable, paths, process, rlimits, scheduling, security, signals
 from mydocker.value import Value
 
 TYPE_CHECKING = False
@@ -397,6 +397,14 @@ def reason_of(error: OSError) -> str:
 
 
 # In the child
+
+
+def let_go_of_interpreter() -> None:
+    """Have /proc/self/exe name nothing of the host (`mydocker.linux.executable`), as the first thing in the child."""
+    try:
+        executable.let_go()
+    except OSError:
+        pass  # not on this machine or kernel, or not by a plain user outside his namespaces
 
 
 def make_cwd(plan: ProcessPlan, root: int) -> None:
