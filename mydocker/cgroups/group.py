@@ -170,6 +170,25 @@ class ContainerCgroup:
         elif "cpuset" in hierarchy.controllers:
             creation.inherit_cpuset(hierarchy, self.path)
 
+    def give(self, uid: int) -> None:
+        """v2: make ``uid`` the owner of the cgroup, and of those files in it that an owner may have (cgroup-v2.rst,
+        "Model of Delegation"): not of the limits.
+        """
+        try:
+            names = files.read("/sys/kernel/cgroup/delegate").split()
+        except CgroupError:  # before Linux 4.15
+            names = ["cgroup.procs", "cgroup.subtree_control", "cgroup.threads"]
+        for hierarchy, directory in self._made.directories.values():
+            if hierarchy.version != 2:
+                continue
+            for path in (directory, *(f"{directory}/{name}" for name in names)):
+                try:
+                    os.chown(path, uid, -1, follow_symlinks=False)
+                except FileNotFoundError:
+                    continue  # of a controller that is not here
+                except OSError as e:
+                    raise files.refused("change the owner of", path, e) from e
+
     def enter(self, pid: int) -> None:
         """Move the process ``pid`` into the cgroup in every hierarchy where it has one and is not in it yet."""
         for mountpoint, (_, directory) in self._made.directories.items():
