@@ -12,7 +12,7 @@ import stat
 
 from mydocker.errors import OciError
 from mydocker.linux import mount, process
-from mydocker.oci import devices, mount_options
+from mydocker.oci import devices, host_mounts, mount_options
 from mydocker.oci.mount_options import MountOptions
 from mydocker.value import Value
 
@@ -63,6 +63,7 @@ class MountPlan(Value):
     ``rootfs``        the directory, without links.
     ``tree``          descriptor of a bind of it that the runtime has made, or -1.
     ``pivot``         pivot_root(2), or else MS_MOVE and chroot(2).
+    ``private``       whether the child is in a mount namespace that is not the runtime's.
     ``userns``        whether the child is in a user namespace that is not the first.
     ``propagation``   of the root: (type, whether recursive), or (0, False).
     ``own_cgroups``   whether the container has a cgroup namespace.
@@ -73,6 +74,7 @@ class MountPlan(Value):
     rootfs: str
     tree: int
     pivot: bool
+    private: bool
     userns: bool
     readonly: bool
     propagation: tuple[int, bool]
@@ -107,6 +109,9 @@ def prepare(config: Mapping[str, Any], bundle: str, *, pivot: bool = True) -> Mo
     propagation = _propagation(linux.get("rootfsPropagation", ""))
     if not pivot and propagation[0] == mount.MS_PRIVATE:
         raise OciError("rootfsPropagation of [r]private is not safe without pivot_root")
+    private = host_mounts.are_private(config)
+    if not private:
+        host_mounts.check(config)
     rootfs = _rootfs(config["root"]["path"], bundle)
     entries: list[Entry] = []
     tree = -1
@@ -125,6 +130,7 @@ def prepare(config: Mapping[str, Any], bundle: str, *, pivot: bool = True) -> Mo
         rootfs=rootfs,
         tree=tree,
         pivot=pivot,
+        private=private,
         userns=userns,
         readonly=config["root"].get("readonly", False),
         propagation=propagation,
@@ -159,7 +165,7 @@ def _rootfs(path: str, bundle: str) -> str:
 
 
 def _all_absolute(names: list[str]) -> tuple[bytes, ...]:
-    return tuple(_absolute(name) for name in names)
+    return tuple(dict.fromkeys(_absolute(name) for name in names))
 
 
 def _absolute(path: str) -> bytes:

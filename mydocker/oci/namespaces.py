@@ -101,10 +101,6 @@ def prepare(config: Mapping[str, Any]) -> Namespaces:
                 new.add(kind)
         uids, gids = _maps(linux, "user" in new, "user" in joined)
         offsets = _offsets(linux, "time" in new)
-        if "mount" not in new and "mount" not in joined:
-            raise OciError(
-                "linux.namespaces: there is no mount namespace: without one the container's mounts would be the host's"
-            )
         return Namespaces(new=frozenset(new), joined=joined, uids=uids, gids=gids, offsets=offsets)
     except BaseException:
         for fd in joined.values():
