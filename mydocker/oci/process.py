@@ -152,7 +152,7 @@ def plan(
     return ProcessPlan(
         uid=user.get("uid", 0),
         gid=user.get("gid", 0),
-        groups=tuple(user.get("additionalGids") or ()),
+        groups=tuple(dict.fromkeys(user.get("additionalGids") or ())),  # Docker names a group once for each reason
         umask=_DEFAULT_UMASK if umask is None else umask & 0o777,
         cwd=process.get("cwd") or "/",
         capabilities=_capabilities(process.get("capabilities") or {}, has_user_namespace, warn),

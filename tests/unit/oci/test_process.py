@@ -33,7 +33,7 @@ def test_nothing_asked_for_is_root_without_capabilities() -> None:
 
 
 def test_user() -> None:
-    plan = planned(user={"uid": 3, "gid": 4, "umask": 0o77, "additionalGids": [9, 5]})
+    plan = planned(user={"uid": 3, "gid": 4, "umask": 0o77, "additionalGids": [9, 5, 9]})
     assert (plan.uid, plan.gid, plan.groups, plan.umask) == (3, 4, (9, 5), 0o77)
 
 
