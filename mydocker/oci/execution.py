@@ -21,8 +21,9 @@ from mydocker.child import Child, clone_to_run
 from mydocker.errors import CgroupError, HandoffError, OciError
 from mydocker.linux import paths, process, pty, signals
 from mydocker.mounts import Step
-from mydocker.oci import console, foreground
+from mydocker.oci import console, foreground, restriction
 from mydocker.oci import process as oci_process
+from mydocker.oci.lookup import reason_of
 from mydocker.value import Value
 
 TYPE_CHECKING = False
@@ -119,7 +120,7 @@ class _Execution:
         child = Child(Layout.read(), work.container.record.cgroup)
         if os.geteuid() == 0:
             # Here it takes less than in the child, which does not see the interpreter's file.
-            oci_process.let_go_of_interpreter()
+            restriction.let_go_of_interpreter()
         try:
             self._clone(child, init, namespaces, plan)
             master = self._await_ready(child, plan)
@@ -304,7 +305,7 @@ def _not_started(report: object) -> OciError:
 
 def _reason(error: OSError) -> str:
     about = f": {os.fsdecode(error.filename)}" if isinstance(error.filename, (str, bytes)) else ""
-    return f"{oci_process.reason_of(error)}{about}"
+    return f"{reason_of(error)}{about}"
 
 
 def _different_namespaces(pid: int) -> int:
@@ -394,7 +395,7 @@ class _Newcomer:
         except HandoffError:
             pass  # the runtime is gone: nobody reads a report
         except BaseException as e:  # whatever it is, the child must not run on as a second runtime
-            self._report(oci_process.failure(step, e))
+            self._report(restriction.failure(step, e))
         finally:
             os._exit(255)
 
@@ -408,7 +409,7 @@ class _Newcomer:
         plan, ends = self._plan, self._ends
         step.doing = "set up the process"
         signals.default_all()
-        oci_process.let_go_of_interpreter()
+        restriction.let_go_of_interpreter()
         kept = {ends.commands, ends.reports, ends.channel, ends.proc, ends.console}
         process.close_all_except({*kept, *ends.entrances, *self._preserved})
         os.setsid()
@@ -426,11 +427,11 @@ class _Newcomer:
             os.close(entrance)
         handoff.report_ready(ends.reports)
         argv, env = handoff.receive(ends.commands)
-        variables = oci_process.environment(plan, env)
+        variables = restriction.environment(plan, env)
         load = self._load_filter if self._filter is not None else None
-        path = oci_process.restrict(plan, step, argv[0], variables, filtered=load is not None, proc=ends.proc)
-        oci_process.seal(plan, step, load)
-        oci_process.execute(path, argv, variables)
+        path = restriction.restrict(plan, step, argv[0], variables, filtered=load is not None, proc=ends.proc)
+        restriction.seal(plan, step, load)
+        restriction.execute(path, argv, variables)
 
     def _take_terminal(self) -> None:
         """The container's own devpts, of which nothing but the descriptor is used."""
