@@ -118,9 +118,9 @@ def prepare(config: Mapping[str, Any], bundle: str, *, pivot: bool = True) -> Mo
     try:
         for number, entry in enumerate(config.get("mounts", ())):
             entries.append(_entry(entry, number, bundle, rootfs))
-        _add_trees(entries, config.get("mounts", ()), linux, namespaces, userns)
+        _add_trees(entries, config.get("mounts", ()), linux, namespaces, userns, rootfs)
         if userns:
-            tree = _host_tree(os.fsencode(rootfs), recursive=True)
+            tree = _bound(os.fsencode(rootfs), recursive=True, follow=True)
     except BaseException:
         for fd in (fd for each in entries for fd in (each.tree, each.id_map)):
             if fd >= 0:
@@ -220,6 +220,7 @@ def _add_trees(
     linux: Mapping[str, Any],
     namespaces: Mapping[str, str],
     userns: bool,
+    rootfs: str,
 ) -> None:
     """Make the binds that the child cannot make, and put their descriptors into ``entries``.
 
@@ -233,11 +234,10 @@ def _add_trees(
             mapped = planned.options.idmap or entry.get("uidMappings")
             if not planned.options.bind or planned.options.remount or not (mapped or userns):
                 continue
-            tree = id_map = -1
+            found: dict[str, Any]
             if not mapped:
-                tree = _host_tree(
-                    planned.source, recursive=planned.options.recursive, follow=planned.options.follow_source
-                )
+                made_later = _shows_mounts_of(planned, entries[:number], rootfs)
+                found = {"tree": -1 if made_later else _host_tree(planned)}
             else:
                 if idmaps is None:
                     from mydocker.oci.idmaps import IdMaps
@@ -245,22 +245,38 @@ def _add_trees(
                     idmaps = IdMaps()
                 try:
                     id_map = _id_map(entry, linux, namespaces, idmaps)
-                    if userns:
-                        tree, id_map = _mapped_tree(planned, id_map), -1
+                    if not userns:
+                        found = {"id_map": os.dup(id_map)}
+                    elif _shows_mounts_of(planned, entries[:number], rootfs):
+                        raise OSError(errno.EINVAL, "the container's own mounts are in it, made in its user namespace")
                     else:
-                        id_map = os.dup(id_map)
+                        found = {"tree": _mapped_tree(planned, id_map), "mapped": True}
                 except OSError as e:
                     where = f'invalid mount mounts[{number}] at "{entry["destination"]}"'
                     raise OciError(f"{where}: {entry['source']} cannot be id-mapped: {e.strerror}") from None
-            found = {"tree": tree, "mapped": bool(mapped and userns), "id_map": id_map}
             entries[number] = Entry(**{**planned.__dict__, **found})
     finally:
         if idmaps is not None:
             idmaps.close()
 
 
-def _host_tree(source: bytes, *, recursive: bool, follow: bool = True) -> int:
+def _shows_mounts_of(entry: Entry, earlier: list[Entry], rootfs: str) -> bool:
+    """Whether the source is a place in the rootfs that earlier mounts make other than it is now."""
+    prefix = os.fsencode(rootfs)
+    source = os.path.realpath(entry.source) + b"/"
+    if not source.startswith(prefix + b"/"):
+        return False
+    inside = source.removeprefix(prefix)
+    places = [each.destination.rstrip(b"/") + b"/" for each in earlier]
+    return any(inside.startswith(place) or place.startswith(inside) for place in places)
+
+
+def _host_tree(entry: Entry) -> int:
     """A bind of the source made by the runtime, in case the child may not; -1 if the runtime may not either."""
+    return _bound(entry.source, entry.options.recursive, entry.options.follow_source)
+
+
+def _bound(source: bytes, recursive: bool, follow: bool) -> int:
     try:
         tree = mount.clone_tree(mount.AT_FDCWD, source, recursive=recursive, follow=follow)
     except OSError:
