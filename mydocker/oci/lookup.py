@@ -60,6 +60,11 @@ def _check_executable(name: bytes, path: bytes) -> None:
         raise LookUpError(name, errno.EACCES, "permission denied")
 
 
+def encoded(text: str) -> bytes:
+    """What config.json says, in the bytes that it has there, whatever the locale of whoever called the runtime."""
+    return text.encode(errors="surrogateescape")
+
+
 def quoted(data: bytes) -> str:
     """In double quotes, with what is in the way escaped: the form that engines know from Go."""
     text = data.decode(errors="backslashreplace").replace('"', '\\"')

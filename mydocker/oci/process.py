@@ -12,7 +12,7 @@ import os
 from mydocker import labels
 from mydocker.errors import OciError
 from mydocker.linux import capabilities, rlimits, scheduling
-from mydocker.oci.lookup import quoted, reason_of
+from mydocker.oci.lookup import encoded, quoted, reason_of
 from mydocker.value import Value
 
 TYPE_CHECKING = False
@@ -162,13 +162,13 @@ def command(process: Mapping[str, Any]) -> tuple[list[bytes], list[bytes]]:
         name, equals, _ = entry.partition("=")
         if not equals or not name:
             problem = "missing '='" if not equals else "name cannot be empty"
-            raise OciError(f"process.env: invalid environment variable {quoted(os.fsencode(entry))}: {problem}")
+            raise OciError(f"process.env: invalid environment variable {quoted(encoded(entry))}: {problem}")
         environment.append(_encoded("process.env", entry))
     return arguments, environment
 
 
 def _encoded(where: str, text: str) -> bytes:
-    data = text.encode(errors="surrogateescape")
+    data = encoded(text)
     if b"\0" in data:
         raise OciError(f"{where}: {quoted(data)} contains a nul byte (\\x00), which the kernel cannot pass")
     return data

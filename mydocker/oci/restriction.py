@@ -13,7 +13,7 @@ import stat
 from mydocker import labels
 from mydocker.handoff import Failure
 from mydocker.linux import capabilities, executable, paths, process, rlimits, security, signals
-from mydocker.oci.lookup import NotStarted, look_up, quoted, reason_of
+from mydocker.oci.lookup import NotStarted, encoded, look_up, quoted, reason_of
 from mydocker.oci.process import LATE_RLIMITS
 
 TYPE_CHECKING = False
@@ -41,7 +41,7 @@ def make_cwd(plan: ProcessPlan, root: int) -> None:
     For the first process of a container, as runc and crun do: the runtime specification leaves it open. Before the
     root is made read-only, and with a umask of 0.
     """
-    os.close(paths.make_directory_in_root(root, os.fsencode(plan.cwd)))
+    os.close(paths.make_directory_in_root(root, encoded(plan.cwd)))
 
 
 def environment(plan: ProcessPlan, entries: Sequence[bytes]) -> dict[bytes, bytes]:
@@ -186,10 +186,10 @@ def _entered(cwd: str) -> bool:
 
 def _enter(cwd: str) -> None:
     try:
-        os.chdir(cwd)
+        os.chdir(encoded(cwd))
     except OSError as e:
         number = e.errno or errno.EIO
-        where = quoted(os.fsencode(cwd))
+        where = quoted(encoded(cwd))
         raise NotStarted(number, f"chdir to cwd ({where}) set in config.json failed: {reason_of(e)}") from None
 
 
