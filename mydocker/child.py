@@ -6,7 +6,6 @@ import errno
 import os
 import struct
 
-from mydocker import init
 from mydocker.errors import CommandNotExecutable, CommandNotFound, SetupError
 from mydocker.linux import process, signals
 
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, NoReturn
 
+    from mydocker import init
     from mydocker.cgroups.layout import Layout
     from mydocker.errors import MydockerError
     from mydocker.handoff import Failure
@@ -87,7 +87,9 @@ class Child:
 
 
 def clone(plan: init.Plan, namespaces: int, child: Child) -> None:
-    """Clone the child, which runs `init.run`."""
+    """Clone the child, which runs `mydocker.init.run`."""
+    from mydocker import init  # before the clone: the child imports nothing
+
     clone_to_run(lambda: init.run(plan), namespaces, child)
 
 
@@ -97,11 +99,14 @@ def clone_to_run(
     child: Child,
     before: Callable[[], None] | None = None,
     serve: Callable[[int], None] | None = None,
+    cgroup: int = -1,
 ) -> None:
     """Clone the child, which calls ``run``.
 
     A bare clone copies libc's locks as they are, and another thread may hold one. So a process with threads forks
     the ordinary way first, and the copy, which has one thread, clones the child with this process as its parent.
+
+    ``cgroup``: as for `process.clone`.
 
     The copy is also what joins other namespaces: it calls ``before`` first, while this process calls ``serve`` with
     its PID. An OSError that comes out of ``before`` comes out of this.
@@ -110,7 +115,7 @@ def clone_to_run(
     try:
         signals.block()
         if before is None and process.single_threaded():
-            pid, pidfd = process.clone(namespaces)
+            pid, pidfd = process.clone(namespaces, cgroup)
             if pid == 0:
                 run()
             child.pid, child.pidfd = pid, pidfd
@@ -119,7 +124,7 @@ def clone_to_run(
         try:
             helper = process.fork()
             if helper == 0:
-                _clone_as_helper(run, namespaces, before, answer)
+                _clone_as_helper(run, namespaces, before, cgroup, answer)
             os.close(answer)
             answer = -1
             try:
@@ -145,14 +150,14 @@ def clone_to_run(
 
 
 def _clone_as_helper(
-    run: Callable[[], NoReturn], namespaces: int, before: Callable[[], None] | None, answer: int
+    run: Callable[[], NoReturn], namespaces: int, before: Callable[[], None] | None, cgroup: int, answer: int
 ) -> None:
     try:
         about = b""
         try:
             if before is not None:
                 before()
-            pid, _ = process.clone(namespaces | process.CLONE_PARENT)
+            pid, _ = process.clone(namespaces | process.CLONE_PARENT, cgroup)
         except OSError as e:
             pid = -(e.errno or errno.EIO)
             about = os.fsencode(e.filename or "")[:1000]

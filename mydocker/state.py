@@ -15,7 +15,6 @@ like (``--root``); each of those places is noted below the common one, in ``@roo
 
 from __future__ import annotations
 
-import binascii
 import errno
 import fcntl
 import os
@@ -360,6 +359,8 @@ def note_root(root: str, default: str) -> None:
 
 def _link(root: str, default: str) -> str:
     """A path has characters and a length that a name cannot have."""
+    import binascii
+
     return f"{default}/{_ROOTS}/{binascii.crc32(os.fsencode(root)):08x}-{len(root)}"
 
 

@@ -7,6 +7,9 @@ if TYPE_CHECKING:
     from mydocker.cgroups.layout import Hierarchy, Layout
 
 
+#: What cgroup v2 does otherwise, or not at all: they are no controllers there.
+_V1_ALONE = ("net_cls", "net_prio", "freezer", "devices", "cpuacct")
+
 #: The reason that is left when no other is found.
 UNKNOWN = "this kernel does not have it"
 
@@ -35,7 +38,8 @@ def reason(layout: Layout, controller: str, proc_cgroups: str) -> str:
         there = "it is on a cgroup v1 hierarchy that is not mounted here"
         return f"{there}; mount that, or boot with cgroup_no_v1={controller} to have it on v2"
     if controller in known:
-        return f"it is in no hierarchy that is mounted; mount cgroup2, or v1 with -t cgroup -o {controller}"
+        v2 = "" if controller in _V1_ALONE else "cgroup2, or "
+        return f"it is in no hierarchy that is mounted; mount {v2}v1 with -t cgroup -o {controller}"
     return UNKNOWN
 
 

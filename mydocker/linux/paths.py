@@ -22,6 +22,7 @@ _RESOLVE_NO_MAGICLINKS = 0x02
 _RESOLVE_NO_SYMLINKS = 0x04
 _RESOLVE_IN_ROOT = 0x10
 
+_MAX_TRIES = 1000  # somebody who renames on purpose is not to hold a runtime up for ever
 _MAX_LINKS = 40  # the kernel's own (path_resolution(7))
 
 _openat2 = system_call(437, c_int, c_char_p, c_char_p, c_size_t)
@@ -34,13 +35,14 @@ def open_in_root(root: int, path: bytes, flags: int = os.O_PATH, *, links: bool 
     """
     resolve = _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS | (0 if links else _RESOLVE_NO_SYMLINKS)
     how = struct.pack("=3Q", flags | os.O_CLOEXEC, 0, resolve)
-    while True:
+    for _ in range(_MAX_TRIES):
         try:
             return _openat2(root, path, how, len(how))
         except BlockingIOError:
             continue  # EAGAIN: something was renamed meanwhile, and the kernel cannot vouch for ".." (openat2(2))
         except OSError as e:
             raise OSError(e.errno, e.strerror, os.fsdecode(path)) from None
+    raise OSError(errno.EAGAIN, "something on the way is renamed all the time", os.fsdecode(path))
 
 
 def make_directory_in_root(root: int, path: bytes, mode: int = 0o755, *, links: bool = True) -> int:

@@ -31,6 +31,7 @@ CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
 CLONE_PIDFD = 0x00001000
 CLONE_NEWTIME = 0x00000080
+_CLONE_INTO_CGROUP = 0x200000000
 
 SIGCHLD = 17
 
@@ -61,16 +62,21 @@ _setdomainname = function("setdomainname", c_char_p, c_size_t)
 _filters = _thread.allocate_lock()
 
 
-def clone(flags: int) -> tuple[int, int]:
+def clone(flags: int, cgroup: int = -1) -> tuple[int, int]:
     """clone3(2): (PID, pidfd) of the child in the parent, (0, -1) in the child. As fork, nothing is shared.
 
-    Only for a process with one thread: libc's own locks are not made ready for it, as fork does.
+    ``cgroup``: descriptor of the v2 cgroup in which the child begins; -1 for this process's own. Only for a process
+    with one thread: libc's own locks are not made ready for it, as fork does.
     """
     pidfd = c_int(-1)
     exit_signal = 0 if flags & CLONE_PARENT else SIGCHLD  # with CLONE_PARENT it is the caller's (clone(2))
     # struct clone_args: flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid,
     # set_tid_size, cgroup
-    args = struct.pack("=11Q", flags | CLONE_PIDFD, ctypes.addressof(pidfd), 0, 0, exit_signal, 0, 0, 0, 0, 0, 0)
+    place = 0
+    if cgroup >= 0:
+        flags |= _CLONE_INTO_CGROUP
+        place = cgroup
+    args = struct.pack("=11Q", flags | CLONE_PIDFD, ctypes.addressof(pidfd), 0, 0, exit_signal, 0, 0, 0, 0, 0, place)
     pid = _clone3(args, len(args))
     return (pid, pidfd.value) if pid else (0, -1)
 

@@ -15,8 +15,7 @@ from mydocker.linux.libc import c_int, c_void_p, function
 PROC = 0x9FA0
 SYSFS = 0x62656572
 DEVPTS = 0x1CD1
-CGROUP = 0x27E0EB
-CGROUP2 = 0x63677270
+MQUEUE = 0x19800202
 
 _STATFS_SIZE = 256  # struct statfs has 120 bytes on 64-bit machines; f_type is its first word
 

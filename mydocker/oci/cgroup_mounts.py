@@ -38,9 +38,10 @@ def make_places(entry: Entry, root: Root, hierarchies: tuple[Hierarchy, ...]) ->
     """Make the places; what is shown depends on the cgroups in which the child is when they are filled."""
     target, _ = directory_for(entry, root)
     check_target(entry, root, target)
-    v1 = any(hierarchy.version == 1 for hierarchy in hierarchies)
-    if entry.fstype == b"cgroup2" or not v1:
-        v2 = next((hierarchy for hierarchy in hierarchies if hierarchy.version == 2), None)
+    v2 = next((hierarchy for hierarchy in hierarchies if hierarchy.version == 2), None)
+    # Where v2 has the usual place to itself, somebody may still have mounted a v1 hierarchy elsewhere.
+    unified = v2 is not None and v2.mountpoint == "/sys/fs/cgroup"
+    if entry.fstype == b"cgroup2" or unified or not hierarchies:
         if v2 is None and entry.fstype == b"cgroup":
             raise OSError(errno.ENODEV, "no cgroup hierarchy is mounted on the host")
         root.cgroups.append(CgroupPlace(entry=entry, hierarchy=v2, place=target))

@@ -16,7 +16,7 @@ from mydocker.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from typing import Any
 
 
@@ -89,6 +89,32 @@ def require_empty(place: Place, layout: Layout) -> None:
     """CgroupError if something runs in what is to be the container's cgroup."""
     for hierarchy in layout.hierarchies:
         creation.is_there(f"{hierarchy.base}/{place.path}")
+
+
+def give(cgroup: ContainerCgroup, config: Mapping[str, Any]) -> None:
+    """Make the container's user the owner of its v2 cgroup, where it may write there (config-linux.md, "Cgroup
+    ownership"): it has a cgroup namespace of its own, and /sys/fs/cgroup is not read-only in it.
+    """
+    linux = config.get("linux") or {}
+    own = any(one["type"] == "cgroup" and not one.get("path") for one in linux.get("namespaces") or ())
+    writable = any(
+        one.get("type") == "cgroup"
+        and os.path.normpath(one["destination"]) == "/sys/fs/cgroup"
+        and "ro" not in (one.get("options") or ())
+        for one in config.get("mounts") or ()
+    )
+    if own and writable and cgroup.has("cgroup"):
+        user = ((config.get("process") or {}).get("user") or {}).get("uid", 0)
+        cgroup.give(_host_id(int(user), linux.get("uidMappings") or ()))
+
+
+def _host_id(number: int, mappings: Iterable[Mapping[str, int]]) -> int:
+    """What the user of the container is outside."""
+    for mapping in mappings:
+        offset = number - mapping["containerID"]
+        if 0 <= offset < mapping["size"]:
+            return mapping["hostID"] + offset
+    return number
 
 
 def make(place: Place, layout: Layout) -> ContainerCgroup:

@@ -385,9 +385,9 @@ def _seccomp_sound(seccomp: Any) -> None:
         if seccomp.get("syscalls"):
             raise Wrong("is required, and is not there", "defaultAction")
         return
-    _returns_errno(seccomp, "defaultAction", "defaultErrnoRet")
     if action == "SCMP_ACT_NOTIFY":
         raise Wrong("SCMP_ACT_NOTIFY cannot be the default: the agent could not be told of the call", "defaultAction")
+    _returns_errno(seccomp, "defaultAction", "defaultErrnoRet")
     if seccomp.get("listenerMetadata") and not seccomp.get("listenerPath"):
         raise Wrong("is required where listenerMetadata is given, and is not there", "listenerPath")
 

@@ -22,7 +22,7 @@ from mydocker.handoff import Failure, Listener
 from mydocker.limits import Limits
 from mydocker.linux import process, signals
 from mydocker.oci import config as configs
-from mydocker.oci import console, container, descriptors, hooks, init, mounts, namespaces, sysctl, watching
+from mydocker.oci import console, container, descriptors, hooks, host_mounts, init, mounts, namespaces, sysctl, watching
 from mydocker.oci import process as processes
 from mydocker.oci.container import Container
 from mydocker.oci.options import Option
@@ -194,6 +194,7 @@ class Creation:
         cgroup_path.require_empty(place, layout)  # what the record names is removed with all that is in it
         self._note(cgroup=place.path, oci={"unit": place.unit})
         self._cgroup = cgroup_path.make(place, layout)
+        cgroup_path.give(self._cgroup, self.config)
         self._note(cgroup=self._cgroup.path, oci={"cgroups": list(self._cgroup.dirs)})
         resources.amend(self.config, self._limits.prepare(self._cgroup))
         self._note(writers=self._cgroup.writers)
@@ -281,7 +282,9 @@ class Creation:
                 preserved=preserved,
                 keyring=not options.get("no_new_keyring"),
             )
-            namespaces.clone(self._namespaces, lambda: init.run(child_plan), self.child)
+            birthplace = self._birthplace(layout)
+            theirs += [birthplace] if birthplace >= 0 else []
+            namespaces.clone(self._namespaces, lambda: init.run(child_plan), self.child, birthplace)
         except OSError as e:
             about = f": {e.filename}" if e.filename else ""
             reason = (e.strerror or str(e)).lower()
@@ -290,6 +293,18 @@ class Creation:
             plan.close()
             for fd in theirs:
                 os.close(fd)
+
+    def _birthplace(self, layout: Layout) -> int:
+        """The v2 cgroup for the child to begin in, or -1.
+
+        Not where its memory is limited there: what the set-up takes would be charged to it, and a small limit would
+        not let it come to its command.
+        """
+        if os.geteuid() != 0:
+            return -1  # it takes the right to move processes from our own cgroup, which a plain user seldom has
+        if layout.version("memory") == 2 and any("memory" in field for field in self._limits.config.texts):
+            return -1
+        return self._cgroup.open_birthplace()
 
     # The child is there
 
@@ -391,6 +406,7 @@ class Creation:
         try:
             if getattr(self, "child", None) is not None:
                 self.child.close()
+                host_mounts.remove(self.config, self._bundle)
             if self._hooks_began:
                 self._poststop()
             self._limits.undo()

@@ -9,7 +9,7 @@ import time
 from mydocker import plain_json, state
 from mydocker.errors import MydockerError, OciError
 from mydocker.linux import process, signals
-from mydocker.oci import container
+from mydocker.oci import container, host_mounts
 from mydocker.oci.container import Container
 from mydocker.oci.options import Option
 
@@ -77,6 +77,7 @@ def destroy(found: Container, log: Log) -> None:
         found.reload()
         kill(found)  # a verb that held the lock may have written of a process
         _remove_cgroups(found, log)
+        host_mounts.remove(_config(found), found.bundle)
         _run_poststop(found, log)
         state.remove_directory(found.path)
     finally:

@@ -21,8 +21,9 @@ from mydocker.child import Child, clone_to_run
 from mydocker.errors import CgroupError, HandoffError, OciError
 from mydocker.linux import paths, process, pty, signals
 from mydocker.mounts import Step
-from mydocker.oci import console, foreground
+from mydocker.oci import console, foreground, restriction
 from mydocker.oci import process as oci_process
+from mydocker.oci.lookup import reason_of
 from mydocker.value import Value
 
 TYPE_CHECKING = False
@@ -67,13 +68,18 @@ class Work(Value):
 
 
 class _Ends(Value):
-    """The child's descriptors. ``channel``: the socket to the runtime for descriptors. -1 for those that it lacks."""
+    """The child's descriptors, -1 for those that it lacks.
+
+    ``channel``    the socket to the runtime for descriptors.
+    ``entrances``  of v1 ``tasks`` files: writing ``0`` to them puts the child into its cgroup.
+    """
 
     commands: int
     reports: int
     channel: int
     proc: int = -1
     console: int = -1
+    entrances: tuple[int, ...] = ()
 
 
 def run(work: Work) -> int:
@@ -94,6 +100,8 @@ class _Execution:
         self._fds: list[int] = []
         self._channel = -1
         self._filter: Filter | None = None
+        #: the cgroups that the process is to be in, and is not by its birth or its own doing
+        self._cgroups: list[str] = []
 
     def run(self) -> int:
         work = self._work
@@ -110,10 +118,13 @@ class _Execution:
             self._filter = seccomp.prepare(profile)
         _set_cpus("initial", 0, plan.initial_cpus)
         child = Child(Layout.read(), work.container.record.cgroup)
+        if os.geteuid() == 0:
+            # Here it takes less than in the child, which does not see the interpreter's file.
+            restriction.let_go_of_interpreter()
         try:
             self._clone(child, init, namespaces, plan)
             master = self._await_ready(child, plan)
-            _enter_cgroups(work.container, child.pid, work.cgroups)
+            self._enter_rest(child.pid)
             _set_cpus("final", child.pid, plan.final_cpus)
             oci_process.limit(plan, child.pid)
             self._hand_over(child, frame)
@@ -151,14 +162,72 @@ class _Execution:
             if work.console_socket:
                 terminal = console.connect(work.console_socket, "--console-socket")
                 theirs.append(terminal)
-            ends = _Ends(commands=commands, reports=reports, channel=channel, proc=proc, console=terminal)
+            self._cgroups = _cgroups(work.container, work.cgroups)
+            entrances = self._open_entrances()
+            theirs += entrances
+            ends = _Ends(
+                commands=commands,
+                reports=reports,
+                channel=channel,
+                proc=proc,
+                console=terminal,
+                entrances=tuple(entrances),
+            )
             newcomer = _Newcomer(plan, ends, work.preserved, self._filter)
-            clone_to_run(newcomer.run, 0, child, _Joining(init, namespaces).run)
+            root = -1
+            if not namespaces & process.CLONE_NEWNS:  # it has a root of its own all the same, by chroot(2)
+                root = os.open(f"/proc/{work.container.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+                theirs.append(root)
+            join = _Joining(init, namespaces, root)
+            if not self._clone_into_cgroup(newcomer, join, child):
+                clone_to_run(newcomer.run, 0, child, join.run)
         except OSError as e:
             raise OciError(f"unable to start container process: cannot join the container: {_reason(e)}") from e
         finally:
             for fd in theirs:
                 os.close(fd)
+
+    def _open_entrances(self) -> list[int]:
+        """Of the v1 cgroups: as for the first process (`ContainerCgroup.open_entrances`), a move costs milliseconds."""
+        opened = []
+        for directory in list(self._cgroups):
+            if _version(directory) == 1:
+                try:
+                    opened.append(os.open(f"{directory}/tasks", os.O_WRONLY | os.O_CLOEXEC))
+                except OSError as e:
+                    for fd in opened:
+                        os.close(fd)
+                    raise files.refused("open", f"{directory}/tasks", e) from e
+                self._cgroups.remove(directory)
+        return opened
+
+    def _clone_into_cgroup(self, newcomer: _Newcomer, join: _Joining, child: Child) -> bool:
+        """Clone the child in its v2 cgroup, if that can be and a limit there is not charged with what it does first."""
+        if len(self._cgroups) != 1 or any("memory" in field for field in self._work.container.record.limits):
+            return False
+        try:
+            birthplace = os.open(self._cgroups[0], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            clone_to_run(newcomer.run, 0, child, join.run, cgroup=birthplace)
+        except OSError:
+            return False  # the cgroup takes no process, or nobody may put one there from the user namespace
+        finally:
+            os.close(birthplace)
+        self._cgroups.clear()
+        return True
+
+    def _enter_rest(self, pid: int) -> None:
+        for directory in self._cgroups:
+            try:
+                files.write(f"{directory}/cgroup.procs", str(pid))
+            except CgroupError as e:
+                # On v2 a cgroup that has given controllers to its children takes no process any more (cgroup-v2.rst,
+                # "No Internal Process Constraint"): an init like systemd has made its own below it and is there.
+                if "" in self._work.cgroups or e.errno not in (errno.EBUSY, errno.EOPNOTSUPP):
+                    raise
+                files.write(f"{_unified_cgroup_of(self._work.container.pid)}/cgroup.procs", str(pid))
 
     def _await_ready(self, child: Child, plan: ProcessPlan) -> int:
         """Until the child waits for its command: the master of its terminal, or -1 where it is not for us."""
@@ -236,7 +305,7 @@ def _not_started(report: object) -> OciError:
 
 def _reason(error: OSError) -> str:
     about = f": {os.fsdecode(error.filename)}" if isinstance(error.filename, (str, bytes)) else ""
-    return f"{oci_process.reason_of(error)}{about}"
+    return f"{reason_of(error)}{about}"
 
 
 def _different_namespaces(pid: int) -> int:
@@ -262,24 +331,9 @@ def _set_cpus(when: str, pid: int, cpus: frozenset[int] | None) -> None:
             raise OciError(f"process.execCPUAffinity.{when}: cannot set the CPU affinity: {_reason(e)}") from e
 
 
-def _enter_cgroups(container: Container, pid: int, below: Mapping[str, str]) -> None:
-    """Put the process into the container's cgroup in every hierarchy, or where ``below`` says."""
+def _cgroups(container: Container, below: Mapping[str, str]) -> list[str]:
+    """The container's cgroup in every hierarchy, or what ``below`` says. OciError for a controller that it lacks."""
     directories: list[str] = list(container.record.oci.get("cgroups") or ())
-    places = _places_below(directories, below) if below else {}
-    for directory in directories:
-        path = places.get(directory, "")
-        try:
-            files.write(f"{directory}/{path}/cgroup.procs" if path else f"{directory}/cgroup.procs", str(pid))
-        except CgroupError as e:
-            # On v2 a cgroup that has given controllers to its children takes no process any more (cgroup-v2.rst,
-            # "No Internal Process Constraint"): an init like systemd has made its own below it and is there.
-            if path or e.errno not in (errno.EBUSY, errno.EOPNOTSUPP) or not os.path.exists(f"{directory}/cgroup.type"):
-                raise
-            files.write(f"{_unified_cgroup_of(container.pid)}/cgroup.procs", str(pid))
-
-
-def _places_below(directories: list[str], below: Mapping[str, str]) -> dict[str, str]:
-    """Directory of the container to the path below it. OciError for a controller that the container has nowhere."""
     places = dict.fromkeys(directories, below.get("", ""))
     layout = Layout.read() if any(below) else None
     for controller, path in below.items():
@@ -289,7 +343,12 @@ def _places_below(directories: list[str], below: Mapping[str, str]) -> dict[str,
             if not found:
                 raise OciError(f"--cgroup: the container has no cgroup of the controller {controller}")
             places[found[0]] = path
-    return places
+    return [f"{directory}/{path}" if path else directory for directory, path in places.items()]
+
+
+def _version(directory: str) -> int:
+    """Of a cgroup: v2 alone has cgroup.type, but in its root, where no container is."""
+    return 2 if os.path.exists(f"{directory}/cgroup.type") else 1
 
 
 def _unified_cgroup_of(pid: int) -> str:
@@ -304,12 +363,16 @@ def _unified_cgroup_of(pid: int) -> str:
 class _Joining:
     """What the helper does before it clones: it goes where the container's init is."""
 
-    def __init__(self, init: int, namespaces: int) -> None:
+    def __init__(self, init: int, namespaces: int, root: int) -> None:
         self._init = init
         self._namespaces = namespaces
+        self._root = root
 
     def run(self) -> None:
         process.prctl(process.PR_SET_DUMPABLE, 0)
+        if self._root >= 0:
+            os.fchdir(self._root)
+            os.chroot(".")
         if self._namespaces:
             process.setns(self._init, self._namespaces)
             process.prctl(process.PR_SET_DUMPABLE, 0)  # new credentials may have put it on again
@@ -332,7 +395,7 @@ class _Newcomer:
         except HandoffError:
             pass  # the runtime is gone: nobody reads a report
         except BaseException as e:  # whatever it is, the child must not run on as a second runtime
-            self._report(oci_process.failure(step, e))
+            self._report(restriction.failure(step, e))
         finally:
             os._exit(255)
 
@@ -346,7 +409,9 @@ class _Newcomer:
         plan, ends = self._plan, self._ends
         step.doing = "set up the process"
         signals.default_all()
-        process.close_all_except({ends.commands, ends.reports, ends.channel, ends.proc, ends.console, *self._preserved})
+        restriction.let_go_of_interpreter()
+        kept = {ends.commands, ends.reports, ends.channel, ends.proc, ends.console}
+        process.close_all_except({*kept, *ends.entrances, *self._preserved})
         os.setsid()
         if plan.user_namespace:
             step.doing = "become root of the user namespace"
@@ -356,13 +421,17 @@ class _Newcomer:
         if plan.terminal:
             step.doing = "open a pseudo-terminal"
             self._take_terminal()
+        step.doing = "enter the cgroup"
+        for entrance in ends.entrances:
+            os.write(entrance, b"0")
+            os.close(entrance)
         handoff.report_ready(ends.reports)
         argv, env = handoff.receive(ends.commands)
-        variables = oci_process.environment(plan, env)
+        variables = restriction.environment(plan, env)
         load = self._load_filter if self._filter is not None else None
-        path = oci_process.restrict(plan, step, argv[0], variables, filtered=load is not None, proc=ends.proc)
-        oci_process.seal(plan, step, load)
-        oci_process.execute(path, argv, variables)
+        path = restriction.restrict(plan, step, argv[0], variables, filtered=load is not None, proc=ends.proc)
+        restriction.seal(plan, step, load)
+        restriction.execute(path, argv, variables)
 
     def _take_terminal(self) -> None:
         """The container's own devpts, of which nothing but the descriptor is used."""

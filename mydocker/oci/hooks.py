@@ -37,8 +37,8 @@ def run(
     """Run these hooks of one kind, one after the other; each reads ``state``, the container's state as JSON.
 
     OciError if one fails, and then the next ones do not run; where ``failed`` is given, it is told in place of that,
-    and they do. ``cwd``: a path or a descriptor of where they run, if not where this process is. ``fork``: ``os.fork`` in a process with
-    one thread that is inside of a container.
+    and they do. ``cwd``: a path or a descriptor of where they run, if not where this process is. ``fork``: ``os.fork``
+    in a process with one thread that is inside of a container.
     """
     for number, hook in enumerate(hooks):
         try:

@@ -22,9 +22,8 @@ from mydocker.errors import HandoffError, OciError
 from mydocker.handoff import Failure
 from mydocker.linux import network, process, signals
 from mydocker.mounts import Step, bind_console
-from mydocker.oci import console, hooks, mounts, sysctl
-from mydocker.oci import process as process_
-from mydocker.oci.process import NotStarted
+from mydocker.oci import console, hooks, mounts, restriction, sysctl
+from mydocker.oci.lookup import NotStarted
 from mydocker.value import Value
 
 TYPE_CHECKING = False
@@ -127,6 +126,7 @@ class _Init:
         process.close_all_except(self._needed())
         self._await_maps()
         self._be_root()
+        restriction.let_go_of_interpreter()
         os.setsid()
         os.umask(0)
         self._leave_keyring()
@@ -154,12 +154,12 @@ class _Init:
         self._take_streams(root)
         if plan.process is not None:
             step.doing = f"make the working directory {plan.process.cwd}"
-            process_.make_cwd(plan.process, root.fd)
+            restriction.make_cwd(plan.process, root.fd)
         mounts.finish(root, plan.mounts, step)
         path, variables = b"", {}
         if plan.process is not None:
-            variables = process_.environment(plan.process, environment)
-            path = process_.restrict(
+            variables = restriction.environment(plan.process, environment)
+            path = restriction.restrict(
                 plan.process, step, argv[0], variables, filtered=plan.seccomp is not None, proc=proc
             )
         os.close(proc)
@@ -169,9 +169,9 @@ class _Init:
         if plan.process is None:
             raise OciError("process property must be non-empty: config.json has no process to start")
         process.close_all_except({self._reports, self._answers, plan.waiting, *self._preserved()})
-        process_.seal(plan.process, step, self._load_seccomp if plan.seccomp is not None else None)
+        restriction.seal(plan.process, step, self._load_seccomp if plan.seccomp is not None else None)
         step.doing = "start the command"
-        process_.execute(path, argv, variables)
+        restriction.execute(path, argv, variables)
 
     def _needed(self) -> set[int]:
         plan = self._plan

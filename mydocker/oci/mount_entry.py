@@ -41,7 +41,11 @@ _ALLOWED_IN_PROC = frozenset(
 )
 
 #: What a user namespace may not mount anew where it does not own the namespace that it shows: the host's is bound.
-_BOUND_INSTEAD = {b"proc": b"/proc", b"sysfs": b"/sys", b"mqueue": b"/dev/mqueue"}
+_BOUND_INSTEAD = {
+    b"proc": (b"/proc", statfs.PROC),
+    b"sysfs": (b"/sys", statfs.SYSFS),
+    b"mqueue": (b"/dev/mqueue", statfs.MQUEUE),
+}
 
 _TYPES_WITHOUT_LABEL = frozenset((b"proc", b"sysfs", b"mqueue", b"cgroup", b"cgroup2"))
 
@@ -286,11 +290,16 @@ def _new_filesystem(
 ) -> int:
     try:
         return mount.new_filesystem(entry.fstype, options, attributes, source=entry.source)
-    except PermissionError:
+    except PermissionError as e:
         if not plan.userns or entry.fstype not in _BOUND_INSTEAD:
             raise
-        # With all that is mounted below it: that is locked to it.
-        tree = mount.clone_tree(mount.AT_FDCWD, _BOUND_INSTEAD[entry.fstype])
+        path, kind = _BOUND_INSTEAD[entry.fstype]
+        try:
+            tree = mount.clone_tree(mount.AT_FDCWD, path)  # with all that is mounted below it: that is locked to it
+        except OSError:
+            raise e from None
+        if statfs.filesystem_type(tree) != kind:
+            raise
         mount.set_attributes(tree, set_=attributes & BIND_ATTRIBUTES, recursive=True)
         return tree
 

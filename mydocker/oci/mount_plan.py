@@ -12,7 +12,7 @@ import stat
 
 from mydocker.errors import OciError
 from mydocker.linux import mount, process
-from mydocker.oci import devices, mount_options
+from mydocker.oci import devices, host_mounts, mount_options
 from mydocker.oci.mount_options import MountOptions
 from mydocker.value import Value
 
@@ -63,6 +63,7 @@ class MountPlan(Value):
     ``rootfs``        the directory, without links.
     ``tree``          descriptor of a bind of it that the runtime has made, or -1.
     ``pivot``         pivot_root(2), or else MS_MOVE and chroot(2).
+    ``private``       whether the child is in a mount namespace that is not the runtime's.
     ``userns``        whether the child is in a user namespace that is not the first.
     ``propagation``   of the root: (type, whether recursive), or (0, False).
     ``own_cgroups``   whether the container has a cgroup namespace.
@@ -73,6 +74,7 @@ class MountPlan(Value):
     rootfs: str
     tree: int
     pivot: bool
+    private: bool
     userns: bool
     readonly: bool
     propagation: tuple[int, bool]
@@ -107,15 +109,18 @@ def prepare(config: Mapping[str, Any], bundle: str, *, pivot: bool = True) -> Mo
     propagation = _propagation(linux.get("rootfsPropagation", ""))
     if not pivot and propagation[0] == mount.MS_PRIVATE:
         raise OciError("rootfsPropagation of [r]private is not safe without pivot_root")
+    private = host_mounts.are_private(config)
+    if not private:
+        host_mounts.check(config)
     rootfs = _rootfs(config["root"]["path"], bundle)
     entries: list[Entry] = []
     tree = -1
     try:
         for number, entry in enumerate(config.get("mounts", ())):
             entries.append(_entry(entry, number, bundle, rootfs))
-        _add_trees(entries, config.get("mounts", ()), linux, namespaces, userns)
+        _add_trees(entries, config.get("mounts", ()), linux, namespaces, userns, rootfs)
         if userns:
-            tree = _host_tree(os.fsencode(rootfs), recursive=True)
+            tree = _bound(os.fsencode(rootfs), recursive=True, follow=True)
     except BaseException:
         for fd in (fd for each in entries for fd in (each.tree, each.id_map)):
             if fd >= 0:
@@ -125,6 +130,7 @@ def prepare(config: Mapping[str, Any], bundle: str, *, pivot: bool = True) -> Mo
         rootfs=rootfs,
         tree=tree,
         pivot=pivot,
+        private=private,
         userns=userns,
         readonly=config["root"].get("readonly", False),
         propagation=propagation,
@@ -159,7 +165,7 @@ def _rootfs(path: str, bundle: str) -> str:
 
 
 def _all_absolute(names: list[str]) -> tuple[bytes, ...]:
-    return tuple(_absolute(name) for name in names)
+    return tuple(dict.fromkeys(_absolute(name) for name in names))
 
 
 def _absolute(path: str) -> bytes:
@@ -214,6 +220,7 @@ def _add_trees(
     linux: Mapping[str, Any],
     namespaces: Mapping[str, str],
     userns: bool,
+    rootfs: str,
 ) -> None:
     """Make the binds that the child cannot make, and put their descriptors into ``entries``.
 
@@ -227,11 +234,10 @@ def _add_trees(
             mapped = planned.options.idmap or entry.get("uidMappings")
             if not planned.options.bind or planned.options.remount or not (mapped or userns):
                 continue
-            tree = id_map = -1
+            found: dict[str, Any]
             if not mapped:
-                tree = _host_tree(
-                    planned.source, recursive=planned.options.recursive, follow=planned.options.follow_source
-                )
+                made_later = _shows_mounts_of(planned, entries[:number], rootfs)
+                found = {"tree": -1 if made_later else _host_tree(planned)}
             else:
                 if idmaps is None:
                     from mydocker.oci.idmaps import IdMaps
@@ -239,22 +245,38 @@ def _add_trees(
                     idmaps = IdMaps()
                 try:
                     id_map = _id_map(entry, linux, namespaces, idmaps)
-                    if userns:
-                        tree, id_map = _mapped_tree(planned, id_map), -1
+                    if not userns:
+                        found = {"id_map": os.dup(id_map)}
+                    elif _shows_mounts_of(planned, entries[:number], rootfs):
+                        raise OSError(errno.EINVAL, "the container's own mounts are in it, made in its user namespace")
                     else:
-                        id_map = os.dup(id_map)
+                        found = {"tree": _mapped_tree(planned, id_map), "mapped": True}
                 except OSError as e:
                     where = f'invalid mount mounts[{number}] at "{entry["destination"]}"'
                     raise OciError(f"{where}: {entry['source']} cannot be id-mapped: {e.strerror}") from None
-            found = {"tree": tree, "mapped": bool(mapped and userns), "id_map": id_map}
             entries[number] = Entry(**{**planned.__dict__, **found})
     finally:
         if idmaps is not None:
             idmaps.close()
 
 
-def _host_tree(source: bytes, *, recursive: bool, follow: bool = True) -> int:
+def _shows_mounts_of(entry: Entry, earlier: list[Entry], rootfs: str) -> bool:
+    """Whether the source is a place in the rootfs that earlier mounts make other than it is now."""
+    prefix = os.fsencode(rootfs)
+    source = os.path.realpath(entry.source) + b"/"
+    if not source.startswith(prefix + b"/"):
+        return False
+    inside = source.removeprefix(prefix)
+    places = [each.destination.rstrip(b"/") + b"/" for each in earlier]
+    return any(inside.startswith(place) or place.startswith(inside) for place in places)
+
+
+def _host_tree(entry: Entry) -> int:
     """A bind of the source made by the runtime, in case the child may not; -1 if the runtime may not either."""
+    return _bound(entry.source, entry.options.recursive, entry.options.follow_source)
+
+
+def _bound(source: bytes, recursive: bool, follow: bool) -> int:
     try:
         tree = mount.clone_tree(mount.AT_FDCWD, source, recursive=recursive, follow=follow)
     except OSError:

@@ -64,7 +64,7 @@ def _separate(plan: MountPlan) -> None:
     Without a wish the mounts stay slaves: what the host mounts in a volume later is seen in the container.
     """
     kind = plan.propagation[0]
-    if kind == mount.MS_SHARED:
+    if kind == mount.MS_SHARED or not plan.private:
         return
     mount.set_propagation_of_all(mount.MS_SLAVE if kind in (0, mount.MS_SLAVE) else mount.MS_PRIVATE)
 
@@ -89,6 +89,8 @@ def _attach_root(plan: MountPlan) -> int:
     if kind in (mount.MS_SHARED, mount.MS_UNBINDABLE):
         mount.set_attributes(tree, propagation=mount.MS_PRIVATE)  # for now: pivot_root(2) takes no shared one
     mount.attach(tree, place)
+    if not plan.private:
+        mount.set_attributes(tree, propagation=mount.MS_PRIVATE, recursive=True)
     os.close(place)
     return tree
 
@@ -150,7 +152,9 @@ def finish(root: Root, plan: MountPlan, step: Step) -> None:
         os.close(fd)
     root.late = []
     step.doing = "make the rootfs the root"
-    if plan.pivot:
+    if not plan.private:  # the root of others is not to be exchanged
+        _change_root(root.fd)
+    elif plan.pivot:
         _pivot(root.fd)
     else:
         _move(root.fd, plan.rootfs)
@@ -238,9 +242,13 @@ def _move(root: int, rootfs: str) -> None:
             os.close(cover)
         os.close(fd)
     old = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    os.fchdir(root)
     mount.attach(root, old)
     os.close(old)
+    _change_root(root)
+
+
+def _change_root(root: int) -> None:
+    os.fchdir(root)
     os.chroot(".")
     os.chdir("/")
 

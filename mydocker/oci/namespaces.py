@@ -101,10 +101,6 @@ def prepare(config: Mapping[str, Any]) -> Namespaces:
                 new.add(kind)
         uids, gids = _maps(linux, "user" in new, "user" in joined)
         offsets = _offsets(linux, "time" in new)
-        if "mount" not in new and "mount" not in joined:
-            raise OciError(
-                "linux.namespaces: there is no mount namespace: without one the container's mounts would be the host's"
-            )
         return Namespaces(new=frozenset(new), joined=joined, uids=uids, gids=gids, offsets=offsets)
     except BaseException:
         for fd in joined.values():
@@ -173,8 +169,8 @@ def _offsets(linux: Mapping[str, Any], new: bool) -> bytes:
     return "".join(lines).encode()
 
 
-def clone(namespaces: Namespaces, run: Callable[[], NoReturn], child: Child) -> None:
-    """Clone the child into its namespaces and write its id maps; it calls ``run``.
+def clone(namespaces: Namespaces, run: Callable[[], NoReturn], child: Child, cgroup: int = -1) -> None:
+    """Clone the child into its namespaces and write its id maps; it calls ``run``. ``cgroup``: as for `process.clone`.
 
     The child waits for the maps: the caller says so to it when this has returned. OSError for what the kernel refused.
     """
@@ -185,14 +181,14 @@ def clone(namespaces: Namespaces, run: Callable[[], NoReturn], child: Child) -> 
     if early:
         flags &= ~process.CLONE_NEWUSER  # which is to own the time namespace
     if not namespaces.joined and not namespaces.offsets:
-        clone_to_run(run, flags, child)
+        clone_to_run(run, flags, child, cgroup=cgroup)
     else:
         asks, ask = os.pipe()
         mapped, tell = os.pipe()
         try:
             before = _Preparation(namespaces, ask, mapped, (asks, tell)).run
             serve = _Mapping(namespaces, asks, tell).serve if early else None
-            clone_to_run(run, flags, child, before, serve)
+            clone_to_run(run, flags, child, before, serve, cgroup)
         finally:
             for fd in (asks, ask, mapped, tell):
                 os.close(fd)

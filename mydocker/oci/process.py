@@ -1,28 +1,24 @@
 """What config.json's ``process`` asks of a process, for the first one of a container and for those of ``exec``.
 
 `plan` works it out in the runtime and refuses what cannot be. `limit` is done by the runtime on the PID of the child,
-`restrict` by the child when its mounts are in place, `seal` and `execute` by the child at the very end. In the child
-nothing is imported, and nothing is opened in the root but through ``linux/paths.py``.
+and the rest by the child itself (`mydocker.oci.restriction`).
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import stat
 
 from mydocker import labels
 from mydocker.errors import OciError
-from mydocker.handoff import Failure
-from mydocker.linux import capabilities, paths, process, rlimits, scheduling, security, signals
+from mydocker.linux import capabilities, rlimits, scheduling
+from mydocker.oci.lookup import encoded, quoted, reason_of
 from mydocker.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from typing import Any, NoReturn
-
-    from mydocker.mounts import Step
+    from typing import Any
 
 #: Of the process whose ``user`` names none. The runtime specification leaves it open; this is what runc and crun have.
 _DEFAULT_UMASK = 0o022
@@ -34,7 +30,7 @@ RLIMITS = (
 ).split()
 
 #: Those that would hinder the child itself while it waits for ``start``: it lowers them as the last thing.
-_LATE_RLIMITS = frozenset(RLIMITS.index(name) for name in ("RLIMIT_NOFILE", "RLIMIT_AS", "RLIMIT_DATA"))
+LATE_RLIMITS = frozenset(RLIMITS.index(name) for name in ("RLIMIT_NOFILE", "RLIMIT_AS", "RLIMIT_DATA"))
 
 POLICIES = {
     "SCHED_OTHER": scheduling.SCHED_OTHER,
@@ -64,8 +60,6 @@ IO_CLASSES = {
 
 #: personality(2), ``PER_LINUX`` and ``PER_LINUX32``.
 DOMAINS = {"LINUX": 0, "LINUX32": 8}
-
-_CAP_SYS_ADMIN = capabilities.mask(["CAP_SYS_ADMIN"])
 
 
 class Capabilities(Value):
@@ -115,20 +109,6 @@ class ProcessPlan(Value):
         return bool(self.apparmor or self.selinux)
 
 
-class NotStarted(OSError):
-    """The command cannot be started. ``str`` of it is what engines match on."""
-
-    def __str__(self) -> str:
-        return str(self.strerror)
-
-
-class LookUpError(NotStarted):
-    """There is no command of that name that could be executed: what engines tell 127 from 126 by."""
-
-    def __init__(self, name: bytes, number: int, reason: str) -> None:
-        super().__init__(number, f"exec: {quoted(name)}: {reason}")
-
-
 def plan(
     process: Mapping[str, Any],
     config: Mapping[str, Any],
@@ -152,7 +132,7 @@ def plan(
     return ProcessPlan(
         uid=user.get("uid", 0),
         gid=user.get("gid", 0),
-        groups=tuple(user.get("additionalGids") or ()),
+        groups=tuple(dict.fromkeys(user.get("additionalGids") or ())),  # Docker names a group once for each reason
         umask=_DEFAULT_UMASK if umask is None else umask & 0o777,
         cwd=process.get("cwd") or "/",
         capabilities=_capabilities(process.get("capabilities") or {}, has_user_namespace, warn),
@@ -182,25 +162,66 @@ def command(process: Mapping[str, Any]) -> tuple[list[bytes], list[bytes]]:
         name, equals, _ = entry.partition("=")
         if not equals or not name:
             problem = "missing '='" if not equals else "name cannot be empty"
-            raise OciError(f"process.env: invalid environment variable {quoted(os.fsencode(entry))}: {problem}")
+            raise OciError(f"process.env: invalid environment variable {quoted(encoded(entry))}: {problem}")
         environment.append(_encoded("process.env", entry))
     return arguments, environment
 
 
 def _encoded(where: str, text: str) -> bytes:
-    data = text.encode(errors="surrogateescape")
+    data = encoded(text)
     if b"\0" in data:
         raise OciError(f"{where}: {quoted(data)} contains a nul byte (\\x00), which the kernel cannot pass")
     return data
 
 
-def quoted(data: bytes) -> str:
-    """In double quotes, with what is in the way escaped: the form that engines know from Go."""
-    text = data.decode(errors="backslashreplace").replace('"', '\\"')
-    return '"' + "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text) + '"'
+def limit(plan: ProcessPlan, pid: int) -> None:
+    """Apply to the waiting child what is a matter of its PID; when it is in its cgroups.
+
+    By the runtime, which may have privileges that the child lacks. OciError that names what the kernel refused.
+    """
+    if plan.oom_score_adj is not None:
+        _set_oom_score_adj(pid, plan.oom_score_adj)
+    if plan.io_priority is not None:
+        try:
+            scheduling.ioprio_set(pid, *plan.io_priority)
+        except OSError as e:
+            raise OciError(f"process.ioPriority: cannot set the io priority: {reason_of(e)}") from e
+    if plan.scheduler is not None:
+        try:
+            scheduling.sched_setattr(pid, plan.scheduler)
+        except OSError as e:
+            raise OciError(f"process.scheduler: error setting scheduler: {reason_of(e)}") from e
+    if plan.rlimits:
+        _set_rlimits(pid, plan.rlimits)
 
 
-# Working it out
+def _set_oom_score_adj(pid: int, value: int) -> None:
+    try:
+        fd = os.open(f"/proc/{pid}/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, b"%d" % value)
+        finally:
+            os.close(fd)
+    except OSError as e:
+        more = ": less than now takes CAP_SYS_RESOURCE" if e.errno == errno.EACCES else ""
+        raise OciError(f"process.oomScoreAdj: failed to set oom_score_adj to {value}: {reason_of(e)}{more}") from e
+
+
+def _set_rlimits(pid: int, wanted: Sequence[tuple[int, int, int]]) -> None:
+    for number, soft, hard in wanted:
+        present = rlimits.prlimit(pid, number)
+        limits = soft, hard
+        if number in LATE_RLIMITS:  # until `seal` no less than now
+            limits = max(soft, present[0]), max(hard, present[1])
+        try:
+            rlimits.prlimit(pid, number, limits)
+        except OSError as e:
+            reason = reason_of(e)
+            if isinstance(e, PermissionError):
+                reason += f": to raise the hard limit above {present[1]}, which it is now, takes CAP_SYS_RESOURCE"
+                if RLIMITS[number] == "RLIMIT_NOFILE":
+                    reason += ", and nothing raises it above the sysctl fs.nr_open"
+            raise OciError(f"process.rlimits: error setting rlimits: {RLIMITS[number]}: {reason}") from e
 
 
 def _capabilities(sets: Mapping[str, Any], user_namespace: bool, warn: Callable[[str], None]) -> Capabilities:
@@ -335,308 +356,3 @@ def _check_labels(entry: Mapping[str, Any]) -> None:
         raise OciError(
             "process.selinuxLabel: selinux label is specified in config, but selinux is disabled or not supported"
         )
-
-
-# On the child's PID, by the runtime
-
-
-def limit(plan: ProcessPlan, pid: int) -> None:
-    """Apply to the waiting child what is a matter of its PID; when it is in its cgroups.
-
-    By the runtime, which may have privileges that the child lacks. OciError that names what the kernel refused.
-    """
-    if plan.oom_score_adj is not None:
-        _set_oom_score_adj(pid, plan.oom_score_adj)
-    if plan.io_priority is not None:
-        try:
-            scheduling.ioprio_set(pid, *plan.io_priority)
-        except OSError as e:
-            raise OciError(f"process.ioPriority: cannot set the io priority: {reason_of(e)}") from e
-    if plan.scheduler is not None:
-        try:
-            scheduling.sched_setattr(pid, plan.scheduler)
-        except OSError as e:
-            raise OciError(f"process.scheduler: error setting scheduler: {reason_of(e)}") from e
-    if plan.rlimits:
-        _set_rlimits(pid, plan.rlimits)
-
-
-def _set_oom_score_adj(pid: int, value: int) -> None:
-    try:
-        fd = os.open(f"/proc/{pid}/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            os.write(fd, b"%d" % value)
-        finally:
-            os.close(fd)
-    except OSError as e:
-        more = ": less than now takes CAP_SYS_RESOURCE" if e.errno == errno.EACCES else ""
-        raise OciError(f"process.oomScoreAdj: failed to set oom_score_adj to {value}: {reason_of(e)}{more}") from e
-
-
-def _set_rlimits(pid: int, wanted: Sequence[tuple[int, int, int]]) -> None:
-    for number, soft, hard in wanted:
-        present = rlimits.prlimit(pid, number)
-        limits = soft, hard
-        if number in _LATE_RLIMITS:  # until `seal` no less than now
-            limits = max(soft, present[0]), max(hard, present[1])
-        try:
-            rlimits.prlimit(pid, number, limits)
-        except OSError as e:
-            reason = reason_of(e)
-            if isinstance(e, PermissionError):
-                reason += f": to raise the hard limit above {present[1]}, which it is now, takes CAP_SYS_RESOURCE"
-                if RLIMITS[number] == "RLIMIT_NOFILE":
-                    reason += ", and nothing raises it above the sysctl fs.nr_open"
-            raise OciError(f"process.rlimits: error setting rlimits: {RLIMITS[number]}: {reason}") from e
-
-
-def reason_of(error: OSError) -> str:
-    """The kernel's reason in the letters that engines match on."""
-    text = error.strerror or str(error)
-    return text[:1].lower() + text[1:]
-
-
-# In the child
-
-
-def make_cwd(plan: ProcessPlan, root: int) -> None:
-    """Make the working directory where it is missing, in the root behind the descriptor.
-
-    For the first process of a container, as runc and crun do: the runtime specification leaves it open. Before the
-    root is made read-only, and with a umask of 0.
-    """
-    os.close(paths.make_directory_in_root(root, os.fsencode(plan.cwd)))
-
-
-def environment(plan: ProcessPlan, entries: Sequence[bytes]) -> dict[bytes, bytes]:
-    """The environment, each variable once and the last one counting; HOME, if it is none, from the /etc/passwd here.
-
-    In the child, when the container's root is ``/``.
-    """
-    variables = {}
-    for entry in entries:
-        name, _, value = entry.partition(b"=")
-        variables[name] = value
-    if not variables.get(b"HOME"):
-        variables[b"HOME"] = _home(plan.uid)
-    return variables
-
-
-def _home(uid: int) -> bytes:
-    wanted = b"%d" % uid
-    try:
-        root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            passwd = paths.read_in_root(root, b"etc/passwd")
-        finally:
-            os.close(root)
-    except OSError:
-        return b"/"
-    for line in passwd.splitlines():
-        fields = line.split(b":")
-        if len(fields) >= 6 and fields[2] == wanted:
-            return fields[5] or b"/"
-    return b"/"
-
-
-def restrict(
-    plan: ProcessPlan,
-    step: Step,
-    name: bytes,
-    variables: Mapping[bytes, bytes],
-    *,
-    filtered: bool = False,
-    proc: int = -1,
-) -> bytes:
-    """Make this process what the command is to be, all but `seal`; the path that ``name`` (argv[0]) stands for.
-
-    In the child, with all its mounts in place. ``filtered``: `seal` is to load a seccomp filter, and what that takes
-    stays permitted, though not effective. ``proc``: a descriptor of the host's /proc, for a plan that is `labelled`;
-    without one the container's is used if it is a procfs. The OSErrors are for `failure`.
-    """
-    step.doing = "set the security label"
-    _set_labels(plan, proc)
-    if plan.no_new_privs:
-        step.doing = "set no_new_privs"
-        process.prctl(process.PR_SET_NO_NEW_PRIVS, 1)
-    if plan.personality is not None:
-        step.doing = "set the personality"
-        security.set_personality(plan.personality)
-    os.umask(plan.umask)
-    step.doing = "enter the working directory"
-    entered = _entered(plan.cwd)
-    step.doing = "limit the bounding set"
-    capabilities.drop_bounding(plan.capabilities.bounding)
-    capabilities.keep_over_setuid(keep=True)
-    _become_user(plan, step)
-    step.doing = "enter the working directory"
-    if not entered:
-        _enter(plan.cwd)
-    verify_cwd()
-    capabilities.keep_over_setuid(keep=False)
-    step.doing = "apply caps"
-    held = capabilities.permitted()
-    wanted = plan.capabilities
-    capabilities.set_sets(held, wanted.effective, capabilities.inheritable())
-    path = look_up(name, variables)
-    kept = held & _CAP_SYS_ADMIN if filtered and not _may_load(plan) else 0
-    capabilities.set_sets(wanted.permitted | kept, wanted.effective, wanted.inheritable)
-    capabilities.raise_ambient(wanted.ambient)
-    process.prctl(process.PR_SET_DUMPABLE, 0)  # the change of ids may have put it on again (prctl(2))
-    return path
-
-
-def seal(plan: ProcessPlan, step: Step, load_seccomp: Callable[[], None] | None = None) -> None:
-    """What would hinder this process itself: the last things before `execute`, after the hooks of ``start``."""
-    step.doing = "set rlimits"
-    for number, soft, hard in plan.rlimits:
-        if number in _LATE_RLIMITS:
-            rlimits.prlimit(0, number, (soft, hard))
-    signals.unblock_all()
-    if load_seccomp is None:
-        return
-    # As late as can be: what this process does itself, the filter may refuse.
-    step.doing = "load the seccomp filter"
-    if _may_load(plan):
-        load_seccomp()
-        return
-    wanted = plan.capabilities
-    admin = wanted.permitted | _CAP_SYS_ADMIN
-    capabilities.set_sets(admin, wanted.effective | _CAP_SYS_ADMIN, wanted.inheritable)
-    load_seccomp()
-    step.doing = "apply caps"
-    capabilities.set_sets(wanted.permitted, wanted.effective, wanted.inheritable)
-
-
-def execute(path: bytes, argv: Sequence[bytes], variables: Mapping[bytes, bytes]) -> NoReturn:
-    """Become the command. NotStarted with the kernel's reason if it refuses."""
-    try:
-        os.execve(path, list(argv), dict(variables))
-    except OSError as e:
-        raise NotStarted(e.errno or errno.EIO, f"exec {os.fsdecode(path)}: {reason_of(e)}") from None
-
-
-def failure(step: Step, error: BaseException) -> Failure:
-    """What the child reports of the error that ended it. The stage is ``exec`` where the command itself is at fault."""
-    if isinstance(error, NotStarted):
-        return Failure(stage="exec", errno=error.errno or 0, text=str(error))
-    if isinstance(error, OSError):
-        about = f": {os.fsdecode(error.filename)}" if isinstance(error.filename, (str, bytes)) else ""
-        return Failure(stage="setup", errno=error.errno or 0, text=f"cannot {step.doing}: {reason_of(error)}{about}")
-    return Failure(stage="setup", errno=0, text=f"cannot {step.doing}: {type(error).__name__}: {error}")
-
-
-def _may_load(plan: ProcessPlan) -> bool:
-    """Whether a seccomp filter can be loaded with the command's own capabilities (seccomp(2))."""
-    return plan.no_new_privs or bool(plan.capabilities.effective & _CAP_SYS_ADMIN)
-
-
-def _set_labels(plan: ProcessPlan, proc: int) -> None:
-    """What security modules apply at the next execve(2) of this thread."""
-    if plan.labelled:
-        labels.set_for_exec(plan.apparmor, plan.selinux, proc)
-
-
-def _entered(cwd: str) -> bool:
-    """chdir as root; False where only the user may, who is yet to come: on a file system that root has no right on."""
-    try:
-        _enter(cwd)
-    except NotStarted as e:
-        if e.errno not in (errno.EACCES, errno.EPERM):
-            raise
-        return False
-    return True
-
-
-def _enter(cwd: str) -> None:
-    try:
-        os.chdir(cwd)
-    except OSError as e:
-        number = e.errno or errno.EIO
-        where = quoted(os.fsencode(cwd))
-        raise NotStarted(number, f"chdir to cwd ({where}) set in config.json failed: {reason_of(e)}") from None
-
-
-def verify_cwd() -> None:
-    """Check that the kernel can name the place that we are in from our root (CVE-2024-21626)."""
-    try:
-        inside = os.getcwdb().startswith(b"/")
-    except FileNotFoundError:
-        inside = False
-    if not inside:
-        raise NotStarted(errno.ENOENT, "current working directory is outside of container mount namespace root")
-
-
-def _become_user(plan: ProcessPlan, step: Step) -> None:
-    step.doing = "give the standard streams to the user"
-    _own_streams(plan.uid)
-    step.doing = "set the additional groups"
-    try:
-        os.setgroups(plan.groups)
-    except PermissionError:
-        # Refused for good in a user namespace whose maker could not set groups himself (user_namespaces(7)).
-        if plan.groups:
-            raise
-    step.doing = f"setgid to {plan.gid}"
-    os.setresgid(plan.gid, plan.gid, plan.gid)
-    step.doing = f"setuid to {plan.uid}"
-    os.setresuid(plan.uid, plan.uid, plan.uid)
-
-
-def _own_streams(uid: int) -> None:
-    """Let the user open /dev/stdout and its like anew where they are pipes, which he did not make.
-
-    Files stay whose they are, and so do devices: /dev/null is everybody's, and the container's terminal has been given
-    to the user already.
-    """
-    for fd in (0, 1, 2):
-        try:
-            status = os.fstat(fd)
-        except OSError:
-            continue  # it is closed
-        if status.st_uid == uid or not (stat.S_ISFIFO(status.st_mode) or stat.S_ISSOCK(status.st_mode)):
-            continue
-        try:
-            os.fchown(fd, uid, -1)
-        except OSError as e:
-            # Not ours to give, on a read-only file system, or of an owner who has no id here.
-            if e.errno not in (errno.EPERM, errno.EROFS, errno.EINVAL, errno.ENOSYS):
-                raise
-
-
-# Looking up the command
-
-
-def look_up(name: bytes, variables: Mapping[bytes, bytes]) -> bytes:
-    """The path of the command as the kernel is to execute it, with the rights that this process has now.
-
-    LookUpError in the words of Go's ``exec.LookPath``, which are what engines match on.
-    """
-    if b"/" in name:
-        _check_executable(name, name)
-        return name
-    if name:
-        for directory in variables.get(b"PATH", b"").split(b":"):
-            candidate = os.path.normpath(os.path.join(directory or b".", name))
-            try:
-                _check_executable(name, candidate)
-            except LookUpError:
-                continue
-            if not candidate.startswith(b"/"):
-                reason = "cannot run executable found relative to current directory"
-                raise LookUpError(name, errno.EACCES, reason)
-            return candidate
-    raise LookUpError(name, errno.ENOENT, "executable file not found in $PATH")
-
-
-def _check_executable(name: bytes, path: bytes) -> None:
-    try:
-        mode = os.stat(path).st_mode
-    except OSError as e:
-        number = e.errno or errno.EIO
-        raise LookUpError(name, number, f"stat {os.fsdecode(path)}: {reason_of(e)}") from None
-    if stat.S_ISDIR(mode):
-        # Docker and Podman answer 126 to "permission denied"; only their later versions know a directory by its name.
-        raise LookUpError(name, errno.EISDIR, "is a directory: permission denied")
-    if not os.access(path, os.X_OK, effective_ids=True):
-        raise LookUpError(name, errno.EACCES, "permission denied")

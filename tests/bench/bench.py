@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Time a run of `true` by mydocker beside runc, bubblewrap and unshare, and print one table.
+"""Time a run of `true` by mydocker beside runc, bubblewrap and unshare, and by engines on both; print one table.
 
 A machine's speed changes from minute to minute, so the commands are timed in turns, a few times each in every
 round, and what counts is the ratio of their medians to runc's. Nothing is asserted. It needs root, and installs
@@ -22,11 +22,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path.append(str(HERE.parent / "vm"))
+sys.path += [str(HERE.parent / "vm"), str(HERE.parent / "engines")]
 
 import debian  # noqa: E402 (from tests/vm)
+from engines import IMAGE, Podman, Runtime, write_image  # noqa: E402 (from tests/engines)
+from install import PODMAN, install  # noqa: E402
+from pen import PATH, Pen  # noqa: E402
 
 ROUNDS = 20
+PODMAN_ROUNDS = 7
 RUNS_IN_A_ROUND = 3
 API_ROUNDS = 60
 TOOLS = {"hyperfine": "hyperfine", "runc": "runc", "bwrap": "bubblewrap"}
@@ -58,16 +62,18 @@ def main() -> int:
         missing = [package for tool, package in TOOLS.items() if shutil.which(tool) is None]
         if missing:
             debian.install(*missing)
+        install(PODMAN)
         with tempfile.TemporaryDirectory(prefix="mydocker-bench-") as scratch:
             rootfs = make_rootfs(Path(scratch))
             bundle = make_bundle(Path(scratch) / "plain", rootfs, {})
             limited = make_bundle(Path(scratch) / "limited", rootfs, OCI_LIMITS)
             rows = time_commands(bundle, limited, rootfs, Path(scratch) / "times.json") + time_api(bundle, rootfs)
+            rows += time_verbs(bundle, Path(scratch) / "times.json") + time_podman(rootfs, Path(scratch))
     except debian.DebianError as e:
         print(f"bench: {e}", file=sys.stderr)
         return 1
     except subprocess.CalledProcessError as e:
-        print(f"bench: {e.cmd[0]} failed with status {e.returncode}\n{e.stderr or ''}", file=sys.stderr)
+        print(f"bench: {e.cmd[0]} failed with status {e.returncode}\n{e.stderr or e.stdout or ''}", file=sys.stderr)
         return 1
     print(describe_machine())
     print(format_table(rows))
@@ -114,22 +120,68 @@ def time_commands(bundle: Path, limited: Path, rootfs: Path, report: Path) -> li
         "unshare, same namespaces": ["unshare", *NAMESPACES, "true"],
         "python -I -c pass": [sys.executable, "-I", "-c", "pass"],
     }
-    seconds: dict[str, list[float]] = {name: [] for name in commands}
-    run_hyperfine(list(commands.values()), report)  # warms the caches
-    for _ in range(ROUNDS):
-        # In another order each time: a move into a cgroup is cheaper soon after another one.
-        names = random.sample(list(commands), len(commands))
-        for name, times in zip(names, run_hyperfine([commands[name] for name in names], report), strict=True):
-            seconds[name] += times
+    seconds = in_turns(commands, report)
     runc = statistics.median(seconds["runc run"])
     return [Row(name, times, runc, CLI_BUDGET if "mydocker" in name else None) for name, times in seconds.items()]
 
 
-def run_hyperfine(commands: list[list[str]], report: Path) -> list[list[float]]:
-    """The seconds of each command's runs in one round. hyperfine fails if a command does."""
+def time_verbs(bundle: Path, report: Path) -> list[Row]:
+    """A container's life as an engine has it: three calls of the runtime, by a shell that costs both the same."""
+    life = "{0} create --bundle {1} mydocker-bench && {0} start mydocker-bench && {0} delete --force mydocker-bench"
+    commands = {
+        f"{name}: create, start, delete": ["sh", "-c", life.format(shlex.quote(path), shlex.quote(str(bundle)))]
+        for name, path in runtimes().items()
+    }
+    return beside_the_first(in_turns(commands, report))
+
+
+def time_podman(rootfs: Path, scratch: Path) -> list[Row]:
+    """`podman run` of an image, in namespaces and cgroups of its own."""
+    write_image(rootfs / "bin/busybox", scratch / "image.tar")
+    (scratch / "podman").mkdir()
+    paths = runtimes()
+    with Pen("bench") as pen:
+        Podman(pen, scratch / "podman", Runtime("runc", paths["runc"]), scratch / "image.tar")
+        commands = {
+            f"podman run on {name}": ["podman", "--runtime", path, "run", "--rm", "--network=none", IMAGE, "true"]
+            for name, path in paths.items()
+        }
+        return beside_the_first(in_turns(commands, scratch / "podman/times.json", pen, rounds=PODMAN_ROUNDS))
+
+
+def runtimes() -> dict[str, str]:
+    runc = shutil.which("runc", path=PATH)
+    assert runc is not None
+    return {"runc": runc, "mydocker-oci": str(Path(sys.executable).with_name("mydocker-oci"))}
+
+
+def beside_the_first(seconds: dict[str, list[float]]) -> list[Row]:
+    first = statistics.median(next(iter(seconds.values())))
+    return [Row(name, times, first) for name, times in seconds.items()]
+
+
+def in_turns(
+    commands: dict[str, list[str]], report: Path, pen: Pen | None = None, *, rounds: int = ROUNDS
+) -> dict[str, list[float]]:
+    """The seconds of each command in all rounds."""
+    seconds: dict[str, list[float]] = {name: [] for name in commands}
+    run_hyperfine(list(commands.values()), report, pen)  # warms the caches
+    for _ in range(rounds):
+        # In another order each time: a move into a cgroup is cheaper soon after another one.
+        names = random.sample(list(commands), len(commands))
+        for name, times in zip(names, run_hyperfine([commands[name] for name in names], report, pen), strict=True):
+            seconds[name] += times
+    return seconds
+
+
+def run_hyperfine(commands: list[list[str]], report: Path, pen: Pen | None) -> list[list[float]]:
+    """The seconds of each command's runs in one round, here or in a pen. hyperfine fails if a command does."""
     options = ["--shell=none", "--style=none", f"--runs={RUNS_IN_A_ROUND}", f"--export-json={report}"]
     hyperfine = ["hyperfine", *options, *map(shlex.join, commands)]
-    subprocess.run(hyperfine, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    if pen is not None:
+        pen.run(*hyperfine)
+    else:
+        subprocess.run(hyperfine, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     return [result["times"] for result in json.loads(report.read_text())["results"]]
 
 
@@ -155,7 +207,7 @@ def describe_machine() -> str:
 
 
 def format_table(rows: list[Row]) -> str:
-    line = "{:32}{:>11}{:>9}{:>9}{:>9}  {}"
+    line = "{:36}{:>11}{:>9}{:>9}{:>9}  {}"
     lines = [line.format("start to exit of true", "median ms", "fastest", "slowest", "x runc", "budget")]
     for row in rows:
         median = statistics.median(row.seconds)

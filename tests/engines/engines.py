@@ -78,15 +78,15 @@ class Engine:
         text = re.sub(rf"\b{self.runtime.name}\b", "RUNTIME", text)
         return re.sub(r"\b([0-9a-f]{64}|[0-9a-f]{12})\b", "ID", text)
 
-    def left_behind(self) -> dict[str, list[str]]:
+    def left_behind(self) -> list[str]:
         """What is there that was not there before the step, after a moment to clean up."""
         end = time.monotonic() + 5
         while True:
             now = self.pen.snapshot()
-            left = {kind: sorted(now[kind] - before) for kind, before in self.before.items() if now[kind] - before}
+            left = now - self.before
             if not left or time.monotonic() > end:
                 self.before = now
-                return {kind: [self.normal(thing) for thing in things] for kind, things in left.items()}
+                return [self.normal(thing) for thing in left]
             time.sleep(0.1)
 
     def wait_for_server(self, server: subprocess.Popen[bytes], log: Path, is_up: Callable[[], bool]) -> None:
@@ -121,7 +121,6 @@ events_logger = "file"
 runtime = "{self.runtime.name}"
 # Podman asks for errors as JSON by the runtime's name.
 runtime_supports_json = ["{self.runtime.name}"]
-runtime_supports_nocgroups = ["{self.runtime.name}"]
 volume_path = "{self.scratch}/volumes"
 [engine.runtimes]
 {self.runtime.name} = ["{self.runtime.path}"]

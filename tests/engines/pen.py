@@ -20,8 +20,6 @@ PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 #: Of a cgroup that is a pen's. The PID of its owner follows.
 PREFIX = "mydocker-test-engines-"
 
-Snapshot = dict[str, set[str]]
-
 
 class Pen:
     """The place of one engine. ``run`` runs a program in it."""
@@ -93,7 +91,7 @@ class Pen:
             errors="backslashreplace",
             check=check,
             timeout=timeout,
-            preexec_fn=self._enter_cgroups,  # noqa: PLW1509 (one thread)
+            preexec_fn=self._enter_cgroups,
         )
 
     def start(self, *command: str | Path, log: Path) -> subprocess.Popen[bytes]:
@@ -110,7 +108,7 @@ class Pen:
         self.servers.append(server)
         return server
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self) -> set[str]:
         """What is there: mounts, cgroups and processes of the pen, and mydocker's records of containers."""
         mounts = Path(f"/proc/{self.pid}/mountinfo").read_text().splitlines()
         cgroups = {
@@ -118,11 +116,12 @@ class Pen:
             for place, _, _ in self.hierarchies
             for directory, _, _ in os.walk(f"{place}/{self.name}")
         }
+        records = Path(f"/proc/{self.pid}/root/run/mydocker").glob("*")
         return {
-            "mounts": {line.split()[4] for line in mounts},
-            "cgroups": cgroups,
-            "processes": set(self._processes()),
-            "records": {path.name for path in Path(f"/proc/{self.pid}/root/run/mydocker").glob("*")},
+            *(f"mount {line.split()[4]}" for line in mounts),
+            *(f"cgroup {cgroup}" for cgroup in cgroups),
+            *(f"process {process}" for process in self._processes()),
+            *(f"record {path.name}" for path in records),
         }
 
     def _processes(self) -> list[str]:

@@ -92,7 +92,6 @@ def test_so_is_the_reaper_of_init(run: Run) -> None:
         ("swapoff", (0,), errno.EPERM, errno.EPERM),
     ],
 )
-@pytest.mark.vm
 def test_the_default_profile(
     outcome: Callable[..., int], call: str, arguments: tuple[int, ...], expected: int, unfiltered: int | None
 ) -> None:

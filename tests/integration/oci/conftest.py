@@ -165,7 +165,7 @@ def bundle_template(rootfs_template: Path, tmp_path_factory: pytest.TempPathFact
     """The root of every bundle, as small as a copy of it is quick."""
     root = tmp_path_factory.mktemp("bundle") / "rootfs"
     shutil.copytree(rootfs_template, root, symlinks=True)
-    for directory in ("proc", "sys", "dev", "mnt"):
+    for directory in ("proc", "sys", "dev"):
         (root / directory).mkdir()
     return root
 

@@ -569,6 +569,23 @@ def test_a_source_that_an_earlier_mount_has_made(options: list[str], bundle, our
     assert (done.stdout, done.stderr) == ("content\n", "")
 
 
+def test_in_a_user_namespace_what_mounts_have_made_is_not_mapped(bundle, ours, cid, volume) -> None:
+    """Only outside of it ids can be mapped, and outside the container's mounts are not there: another tree would be."""
+    made = bundle("true")
+    config = user_namespace(json.loads((made / "config.json").read_text()))
+    config["process"]["args"] = ["cat", "/final/file"]
+    config["mounts"] += [bind(volume, "/mnt", "bind"), bind(made / "rootfs/mnt", "/final", "rbind", "idmap")]
+    (made / "rootfs/mnt").mkdir(exist_ok=True)
+    open_to_all(made / "rootfs", volume)
+    (made / "config.json").write_text(json.dumps(config))
+    done = ours.run(made, cid)
+    assert done.returncode == 1
+    assert "the container's own mounts are in it" in done.stderr
+    config["mounts"][-1]["options"] = ["rbind"]
+    (made / "config.json").write_text(json.dumps(config))
+    assert ours.run(made, cid).stdout == "content\n"
+
+
 def test_a_target_below_a_link_that_leads_nowhere_yet(bundle, ours, cid, volume) -> None:
     config = bundle.config("cat", "/run/made/for/it/hosts", "/run/dir/file")
     config["mounts"] += [bind(volume / "file", "/etc/hosts", "bind"), bind(volume, "/etc/dir", "bind")]
@@ -705,6 +722,17 @@ def test_with_the_hosts_network_a_user_namespace_is_shown_the_hosts_sys(bundle, 
     done = ours.run(made, cid)
     assert done.stdout.startswith("/sys/class/net/lo\n"), done.stderr
     assert seen(done.stdout.partition("\n")[2], "/sys")["/sys"][0].split()[1].startswith("ro,nosuid,nodev,noexec")
+
+
+def test_with_the_hosts_processes_a_user_namespace_is_shown_the_hosts_proc(bundle, ours, cid) -> None:
+    config = user_namespace(bundle.config("sh", "-c", "cat /proc/1/comm; wc -c < /proc/timer_list"))
+    config["linux"]["namespaces"] = [entry for entry in config["linux"]["namespaces"] if entry["type"] != "pid"]
+    config["linux"]["maskedPaths"] = ["/proc/timer_list"]
+    made = bundle(config=config)
+    open_to_all(made / "rootfs")
+    done = ours.run(made, cid)
+    *_, first, masked = done.stdout.splitlines()
+    assert (first, masked) == (Path("/proc/1/comm").read_text().strip(), "0"), done.stderr
 
 
 def test_locked_flags_are_kept_when_a_bind_becomes_read_only(bundle, ours, cid, volume) -> None:

@@ -343,3 +343,24 @@ def test_files_of_cgroup_v2_by_name(ours, bundle, cid):
     assert done.returncode == 0, done.stderr
     found = directory("cgroup", path_of(made))
     assert {name: (found / name).read_text().strip() for name in unified} == unified
+
+
+@pytest.mark.parametrize("options", [["rw"], ["ro"]])
+def test_the_container_owns_a_cgroup_that_it_may_write(ours, bundle, cid, options):
+    if LAYOUT.find("cgroup") is None:
+        pytest.skip("this host has no cgroup v2")
+    made = bundle("sleep", "100", process__user={"uid": 7, "gid": 7})
+    config = json.loads((made / "config.json").read_text())
+    config["linux"]["namespaces"] += [{"type": "cgroup"}, {"type": "user"}]
+    config["linux"]["uidMappings"] = [{"containerID": 0, "hostID": 100000, "size": 1000}]
+    config["linux"]["gidMappings"] = [{"containerID": 0, "hostID": 100000, "size": 1000}]
+    mount = {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["nosuid", *options]}
+    config["mounts"] = [one for one in config["mounts"] if one["destination"] != "/sys"] + [mount]
+    (made / "config.json").write_text(json.dumps(config))
+    done = ours.create(made, cid)
+    assert done.returncode == 0, done.stderr
+    found = directory("cgroup", path_of(made))
+    owner = 100007 if options == ["rw"] else 0
+    assert found.stat().st_uid == owner
+    assert (found / "cgroup.procs").stat().st_uid == owner
+    assert (found / "cgroup.freeze").stat().st_uid == 0

@@ -6,10 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pytest
 
-
-@pytest.mark.vm
 def test_dockers_profile_is_in_force(user: Any) -> None:
     script = "grep -E '^(NoNewPrivs|Seccomp):' /proc/self/status; unshare -U true 2>/dev/null || echo refused"
     for options in ([], ["--init"], ["--security-opt", "no-new-privileges=false"]):
