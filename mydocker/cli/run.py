@@ -10,7 +10,7 @@ import os
 
 from mydocker import logs
 from mydocker.errors import MydockerError, StateError, UsageError
-from mydocker.resources import parse_duration, parse_size
+from mydocker.resources import format_size, parse_duration, parse_size
 from mydocker.spec import Spec, Tmpfs, Volume, resolve_capabilities
 
 TYPE_CHECKING = False
@@ -45,9 +45,20 @@ def execute(parsed: Parsed, registry: Registry) -> int:
             _write_result(target, _failure(parsed, error))
             raise
         _write_result(target, result)
+    _say_what_killed(result, options)
     if profile is not None:
         profile.draw(result)
     return result.exit_code
+
+
+def _say_what_killed(result: Result, options: Mapping[str, Any]) -> None:
+    """An exit code of 137 does not tell why."""
+    if result.reason == "timeout":
+        logs.warning("the container was killed at its --timeout of %s", options.get("timeout"))
+    elif result.reason == "oom":
+        limit = result.usage.memory_limit
+        allowed = f", of which it may have {format_size(limit)}" if limit is not None else ""
+        logs.warning("the command was killed because the container ran out of memory%s", allowed)
 
 
 def configure_logs(options: Mapping[str, Any]) -> None:
