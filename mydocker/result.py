@@ -109,6 +109,7 @@ class Usage(Value):
                     found[attribute] = value
         found.setdefault("cpu_user", cpu_user)
         found.setdefault("cpu_system", cpu_system)
+        found = {name: round(value, 6) if isinstance(value, float) else value for name, value in found.items()}
         return cls(pressure=pressure, plugins=figures, **found)
 
 

@@ -12,6 +12,7 @@ from mydocker import logs
 from mydocker.errors import MydockerError, StateError, UsageError
 from mydocker.resources import format_size, parse_duration, parse_size
 from mydocker.spec import Spec, Tmpfs, Volume, resolve_capabilities
+from mydocker.state import check_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def to_spec(parsed: Parsed) -> Spec:
         init="init" in options,
         timeout=_duration("--timeout", options["timeout"]) if "timeout" in options else None,
         stop_timeout=_stop_timeout(options.get("stop_timeout", "10")),
-        name=options.get("name"),
+        name=_name(options.get("name")),
         pidfile=None if pidfile is None else os.path.abspath(pidfile),
         cgroup_parent=_cgroup_parent(options.get("cgroup_parent")),
         capabilities=resolve_capabilities(options.get("cap_add", ()), options.get("cap_drop", ())),
@@ -156,6 +157,13 @@ def _hostname(text: str | None) -> str | None:
     if text is not None and len(os.fsencode(text)) > _HOSTNAME_MAX:
         raise UsageError(f"--hostname: a host name has at most {_HOSTNAME_MAX} bytes, and this one has more")
     return text
+
+
+def _name(text: str | None) -> str | None:
+    try:
+        return None if text is None else check_name(text)
+    except StateError as error:
+        raise UsageError(f"--name: {error}") from None
 
 
 def _network(text: str) -> Literal["none", "host"]:
