@@ -162,7 +162,7 @@ class Result(Value):
     ``unenforced``
         with best-effort limits: the fields that were asked for and are not in force, each with the reason.
     ``notes``
-        what plugins that watched the container had to say, one sentence each.
+        what plugins that watched the container had to say, and what could not be undone, one sentence each.
     ``usage``
         the whole `Usage`, with what each plugin added.
     """

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -224,7 +225,7 @@ class LimitsCommand(click.Command):
             sections.setdefault(LOGS, []).append(("-h, --help", "Show this text."))
         for section in order:
             with formatter.section(section):
-                formatter.write_dl(sections[section], col_max=32)
+                _write_rows(formatter, sections[section])
 
 
 class RunCommand(LimitsCommand):
@@ -261,6 +262,18 @@ class RunCommand(LimitsCommand):
 
     def _run(self, **_values: Any) -> int:
         return execute(self.parsed(click.get_current_context()), self._registry)
+
+
+def _write_rows(formatter: click.HelpFormatter, rows: Sequence[tuple[str, str]]) -> None:
+    """As click's ``write_dl``, which breaks flags in a text at their hyphens."""
+    longest = min(max(len(name) for name, _ in rows), 32)
+    indent = " " * formatter.current_indent
+    rest = f"{indent}{' ' * longest}  "
+    for name, text in rows:
+        lines = textwrap.wrap(text, max(20, formatter.width - len(rest)), break_on_hyphens=False)
+        first = [] if len(name) > longest else [lines.pop(0)] if lines else []
+        formatter.write(f"{indent}{name.ljust(longest)}  {''.join(first)}".rstrip() + "\n")
+        formatter.write("".join(f"{rest}{line}\n" for line in lines))
 
 
 def _short_first(flag: str) -> tuple[bool, int]:

@@ -51,6 +51,7 @@ def test_the_help_of_run_lists_each_option_and_limit_in_its_section(capsys: Any)
     assert text.index("Examples:") < general
     for option in app.run_options(REGISTRY):
         assert all(flag in text for flag in option.flags)
+        assert all(word in text for word in option.help.split()), "a flag is broken at its hyphen"
 
 
 @pytest.mark.parametrize("line", [[], ["-h"], ["--help"]])
