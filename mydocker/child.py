@@ -182,7 +182,7 @@ def not_started(failure: Failure, spec: Spec) -> MydockerError:
     if failure.errno in (errno.ENOENT, errno.ENOTDIR):
         if "/" in name:
             return CommandNotFound(f"{name}: no such file or directory in the container")
-        return CommandNotFound(f"{name}: command not found in the container's PATH")
+        return CommandNotFound(f"{name or 'an empty name'}: command not found in the container's PATH")
     if failure.errno == errno.ELIBACC:
         return CommandNotFound(f"{path}: it is there, but the interpreter or the loader that it names is not")
     reasons = {

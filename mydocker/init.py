@@ -83,6 +83,7 @@ def run(plan: Plan) -> NoReturn:
         pass  # the runtime is gone: nobody reads a report
     except OSError as e:
         about = f": {os.fsdecode(e.filename)}" if isinstance(e.filename, (str, bytes)) else ""
+        about = "" if step.doing.endswith(about.removeprefix(":")) else about
         _report(plan, "setup", e.errno or 0, f"cannot {step.doing}: {e.strerror}{about}")
     except BaseException as e:  # whatever it is, the child must not run on as a second runtime
         _report(plan, "setup", 0, f"cannot {step.doing}: {type(e).__name__}: {e}")

@@ -152,8 +152,18 @@ class Registry:
         try:
             return self._fields[name]
         except KeyError:
-            known = ", ".join(self._fields) or "none"
-            raise UsageError(f"there is no limit named {name}; the limits of the plugins here are: {known}") from None
+            raise UsageError(f"there is no limit named {name}{self._meant(name)}") from None
+
+    def _meant(self, name: str) -> str:
+        """What may have been meant by a name that no limit has: another one, or a parameter of `mydocker.run`."""
+        from difflib import get_close_matches
+
+        from mydocker.plugin_discovery import core_names
+
+        near = get_close_matches(name, [*self._fields, *core_names()], 1)
+        if near:
+            return f", did you mean {near[0]}?"
+        return f"; the limits of the plugins here are: {', '.join(self._fields) or 'none'}"
 
     def owners(self, config: ResourceConfig, hook: str = "") -> tuple[Plugin, ...]:
         """The plugins that own a field which is set, in the order of their names.
@@ -206,10 +216,14 @@ class Registry:
         nobody declares, `LimitError` for a value that is wrong, `PluginError` if a parser fails otherwise or takes
         longer than a hook may.
         """
+        flags = flags or {}
+        for name in values:
+            if name not in self._fields and flags.get(name, name) != name:
+                raise UsageError(f"{flags[name]}: there is no limit of that name{self._meant(name)}")
         parsers = [self.field(name)[0].parse for name in values]
         if all(isinstance(parser, NamedFunction) and parser.is_known for parser in parsers):
-            return self._parse(values, flags or {}, None)
-        return hooks.supervised(lambda phase: self._parse(values, flags or {}, phase))
+            return self._parse(values, flags, None)
+        return hooks.supervised(lambda phase: self._parse(values, flags, phase))
 
     def _parse(self, values: Mapping[str, object], flags: Mapping[str, str], phase: Phase | None) -> ResourceConfig:
         parsed: dict[str, Any] = {}

@@ -67,10 +67,16 @@ class ResourceField(Value):
         """
         try:
             if self.kind == "multiple":
-                return tuple(self.parse(str(one)) for one in (given if isinstance(given, (list, tuple)) else (given,)))
-            return self.parse(str(given))
+                several = given if isinstance(given, (list, tuple)) else (given,)
+                return tuple(self.parse(_text(one)) for one in several)
+            return self.parse(_text(given))
         except ValueError as e:
             raise LimitError(self.name, str(e), flag or self.flags[0]) from e
+
+
+def _text(given: object) -> str:
+    """As it is written in the configuration file."""
+    return str(given).lower() if isinstance(given, bool) else str(given)
 
 
 class Probe(Value):
@@ -194,7 +200,7 @@ def parse_size_or_unlimited(text: str) -> int:
 
 def parse_duration(text: str) -> float:
     """Seconds: ``10s``, ``500ms``, ``1m30s``, ``2h``; a bare number is seconds. More than zero."""
-    wrong = ValueError(f'"{text}" is not a duration: write a number and a unit, ms, s, m or h, as in 10s or 1m30s')
+    wrong = ValueError(f'"{text}" is not a duration: write a number and a unit, ms, s, m, h or d, as in 10s or 1m30s')
     rest = text.strip().lower()
     if not rest:
         raise wrong

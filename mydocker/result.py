@@ -109,6 +109,7 @@ class Usage(Value):
                     found[attribute] = value
         found.setdefault("cpu_user", cpu_user)
         found.setdefault("cpu_system", cpu_system)
+        found = {name: round(value, 6) if isinstance(value, float) else value for name, value in found.items()}
         return cls(pressure=pressure, plugins=figures, **found)
 
 
@@ -161,7 +162,7 @@ class Result(Value):
     ``unenforced``
         with best-effort limits: the fields that were asked for and are not in force, each with the reason.
     ``notes``
-        what plugins that watched the container had to say, one sentence each.
+        what plugins that watched the container had to say, and what could not be undone, one sentence each.
     ``usage``
         the whole `Usage`, with what each plugin added.
     """

@@ -39,7 +39,7 @@ def parse_hugetlb(text: str) -> tuple[str, int | None]:
         raise ValueError(f'"{text}": there are no pages of 0 bytes')
     number = None if limit.strip() == "max" else parse_size(limit)
     if number and number % page:
-        raise ValueError(f"{limit.strip()} is no multiple of the size of the pages, {page_name(page)}")
+        raise ValueError(f"{limit.strip()} is no multiple of {page_name(page)}, the size that is given for the pages")
     return page_name(page), number
 
 

@@ -73,8 +73,9 @@ def parse_memory(text: str) -> int:
     """
     size = parse_size_or_unlimited(text)
     if size != UNLIMITED and size < MINIMUM:
-        meant = f"; did you mean {text.strip()}m?" if text.strip().isdigit() else ""
-        raise ValueError(f"{size} bytes is less than the minimum, {format_size(MINIMUM)}{meant}")
+        meant = f"; did you mean {text.strip()}m?" if text.strip().isdigit() and size else ""
+        unit = "byte" if size == 1 else "bytes"
+        raise ValueError(f"{size} {unit} is less than the minimum, {format_size(MINIMUM)}{meant}")
     return size
 
 

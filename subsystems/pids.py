@@ -29,7 +29,7 @@ def parse_pids(text: str) -> int:
         return UNLIMITED
     number = parse_integer(text)
     if not 1 <= number <= LARGEST:
-        raise ValueError(f"{number} is not between 1 and {LARGEST}; -1 is no limit")
+        raise ValueError(f"{number} is not between 1 and {LARGEST}; 0 and -1 are no limit")
     return number
 
 

@@ -130,9 +130,18 @@ class Controller(spy.controllers.Controller):
                 )
         super().__setattr__(name, value)
 
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(
+            f"{type(self).__name__} of cgroup v{type(self).version} has no file by the name of {name}: "
+            "get_property() takes any file by the kernel's name"
+        )
+
     def filepath(self, filename: str | bytes) -> str:
-        """The full path of a file."""
-        return f"{self.path}/{os.fsdecode(filename)}"
+        """The full path of a file. ValueError for what is no file's name: it would lead to another cgroup."""
+        name = os.fsdecode(filename)
+        if "/" in name or name in ("", ".", ".."):
+            raise ValueError(f'"{name}" is not the name of a file of a cgroup')
+        return f"{self.path}/{name}"
 
     def has(self, filename: str) -> bool:
         """Whether this kernel has the file for this cgroup. The root cgroup lacks most of them on v2."""

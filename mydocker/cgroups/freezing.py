@@ -61,9 +61,17 @@ def thaw(cgroup: ContainerCgroup, patience: float = PATIENCE) -> None:
 
 
 def is_frozen(cgroup: ContainerCgroup) -> bool:
-    """Whether the processes of the container stand still, by whoever froze them."""
-    controllers = [cgroup.controller(name) for name in _controllers(cgroup)]
-    return any(has_settled(controller.path, controller.version, frozen=True) for controller in controllers)
+    """Whether the processes of the container stand still, by whoever froze them: another process may have, and may
+    have made the cgroup for it."""
+    for name in ("cgroup", "freezer"):
+        hierarchy = cgroup.layout.find(name)
+        try:
+            if hierarchy is not None and has_settled(f"{hierarchy.base}/{cgroup.path}", hierarchy.version, frozen=True):
+                return True
+        except CgroupError as e:
+            if e.errno not in _GONE:
+                raise
+    return False
 
 
 def can_freeze(cgroup: ContainerCgroup) -> bool:

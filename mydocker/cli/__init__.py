@@ -6,6 +6,7 @@ Everything else, help, completion, other subcommands and mistakes, goes to click
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import sys
@@ -55,11 +56,20 @@ def command(arguments: Sequence[str]) -> int:
         return 130
     except BrokenPipeError:
         return 141  # as a shell reports a process that SIGPIPE ended
-    except Exception as error:
-        from mydocker.plugins import error_text
-
-        _report(f"unexpected {error_text(error)}; run it with --debug for the traceback", error, arguments)
+    except OSError as error:
+        if error.errno != errno.ENOSPC or error.filename is not None:
+            return _unexpected(error, arguments)
+        _report(f"cannot write the output: {error.strerror}", error, arguments)
         return 125
+    except BaseException as error:
+        return _unexpected(error, arguments)
+
+
+def _unexpected(error: BaseException, arguments: Sequence[str]) -> int:
+    from mydocker.plugins import error_text
+
+    _report(f"unexpected {error_text(error)}; run it with --debug for the traceback", error, arguments)
+    return 125
 
 
 def _command(arguments: Sequence[str]) -> int:
@@ -79,7 +89,7 @@ def _command(arguments: Sequence[str]) -> int:
     return app.main(arguments)
 
 
-def _report(message: str, error: Exception, arguments: Sequence[str]) -> None:
+def _report(message: str, error: BaseException, arguments: Sequence[str]) -> None:
     """One line on stderr; the traceback too if ``--debug`` was given."""
     if not logs.configured():
         _configure_logs_of_wrong_line(arguments)

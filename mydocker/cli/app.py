@@ -6,17 +6,20 @@ Its ``run`` is built from the same table as `mydocker.cli.fast` and yields the s
 from __future__ import annotations
 
 import importlib
+import os
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
 
+from mydocker import config as configuration
 from mydocker.cli import COMPLETION_VARIABLE, completion
 from mydocker.cli.fast import is_run
 from mydocker.cli.options import GENERAL, LOG_OPTIONS, LOGS, Parsed, limit_section, run_options
 from mydocker.cli.run import configure_logs, execute
 from mydocker.errors import UsageError
-from mydocker.plugins import load
+from mydocker.plugins import DISABLE_VARIABLE, load
 from mydocker.version import __version__
 
 if TYPE_CHECKING:
@@ -59,8 +62,16 @@ def main(arguments: Sequence[str], registry: Callable[[], Registry] = load) -> i
     except click.Abort:
         return 130
     except click.ClickException as error:
-        raise UsageError(sentence(error, "mydocker run" if is_run(arguments) else "mydocker")) from error
+        raise UsageError(sentence(error, _command(arguments))) from error
     return code if isinstance(code, int) else 0
+
+
+def _command(arguments: Sequence[str]) -> str:
+    """The command whose help tells more, as far as one can tell of a line that is wrong."""
+    if is_run(arguments):
+        return "mydocker run"
+    first = next((word for word in arguments if not word.startswith("-")), "")
+    return f"mydocker {first}" if first in SUBCOMMANDS else "mydocker"
 
 
 def application(registry: Callable[[], Registry]) -> click.Group:
@@ -177,6 +188,19 @@ class LimitsCommand(click.Command):
                 action = {"flag": "store_const", "value": "store", "multiple": "append"}[option.kind]
                 parser.add_option(spelling, [flag], option.name, action=action, const=True)
                 flags[spelling] = (option.name, flag)
+        # click looks up "-m=1" among the long flags, and takes "=1" for the value of the short one
+        parser._long_opt.update(parser._short_opt)
+        match = parser._match_long_opt
+
+        def match_with_value(opt: str, explicit_value: str | None, state: Any) -> None:
+            found = parser._long_opt.get(opt)
+            if found is None or explicit_value is None or found.takes_value or found.dest not in self._limits:
+                match(opt, explicit_value, state)
+                return
+            state.opts[found.dest] = explicit_value  # --cpu-idle=false
+            state.order.append(found.obj)
+
+        parser._match_long_opt = match_with_value  # type: ignore[method-assign]
         read = parser.parse_args
 
         def parse_args(args: list[str]) -> Any:
@@ -201,7 +225,7 @@ class LimitsCommand(click.Command):
             sections.setdefault(LOGS, []).append(("-h, --help", "Show this text."))
         for section in order:
             with formatter.section(section):
-                formatter.write_dl(sections[section], col_max=32)
+                _write_rows(formatter, sections[section])
 
 
 class RunCommand(LimitsCommand):
@@ -240,6 +264,18 @@ class RunCommand(LimitsCommand):
         return execute(self.parsed(click.get_current_context()), self._registry)
 
 
+def _write_rows(formatter: click.HelpFormatter, rows: Sequence[tuple[str, str]]) -> None:
+    """As click's ``write_dl``, which breaks flags in a text at their hyphens."""
+    longest = min(max(len(name) for name, _ in rows), 32)
+    indent = " " * formatter.current_indent
+    rest = f"{indent}{' ' * longest}  "
+    for name, text in rows:
+        lines = textwrap.wrap(text, max(20, formatter.width - len(rest)), break_on_hyphens=False)
+        first = [] if len(name) > longest else [lines.pop(0)] if lines else []
+        formatter.write(f"{indent}{name.ljust(longest)}  {''.join(first)}".rstrip() + "\n")
+        formatter.write("".join(f"{rest}{line}\n" for line in lines))
+
+
 def _short_first(flag: str) -> tuple[bool, int]:
     return flag.startswith("--"), len(flag)
 
@@ -248,7 +284,7 @@ def _parameter(option: Option) -> click.Option:
     kind: dict[str, Any] = {"is_flag": True} if option.kind == "flag" else {"metavar": option.metavar}
     return click.Option(
         [option.name, *option.flags],
-        type=click.BOOL if option.kind == "flag" else click.UNPROCESSED,
+        type=click.UNPROCESSED,
         multiple=option.kind == "multiple",
         help=option.help,
         shell_complete=completion.offer(option.complete),
@@ -265,6 +301,14 @@ def _given(values: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _turned_off() -> str:
+    """A hint for who misses the flag of a limit that is not let in here."""
+    config = configuration.load()
+    where = [DISABLE_VARIABLE] if os.environ.get(DISABLE_VARIABLE) else []
+    where += [config.path] if config.disable or config.allow is not None else []
+    return f"; limits are turned off here by {' and '.join(where)}" if where else ""
+
+
 def sentence(error: click.ClickException, command: str) -> str:
     """What click found wrong, and where the help is."""
     ctx = getattr(error, "ctx", None)
@@ -273,6 +317,6 @@ def sentence(error: click.ClickException, command: str) -> str:
         return "there is no command to run; write mydocker run [OPTIONS] COMMAND [ARG...]"
     if isinstance(error, click.NoSuchOption):
         meant = f", did you mean {' or '.join(error.possibilities)}?" if error.possibilities else ""
-        return f"there is no option {error.option_name}{meant}; see {command} --help"
+        return f"there is no option {error.option_name}{meant}{_turned_off()}; see {command} --help"
     text = " ".join(error.format_message().split()).rstrip(".")
     return f"{text[:1].lower()}{text[1:]}; see {command} --help"

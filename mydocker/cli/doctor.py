@@ -32,6 +32,7 @@ def command(_registry: Callable[[], Registry]) -> click.Command:
     @click.command(
         "doctor",
         help="Show what this host offers for containers and limits, and what to do about what is missing.",
+        short_help="Show what this host offers, and what to do about what is missing.",
         epilog="The exit code is 0 if mydocker run without limits works here for this user, and 1 if it does not.",
     )
     @click.option("--format", "output", type=click.Choice(["table", "json"]), default="table", help="How to print it.")

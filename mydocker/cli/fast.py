@@ -83,7 +83,7 @@ def _options(arguments: Sequence[str], flags: Flags) -> tuple[dict[str, tuple[ob
         position += 1
         for flag, attached in _split(argument, flags):
             name, kind, limit = flags[flag]
-            value: object = True
+            value: object = True if attached is None else attached
             if kind != "flag":
                 if attached is None:
                     if position == len(arguments):
@@ -101,14 +101,15 @@ def _options(arguments: Sequence[str], flags: Flags) -> tuple[dict[str, tuple[ob
 def _split(argument: str, flags: Flags) -> list[tuple[str, str | None]]:
     """The flags in one argument, each with the value that is attached to it.
 
-    ``-ti`` is ``-t`` and ``-i``, ``-m100m`` is ``-m`` with a value, ``--name=x`` is ``--name`` with one.
+    ``-ti`` is ``-t`` and ``-i``; ``-m100m`` and ``-m=100m`` are ``-m`` with a value, as ``--name=x`` is.
+    A limit that takes no value may be given one all the same, ``true`` or ``false``, as for ``docker run``.
     """
     flag, equals, value = argument.partition("=")
-    # A one-letter flag is never looked up as a whole: "-m=1" is "-m" with the value "=1".
-    if len(flag) > 2 and flag in flags:
+    if flag in flags:
         if not equals:
             return [(flag, None)]
-        if flags[flag][1] == "flag":
+        _, kind, limit = flags[flag]
+        if kind == "flag" and not limit:
             raise _NotPlain
         return [(flag, value)]
     if argument.startswith("--"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 import os
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ def make(name: str, directory: str | None, registry: Registry) -> str:
 
     `UsageError` for a name that is none or is taken, and for a directory that exists and is not empty.
     """
+    name = name.removeprefix("mydocker-")
     _check(name, registry)
     folder = directory or f"mydocker-{name}"
     try:
@@ -45,6 +47,8 @@ def _check(name: str, registry: Registry) -> None:
     from mydocker.plugin_discovery import core_flags, core_names
 
     field, flag = name.replace("-", "_"), f"--{name}"
+    if keyword.iskeyword(field):
+        raise UsageError(f"{name}: it is a word of Python's own, and could not be a keyword; choose another name")
     if field in core_names() or flag in core_flags():
         raise UsageError(f"{name}: mydocker itself has {flag} or the keyword {field}; choose another name")
     for plugin in registry.plugins:

@@ -10,8 +10,9 @@ import os
 
 from mydocker import logs
 from mydocker.errors import MydockerError, StateError, UsageError
-from mydocker.resources import parse_duration, parse_size
+from mydocker.resources import format_size, parse_duration, parse_size
 from mydocker.spec import Spec, Tmpfs, Volume, resolve_capabilities
+from mydocker.state import check_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,9 +46,20 @@ def execute(parsed: Parsed, registry: Registry) -> int:
             _write_result(target, _failure(parsed, error))
             raise
         _write_result(target, result)
+    _say_what_killed(result, options)
     if profile is not None:
         profile.draw(result)
     return result.exit_code
+
+
+def _say_what_killed(result: Result, options: Mapping[str, Any]) -> None:
+    """An exit code of 137 does not tell why."""
+    if result.reason == "timeout":
+        logs.warning("the container was killed at its --timeout of %s", options.get("timeout"))
+    elif result.reason == "oom":
+        limit = result.usage.memory_limit
+        allowed = f", of which it may have {format_size(limit)}" if limit is not None else ""
+        logs.warning("the command was killed because the container ran out of memory%s", allowed)
 
 
 def configure_logs(options: Mapping[str, Any]) -> None:
@@ -105,7 +117,7 @@ def to_spec(parsed: Parsed) -> Spec:
         init="init" in options,
         timeout=_duration("--timeout", options["timeout"]) if "timeout" in options else None,
         stop_timeout=_stop_timeout(options.get("stop_timeout", "10")),
-        name=options.get("name"),
+        name=_name(options.get("name")),
         pidfile=None if pidfile is None else os.path.abspath(pidfile),
         cgroup_parent=_cgroup_parent(options.get("cgroup_parent")),
         capabilities=resolve_capabilities(options.get("cap_add", ()), options.get("cap_drop", ())),
@@ -154,6 +166,13 @@ def _hostname(text: str | None) -> str | None:
     if text is not None and len(os.fsencode(text)) > _HOSTNAME_MAX:
         raise UsageError(f"--hostname: a host name has at most {_HOSTNAME_MAX} bytes, and this one has more")
     return text
+
+
+def _name(text: str | None) -> str | None:
+    try:
+        return None if text is None else check_name(text)
+    except StateError as error:
+        raise UsageError(f"--name: {error}") from None
 
 
 def _network(text: str) -> Literal["none", "host"]:

@@ -45,6 +45,10 @@ def checks(host: Host) -> Iterator[Check]:
         yield check(host, plugin, outcome)
     if not registry.plugins and not broken:
         yield warning("limits", f"no package here has an entry point of the group {GROUP}", "install mydocker anew")
+    unknown = sorted({*selection.disabled, *(selection.allowed or ())}.difference(_names()))
+    if unknown:
+        fact = f"{', '.join(unknown)}: no plugin has the name that {DISABLE_VARIABLE} or the configuration file gives"
+        yield warning("unknown names", fact, "look at the first column of mydocker subsystems")
     turned_off = [name for name in _names() if not selection.has(name)]
     if turned_off:
         yield not_needed("turned off", f"{', '.join(turned_off)}, by {DISABLE_VARIABLE} or the configuration file")

@@ -82,7 +82,7 @@ class _Stay:
             for fd, _ in poll.poll(watcher.patience * 1000 + 1):
                 if fd == self._pidfd:
                     return
-                for verdict in watcher.take():
+                for _, verdict in watcher.take():
                     self._act(verdict)
 
     def _act(self, verdict: Verdict) -> None:

@@ -53,7 +53,13 @@ def test_a_path_that_is_not_there_is_127(run: Run, path: str) -> None:
 def test_an_empty_name_is_127(run: Run) -> None:
     result = run("")
     assert result.returncode == 127
-    one_sentence(result.stderr)
+    assert one_sentence(result.stderr) == "mydocker: an empty name: command not found in the container's PATH\n"
+
+
+def test_a_working_directory_that_is_not_there(run: Run) -> None:
+    result = run("-w", "/no/such", "true")
+    assert result.returncode == 125
+    assert result.stderr == "mydocker: cannot enter the working directory /no/such: No such file or directory\n"
 
 
 @pytest.mark.vm_once

@@ -89,7 +89,7 @@ def test_nothing_is_made(layout: Layout, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["-m", "1", "true"], "-m: 1 bytes is less than the minimum, 512k; did you mean 1m?"),
+        (["-m", "1", "true"], "-m: 1 byte is less than the minimum, 512k; did you mean 1m?"),
         (["--memory", "64m", "--memory-swap", "1m", "true"], "--memory-swap: 1m is less than --memory 64m"),
         (["-m", "64m"], "there is no command to run; write mydocker run [OPTIONS] COMMAND [ARG...]"),
         (["--no-such-limit", "true"], "there is no option --no-such-limit"),

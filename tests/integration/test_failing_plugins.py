@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import mydocker
+from mydocker.cgroups.layout import Layout
 
 #: None of these is an Exception.
 UNUSUAL = ("asyncio.CancelledError('x')", "KeyboardInterrupt('x')", "SystemExit(0)", "GeneratorExit('x')", "Own('x')")
@@ -343,3 +344,40 @@ def test_an_explanation_that_is_none(plugin: Any) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=os.environ)
     assert done.returncode == 125
     assert "plugin odd (odd-dist 1.0) answered mydocker_explain with 42, which is no list of lines" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        ("set_property('../../cpu.shares', 2)", 'ValueError: "../../cpu.shares" is not the name of a file of a cgroup'),
+        ("get_property('../pids.max')", 'ValueError: "../pids.max" is not the name of a file of a cgroup'),
+        ("nosuch", "Pids of cgroup v1 has no file by the name of nosuch: get_property() takes any file"),
+    ],
+)
+def test_a_file_that_is_none_of_the_containers(
+    plugin: Any, run: Any, layout: Layout, body: str, problem: str
+) -> None:
+    plugin("odd", f"@hookimpl\ndef mydocker_prepare(cgroup): cgroup.controller('pids').{body}\n")
+    done = run("--odd", "1", "true")
+    assert done.returncode == 125
+    assert problem.replace("v1", f"v{layout.version('pids')}") in done.stderr
+
+
+class TestWhatKilledIt:
+    """137 alone does not say."""
+
+    def test_a_timeout(self, run: Any) -> None:
+        done = run("--timeout", "0.3s", "sleep", "30")
+        assert done.returncode == 137
+        assert done.stderr == "mydocker: warning: the container was killed at its --timeout of 0.3s\n"
+
+    def test_memory(self, run: Any) -> None:
+        command = (sys.executable, "-c", "x = bytearray(200 << 20)")
+        done = run("-m", "40m", *command)
+        assert done.returncode == 137
+        reason = "the command was killed because the container ran out of memory, of which it may have 40m"
+        assert done.stderr == f"mydocker: warning: {reason}\n"
+
+    def test_its_own_end_is_not_explained(self, run: Any) -> None:
+        done = run("--init", "--timeout", "30s", "-m", "40m", "sh", "-c", "kill -9 $$")
+        assert (done.returncode, done.stderr) == (137, "")

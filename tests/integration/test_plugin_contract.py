@@ -462,6 +462,7 @@ class TestConfigurationFile:
         assert run("-m", "100m", "true").returncode == 0
         refused = run("--cpus", "1", "true")
         assert (refused.returncode, "no option --cpus" in refused.stderr) == (125, True)
+        assert f"limits are turned off here by {tmp_path}/config.toml; see mydocker run --help" in refused.stderr
         assert not (tmp_path / "imported").exists()
         configure("[plugins]\ndisable = ['broken']\n")
         assert run("--cpus", "1", "true").returncode == 0
@@ -477,7 +478,8 @@ class TestConfigurationFile:
             ("[plugins]\nallow = 'memory'\n", "plugins.allow is a list of names"),
             ("[limits]\nmemory = {}\n", "limits.memory is no text, no number"),
             ("[limits]\nmemory = '1x'\n", 'config.toml: memory: "1x" is not a size'),
-            ("[limits]\nnothing = 1\n", "there is no limit named nothing"),
+            ("[limits]\nmemry = 1\n", "config.toml: memry: there is no limit of that name, did you mean memory?"),
+            ("[limits]\npids_limit = true\n", 'config.toml: pids_limit: "true" is not a whole number'),
         ],
     )
     def test_a_mistake_in_it_is_one_sentence(self, configure: Any, run: Any, text: str, words: str) -> None:

@@ -51,6 +51,7 @@ def test_the_help_of_run_lists_each_option_and_limit_in_its_section(capsys: Any)
     assert text.index("Examples:") < general
     for option in app.run_options(REGISTRY):
         assert all(flag in text for flag in option.flags)
+        assert all(word in text for word in option.help.split()), "a flag is broken at its hyphen"
 
 
 @pytest.mark.parametrize("line", [[], ["-h"], ["--help"]])
@@ -129,6 +130,38 @@ def test_an_interrupt_and_a_broken_pipe_are_quiet(
     fail_with(monkeypatch, error)
     assert cli.command(["run", "x"]) == code
     assert capsys.readouterr() == ("", "")
+
+
+def test_an_output_that_cannot_be_written_is_one_sentence() -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "mydocker", "--help"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert (done.returncode, done.stderr) == (
+        125,
+        "mydocker: cannot write the output: No space left on device\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "command"),
+    [
+        (["update", "a", "-n"], "mydocker update"),
+        (["stats", "--nonsense"], "mydocker stats"),
+        (["run", "-n"], "mydocker run"),
+        (["--nonsense"], "mydocker"),
+    ],
+)
+def test_a_mistake_names_the_help_of_its_command(line: list[str], command: str, capsys: Any) -> None:
+    assert cli.command(line) == 125
+    assert capsys.readouterr().err.endswith(f"; see {command} --help\n")
+
+
+def test_a_flag_of_a_limit_that_is_turned_off(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setenv("MYDOCKER_DISABLE_PLUGINS", "memory")
+    assert cli.command(["run", "-m", "1g", "true"]) == 125
+    hint = "limits are turned off here by MYDOCKER_DISABLE_PLUGINS; see mydocker run --help"
+    assert capsys.readouterr().err == f"mydocker: there is no option -m; {hint}\n"
 
 
 @pytest.mark.parametrize("line", [["--log-format", "json", "run", "x"], ["run", "--log-format=json", "x"]])

@@ -85,6 +85,9 @@ def read_with_click(line: Sequence[str]) -> Parsed | None:
 @example(["run", "--"])
 @example(["run", "-p", "1", "--pages=2", "-ip3", "-txi", "-idle", "ls"])
 @example(["run", "-idle=1", "ls"])
+@example(["run", "--cpu-idle=false", "-xt", "ls"])
+@example(["run", "-x", "-x=false", "ls"])
+@example(["run", "-x=", "-t=", "ls"])
 def test_both_readers_understand_every_line_alike(line: list[str]) -> None:
     assert fast.read(line, REGISTRY) == read_with_click(line)
 
@@ -107,6 +110,11 @@ def read(*line: str) -> Parsed:
         ("-cpushare 512 -c 7 ls", {"shares": "7"}, {"shares": "-c"}),
         ("ls -mem 100m", {}, {}),
         ("--pages 1 -p2 --pages=3 ls", {"pages": ["1", "2", "3"]}, {"pages": "--pages"}),
+        ("-m=100m ls", {"memory": "100m"}, {"memory": "-m"}),
+        ("-p=1 -p==2 ls", {"pages": ["1", "=2"]}, {"pages": "-p"}),
+        ("--cpu-idle=false ls", {"idle": "false"}, {"idle": "--cpu-idle"}),
+        ("--cpu-idle=false -x ls", {"idle": "true"}, {"idle": "-x"}),
+        ("-x=false ls", {"idle": "false"}, {"idle": "-x"}),
         ("-idle ls", {"idle": "true"}, {"idle": "-idle"}),
         ("-txi ls", {"idle": "true"}, {"idle": "-x"}),
     ],

@@ -133,6 +133,7 @@ def test_mounts_come_in_an_order_in_which_none_hides_another() -> None:
         ({"hostname": "é" * 33}, "--hostname: a host name has at most 64 bytes"),
         ({"network": "bridge"}, '--network: "bridge" is not a network that mydocker can give: use none or host'),
         ({"timeout": "soon"}, '--timeout: "soon" is not a duration'),
+        ({"name": "a/b"}, '--name: "a/b" is not a name for a container'),
         ({"timeout": "0"}, '--timeout: "0" is not a duration'),
         ({"stop_timeout": "-1"}, '--stop-timeout: "-1" is not a duration'),
         ({"cgroup_parent": "a/../../b"}, '--cgroup-parent: "a/../../b" is not a cgroup'),

@@ -657,9 +657,10 @@ def test_a_plugin_that_hangs_is_given_up(host: MadeUpHost, site: Any, monkeypatc
 
 def test_plugins_that_are_turned_off(host: MadeUpHost, site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     site.add("wrong", "import nothing_of_that_name")
-    monkeypatch.setenv("MYDOCKER_DISABLE_PLUGINS", "wrong")
+    monkeypatch.setenv("MYDOCKER_DISABLE_PLUGINS", "wrong,memroy")
     checks = list(plugin_checks.checks(host))
     assert "wrong" in named(checks, "turned off").fact
+    assert named(checks, "unknown names").fact.startswith("memroy: no plugin has the name")
     assert not [check for check in checks if check.name == "wrong"]
 
 

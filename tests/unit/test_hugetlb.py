@@ -49,7 +49,7 @@ def test_values(text, value):
         ("2MB=", "is not of the form SIZE=BYTES"),
         ("big=2m", "is not a size"),
         ("2MB=much", "is not a size"),
-        ("2MB=3m", "3m is no multiple of the size of the pages, 2MB"),
+        ("2MB=3m", "3m is no multiple of 2MB, the size that is given for the pages"),
         ("0=3m", "there are no pages of 0 bytes"),
     ],
 )

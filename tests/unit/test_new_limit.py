@@ -20,6 +20,17 @@ def nobody_s() -> Registry:
     return Registry(())
 
 
+def test_a_name_that_begins_as_packages_do(tmp_path: Path, nobody_s: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert new_limit.make("mydocker-open-files", None, nobody_s) == "mydocker-open-files"
+    assert (tmp_path / "mydocker-open-files/mydocker_open_files.py").exists()
+
+
+def test_a_word_of_python_is_no_name(tmp_path: Path, nobody_s: Registry) -> None:
+    with pytest.raises(UsageError, match="class: it is a word of Python's own"):
+        new_limit.make("class", str(tmp_path / "new"), nobody_s)
+
+
 def test_the_files_of_a_limit(tmp_path: Path, nobody_s: Registry) -> None:
     folder = Path(new_limit.make("open-files", str(tmp_path / "new"), nobody_s))
     files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}

@@ -161,6 +161,19 @@ def test_values_are_parsed_from_text_and_from_python(site: Any) -> None:
         registry.parse({"zzz": 1})
 
 
+def test_a_name_that_no_limit_has(site: Any) -> None:
+    site.add("nofile", source("nofile"))
+    registry = Registry(discovered())
+    with pytest.raises(UsageError, match=r"^there is no limit named xxx; the limits of the plugins here are: .*nofile"):
+        registry.parse({"xxx": 1})
+    with pytest.raises(UsageError, match=r"^there is no limit named nofiles, did you mean nofile\?$"):
+        registry.parse({"nofiles": 1})
+    with pytest.raises(UsageError, match=r"^there is no limit named tmeout, did you mean timeout\?$"):
+        registry.parse({"tmeout": 1})
+    with pytest.raises(UsageError, match=r"^file: nofiles: there is no limit of that name, did you mean nofile\?$"):
+        registry.parse({"nofiles": 1}, {"nofiles": "file: nofiles"})
+
+
 def test_a_parser_that_fails_otherwise_is_the_plugins_fault(site: Any) -> None:
     fields = "@hookimpl\ndef mydocker_fields():\n    return [field('nofile', parse=parse)]"
     site.add("nofile", HEAD.replace("@hookimpl", "") + f"def parse(text):\n    raise KeyError(text)\n{fields}")

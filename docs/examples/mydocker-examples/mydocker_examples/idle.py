@@ -3,6 +3,7 @@
 from time import monotonic as now
 
 from mydocker import Probe, ResourceField, UnsupportedLimit, Verdict, Watch, hookimpl
+from mydocker.cgroups.freezing import is_frozen
 from mydocker.resources import parse_duration
 
 MYDOCKER_API = 1
@@ -69,7 +70,7 @@ def mydocker_watch(config, cgroup):
     def check():
         nonlocal used, since
         used_now = cpu_seconds(cgroup)
-        if used_now - used > NOTHING:
+        if used_now - used > NOTHING or is_frozen(cgroup):  # a paused container is not idle
             used, since = used_now, now()
         left = since + limit - now()
         if left <= 0:
