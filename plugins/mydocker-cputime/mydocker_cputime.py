@@ -111,7 +111,8 @@ def mydocker_usage(config: ResourceConfig, cgroup: ContainerCgroup) -> Mapping[s
     if "cpu_time" not in config or not cgroup.has(_accountant(cgroup.layout)):
         return {}
     used, budget = used_seconds(cgroup), budget_seconds(config, cgroup)
-    return {"cpu_seconds": used, "budget_seconds": budget, "exceeded": not used < budget}
+    number = budget if 0 <= budget < float("inf") else None  # whatever stands in the attribute, such as nan
+    return {"cpu_seconds": used, "budget_seconds": number, "exceeded": not used < budget}
 
 
 @hookimpl

@@ -31,7 +31,8 @@ def test_a_run_that_runs_out_of_memory(run: Run, tmp_path: Path) -> None:
     picture, result = tmp_path / "usage.svg", tmp_path / "result.json"
     limits = ("-m", "20m", "--memory-swap", "20m", "--cpus", "0.8", "--pids-limit", "20")
     done = run(*limits, "--profile", picture, "--profile-interval", "20ms", "--result", result, "sh", "-c", GROW)
-    assert (done.returncode, done.stderr) == (137, "")
+    said = "the command was killed because the container ran out of memory, of which it may have 20m"
+    assert (done.returncode, done.stderr) == (137, f"mydocker: warning: {said}\n")
     assert json.loads(result.read_text())["reason"] == "oom"
     found = words(picture)
     assert {"Memory", "CPUs", "Tasks", "limit 20 MiB", "peak 20 MiB", "limit 0.8", "out of memory ▾"} <= set(found)
