@@ -19,7 +19,7 @@ from mydocker.cgroups import files
 from mydocker.cgroups.layout import Layout, parse_memberships
 from mydocker.child import Child, clone_to_run
 from mydocker.errors import CgroupError, HandoffError, OciError
-from mydocker.linux import paths, process, pty, signals
+from mydocker.linux import executable, paths, process, pty, signals
 from mydocker.mounts import Step
 from mydocker.oci import console, foreground, restriction
 from mydocker.oci import process as oci_process
@@ -120,7 +120,7 @@ class _Execution:
         child = Child(Layout.read(), work.container.record.cgroup)
         if os.geteuid() == 0:
             # Here it takes less than in the child, which does not see the interpreter's file.
-            restriction.let_go_of_interpreter()
+            executable.let_go_where_possible()
         try:
             self._clone(child, init, namespaces, plan)
             master = self._await_ready(child, plan)
@@ -409,7 +409,7 @@ class _Newcomer:
         plan, ends = self._plan, self._ends
         step.doing = "set up the process"
         signals.default_all()
-        restriction.let_go_of_interpreter()
+        executable.let_go_where_possible()
         kept = {ends.commands, ends.reports, ends.channel, ends.proc, ends.console}
         process.close_all_except({*kept, *ends.entrances, *self._preserved})
         os.setsid()

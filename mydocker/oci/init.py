@@ -20,7 +20,7 @@ import select
 from mydocker import handoff
 from mydocker.errors import HandoffError, OciError
 from mydocker.handoff import Failure
-from mydocker.linux import network, process, signals
+from mydocker.linux import executable, network, process, signals
 from mydocker.mounts import Step, bind_console
 from mydocker.oci import console, hooks, mounts, restriction, sysctl
 from mydocker.oci.lookup import NotStarted
@@ -126,7 +126,7 @@ class _Init:
         process.close_all_except(self._needed())
         self._await_maps()
         self._be_root()
-        restriction.let_go_of_interpreter()
+        executable.let_go_where_possible()
         os.setsid()
         os.umask(0)
         self._leave_keyring()

@@ -12,7 +12,7 @@ import stat
 
 from mydocker import labels
 from mydocker.handoff import Failure
-from mydocker.linux import capabilities, executable, paths, process, rlimits, security, signals
+from mydocker.linux import capabilities, paths, process, rlimits, security, signals
 from mydocker.oci.lookup import NotStarted, encoded, look_up, quoted, reason_of
 from mydocker.oci.process import LATE_RLIMITS
 
@@ -25,14 +25,6 @@ if TYPE_CHECKING:
     from mydocker.oci.process import ProcessPlan
 
 _CAP_SYS_ADMIN = capabilities.mask(["CAP_SYS_ADMIN"])
-
-
-def let_go_of_interpreter() -> None:
-    """Have /proc/self/exe name nothing of the host (`mydocker.linux.executable`), as the first thing in the child."""
-    try:
-        executable.let_go()
-    except OSError:
-        pass  # not on this machine or kernel, or not by a plain user outside his namespaces
 
 
 def make_cwd(plan: ProcessPlan, root: int) -> None:
