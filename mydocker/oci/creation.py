@@ -119,6 +119,11 @@ class Creation:
         call = self._call
         layout = Layout.read()
         self._plan_mounts().close()
+        self._net_devices = (self.config.get("linux") or {}).get("netDevices") or {}
+        if self._net_devices:
+            from mydocker.oci import net_devices
+
+            net_devices.check(self._net_devices)
         self._limits = self._prepare_limits(layout)
         self._limits.validate()
         self._process_plan: ProcessPlan | None = None
@@ -321,6 +326,10 @@ class Creation:
         self._cgroup.runs(child.pid)
         if self._cgroup.frozen:
             raise OciError("a limit has frozen the container, and it is not started yet: pause it when it runs")
+        if self._net_devices:
+            from mydocker.oci import net_devices
+
+            net_devices.move(self._net_devices, child.pid)
         self._run_hooks("prestart", "createRuntime")
         argv, environment = processes.command(self._process()) if self._process() else ([], [])
         states = [self._state("creating"), self._state("created")]
