@@ -87,13 +87,6 @@ class Root:
         self.late: list[tuple[Entry, int]] = []
         self.cgroups: list[CgroupPlace] = []
 
-    def close(self) -> None:
-        """For the child, when it is done with them."""
-        for fd in (self.fd, self.devpts):
-            if fd >= 0:
-                os.close(fd)
-        self.fd = self.devpts = -1
-
 
 def attach(entry: Entry, root: Root, new: int, target: int) -> None:
     mount.attach(new, target)

@@ -499,6 +499,18 @@ def test_a_file_in_the_place_of_a_device_gives_way(bundle, ours, cid) -> None:
     assert ours.run(made, cid).stdout == "character special file 1 3\n"
 
 
+def test_a_dev_that_is_elsewhere_in_the_root(bundle, ours, cid) -> None:
+    config = bundle.config("sh", "-c", "ls -l /elsewhere/null /elsewhere/fd; echo x > /dev/null; ls /dev/pts")
+    config["mounts"] = [entry for entry in config["mounts"] if entry["destination"] != "/dev"]
+    made = bundle(config=config)
+    (made / "rootfs/dev").rmdir()
+    (made / "rootfs/elsewhere").mkdir()
+    (made / "rootfs/dev").symlink_to("elsewhere")
+    done = ours.run(made, cid)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [line[0] for line in done.stdout.splitlines()] == ["l", "c", "p"]  # the last is pts/ptmx
+
+
 def test_a_bind_of_dev_gets_no_nodes(bundle, ours, cid, volume) -> None:
     config = bundle.config("ls", "/dev")
     config["mounts"] = [entry for entry in config["mounts"] if not entry["destination"].startswith("/dev")]
