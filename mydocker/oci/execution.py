@@ -19,7 +19,7 @@ from mydocker.cgroups import files
 from mydocker.cgroups.layout import Layout, parse_memberships
 from mydocker.child import Child, clone_to_run
 from mydocker.errors import CgroupError, HandoffError, OciError
-from mydocker.linux import executable, paths, process, pty, signals
+from mydocker.linux import executable, paths, process, signals, statfs
 from mydocker.mounts import Step
 from mydocker.oci import console, foreground, restriction
 from mydocker.oci import process as oci_process
@@ -415,9 +415,9 @@ class _Newcomer:
         os.setsid()
         if plan.user_namespace:
             step.doing = "become root of the user namespace"
-            _become_root()
+            restriction.become_root()
         step.doing = "leave the session keyring"
-        _leave_keyring()
+        restriction.leave_keyring()
         if plan.terminal:
             step.doing = "open a pseudo-terminal"
             self._take_terminal()
@@ -437,7 +437,7 @@ class _Newcomer:
         """The container's own devpts, of which nothing but the descriptor is used."""
         root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         devpts = paths.open_in_root(root, b"dev/pts", os.O_PATH | os.O_DIRECTORY)
-        if not pty.is_devpts(devpts):
+        if statfs.filesystem_type(devpts) != statfs.DEVPTS:
             raise OSError(errno.ENOENT, "/dev/pts is not a devpts")
         master, _ = console.take(self._plan, devpts)
         for fd in (root, devpts):
@@ -454,26 +454,3 @@ class _Newcomer:
             if os.read(self._ends.channel, 1) != b"k":
                 raise HandoffError("nobody listens to the seccomp filter")
             os.close(listener)
-
-
-def _become_root() -> None:
-    """The ids of whoever joined are none in there. Where root has no id, the process goes on without."""
-    try:
-        os.setgroups(())
-    except PermissionError:
-        pass
-    try:
-        os.setresgid(0, 0, 0)
-        os.setresuid(0, 0, 0)
-    except OSError as e:
-        if e.errno != errno.EINVAL:
-            raise
-    process.prctl(process.PR_SET_DUMPABLE, 0)
-
-
-def _leave_keyring() -> None:
-    try:
-        process.join_new_session_keyring()
-    except OSError as e:
-        if e.errno not in (errno.ENOSYS, errno.EPERM):  # no keyrings in this kernel, or refused by an outer seccomp
-            raise

@@ -209,24 +209,14 @@ class _Init:
         if not self._plan.namespaces.has("user"):
             return
         self._step.doing = "become root of the user namespace"
-        for call, arguments in ((os.setgroups, ((),)), (os.setresgid, (0, 0, 0)), (os.setresuid, (0, 0, 0))):
-            try:
-                call(*arguments)
-            except OSError as e:
-                # No id 0 in its maps, or a maker who may not set groups himself (user_namespaces(7)).
-                if e.errno not in (errno.EINVAL, errno.EPERM):
-                    raise
+        restriction.become_root()
         self._die_with_runtime()  # a change of ids has cleared it (prctl(2), PR_SET_PDEATHSIG)
 
     def _leave_keyring(self) -> None:
         if not self._plan.keyring:
             return
         self._step.doing = "join a session keyring of its own"
-        try:
-            process.join_new_session_keyring()
-        except OSError as e:
-            if e.errno not in (errno.ENOSYS, errno.EPERM):  # no keyrings in this kernel, or an outer seccomp refuses
-                raise
+        restriction.leave_keyring()
 
     def _name_host(self) -> None:
         plan = self._plan

@@ -27,6 +27,27 @@ if TYPE_CHECKING:
 _CAP_SYS_ADMIN = capabilities.mask(["CAP_SYS_ADMIN"])
 
 
+def become_root() -> None:
+    """In a user namespace: what is made from now on belongs to its root, if it has one."""
+    for call, arguments in ((os.setgroups, ((),)), (os.setresgid, (0, 0, 0)), (os.setresuid, (0, 0, 0))):
+        try:
+            call(*arguments)
+        except OSError as e:
+            # No id 0 in its maps, or a maker who may not set groups himself (user_namespaces(7)).
+            if e.errno not in (errno.EINVAL, errno.EPERM):
+                raise
+    process.prctl(process.PR_SET_DUMPABLE, 0)  # a change of ids may have put it on again (prctl(2))
+
+
+def leave_keyring() -> None:
+    """Join a new session keyring, where there are any."""
+    try:
+        process.join_new_session_keyring()
+    except OSError as e:
+        if e.errno not in (errno.ENOSYS, errno.EPERM):  # no keyrings in this kernel, or refused by an outer seccomp
+            raise
+
+
 def make_cwd(plan: ProcessPlan, root: int) -> None:
     """Make the working directory where it is missing, in the root behind the descriptor.
 
