@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from mydocker.cgroups.layout import Layout
+    from mydocker.oci import intel_rdt
     from mydocker.oci.main import Call
     from mydocker.oci.process import ProcessPlan
     from mydocker.seccomp import Filter
@@ -124,6 +125,7 @@ class Creation:
             from mydocker.oci import net_devices
 
             net_devices.check(self._net_devices)
+        self._check_cache_shares()
         self._limits = self._prepare_limits(layout)
         self._limits.validate()
         self._process_plan: ProcessPlan | None = None
@@ -135,6 +137,27 @@ class Creation:
             processes.command(self._process())
         self._seccomp = self._prepare_seccomp()
         return layout
+
+    def _check_cache_shares(self) -> None:
+        #: of ``linux.intelRdt``, whose group is `_cache_shares` once it is made
+        self._rdt = (self.config.get("linux") or {}).get("intelRdt")
+        self._cache_shares: intel_rdt.Group | None = None
+        if self._rdt is not None:
+            from mydocker.oci import intel_rdt
+
+            with intel_rdt.Tree.of_host() as tree:
+                intel_rdt.check(self._rdt, tree)
+
+    def _share_caches(self) -> None:
+        if self._rdt is None:
+            return
+        from mydocker.oci import intel_rdt
+
+        group = intel_rdt.group_of(self._rdt, self._call.id)
+        self._note(oci={"resctrl": group.asdict()})
+        with intel_rdt.Tree.of_host() as tree:
+            intel_rdt.put_into_force(self._rdt, group, tree)
+        self._cache_shares = group
 
     def _plan_mounts(self) -> mounts.MountPlan:
         return mounts.prepare(self.config, self._bundle, pivot=not self._call.options.get("no_pivot"))
@@ -203,6 +226,7 @@ class Creation:
         self._note(cgroup=self._cgroup.path, oci={"cgroups": list(self._cgroup.dirs)})
         resources.amend(self.config, self._limits.prepare(self._cgroup))
         self._note(writers=self._cgroup.writers)
+        self._share_caches()
         waiting = self._keep_config()
         self._clone(layout, preserved, waiting)
         self._set_up()
@@ -321,6 +345,11 @@ class Creation:
         self._await_ready()
         self._cgroup.entered(child.pid)
         self._limits.apply(child.pid)
+        if self._cache_shares is not None:
+            from mydocker.oci import intel_rdt
+
+            with intel_rdt.Tree.of_host() as tree:
+                intel_rdt.enter(self._cache_shares, child.pid, tree)
         if self._process_plan is not None:
             processes.limit(self._process_plan, child.pid)
         self._cgroup.runs(child.pid)
@@ -421,6 +450,11 @@ class Creation:
             self._limits.undo()
             if getattr(self, "_cgroup", None) is not None:
                 self._cgroup.remove()
+            if self._cache_shares is not None:
+                from mydocker.oci import intel_rdt
+
+                with intel_rdt.Tree.of_host() as tree:
+                    intel_rdt.remove(self._cache_shares, tree)
             self._claim.unfinished = False
         except MydockerError as e:
             self._call.log.warning(f"cannot remove all of the container: {e}")

@@ -126,6 +126,7 @@ class _Execution:
             master = self._await_ready(child, plan)
             self._enter_rest(child.pid)
             _set_cpus("final", child.pid, plan.final_cpus)
+            self._share_caches(child.pid)
             oci_process.limit(plan, child.pid)
             self._hand_over(child, frame)
             if work.pid_file:
@@ -228,6 +229,14 @@ class _Execution:
                 if "" in self._work.cgroups or e.errno not in (errno.EBUSY, errno.EOPNOTSUPP):
                     raise
                 files.write(f"{_unified_cgroup_of(self._work.container.pid)}/cgroup.procs", str(pid))
+
+    def _share_caches(self, pid: int) -> None:
+        values = self._work.container.record.oci.get("resctrl")
+        if values:
+            from mydocker.oci import intel_rdt
+
+            with intel_rdt.Tree.of_host() as tree:
+                intel_rdt.enter(intel_rdt.as_recorded(values), pid, tree)
 
     def _await_ready(self, child: Child, plan: ProcessPlan) -> int:
         """Until the child waits for its command: the master of its terminal, or -1 where it is not for us."""

@@ -46,7 +46,7 @@ def test_a_device_comes_with_its_addresses_and_is_up(
 
 def test_in_a_user_namespace_they_are_its_roots(on_host: Callable[..., Any], bundle: Any, cid: str) -> None:
     config = bundle.config("sh", "-c", "ip link set eth1 down && ip -o link")
-    config["process"]["capabilities"] = dict.fromkeys(("bounding", "effective", "permitted"), ["CAP_NET_ADMIN"])
+    config["process"]["capabilities"] = {kind: ["CAP_NET_ADMIN"] for kind in ("bounding", "effective", "permitted")}
     config["linux"]["namespaces"].append({"type": "user"})
     for name in ("uidMappings", "gidMappings"):
         config["linux"][name] = [{"containerID": 0, "hostID": 100000, "size": 65536}]

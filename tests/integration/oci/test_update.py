@@ -177,3 +177,13 @@ def test_the_peoples_command_line_knows_it(ours, running, cid):
     assert ours("update", "--memory", "80m", cid).returncode == 0
     (line,) = [line for line in mydocker("stats", "--no-stream").stdout.splitlines() if line.startswith(cid)]
     assert "80MiB" in line
+
+
+def test_shares_of_the_cache_need_a_host_that_can_divide_it(ours, bundle, cid):
+    """Such a file system is on few hosts: what is done on one is tested on an imitation."""
+    if "resctrl" in Path("/proc/self/mountinfo").read_text():
+        pytest.skip("this host has a resctrl file system")
+    done = ours.create(bundle("true", linux__intelRdt={"l3CacheSchema": "L3:0=f"}), cid)
+    assert done.returncode == 1
+    assert "linux.intelRdt: no resctrl file system is mounted on this host" in done.stderr
+    assert "does not exist" in ours("state", cid).stderr
