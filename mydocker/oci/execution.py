@@ -198,7 +198,7 @@ class _Execution:
                 except OSError as e:
                     for fd in opened:
                         os.close(fd)
-                    raise files.refused("open", f"{directory}/tasks", e) from e
+                    raise _not_added(files.refused("open", f"{directory}/tasks", e)) from e
                 self._cgroups.remove(directory)
         return opened
 
@@ -227,7 +227,7 @@ class _Execution:
                 # On v2 a cgroup that has given controllers to its children takes no process any more (cgroup-v2.rst,
                 # "No Internal Process Constraint"): an init like systemd has made its own below it and is there.
                 if "" in self._work.cgroups or e.errno not in (errno.EBUSY, errno.EOPNOTSUPP):
-                    raise
+                    raise _not_added(e) from e
                 files.write(f"{_unified_cgroup_of(self._work.container.pid)}/cgroup.procs", str(pid))
 
     def _share_caches(self, pid: int) -> None:
@@ -310,6 +310,10 @@ class _Execution:
 def _not_started(report: object) -> OciError:
     text = report.text if isinstance(report, handoff.Failure) else "it was killed while it was set up"
     return OciError(f"unable to start container process: {text}")
+
+
+def _not_added(error: CgroupError) -> OciError:
+    return OciError(f"unable to start container process: error adding pid to cgroups: {error}")
 
 
 def _reason(error: OSError) -> str:
