@@ -50,6 +50,8 @@ def assemble(plan: MountPlan, step: Step, hierarchies: tuple[Hierarchy, ...]) ->
             # The words that engines and their users know, and look for, from runc.
             reason = e.strerror or str(e)
             raise OciError(f"error mounting {entry}: {reason[:1].lower()}{reason[1:]}{about}") from None
+    if plan.asking >= 0:
+        os.close(plan.asking)
     if plan.own_dev:
         devices.make(root.fd, plan.devices, step, bind=plan.userns)
         devices.make_links(root.fd, step)

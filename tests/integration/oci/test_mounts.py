@@ -581,21 +581,26 @@ def test_a_source_that_an_earlier_mount_has_made(options: list[str], bundle, our
     assert (done.stdout, done.stderr) == ("content\n", "")
 
 
-def test_in_a_user_namespace_what_mounts_have_made_is_not_mapped(bundle, ours, cid, volume) -> None:
-    """Only outside of it ids can be mapped, and outside the container's mounts are not there: another tree would be."""
+def test_in_a_user_namespace_ids_are_mapped_of_what_mounts_have_made(bundle, ours, cid, volume) -> None:
+    """Only outside of it ids can be mapped, and outside the container's mounts are not there."""
     made = bundle("true")
     config = user_namespace(json.loads((made / "config.json").read_text()))
-    config["process"]["args"] = ["cat", "/final/file"]
-    config["mounts"] += [bind(volume, "/mnt", "bind"), bind(made / "rootfs/mnt", "/final", "rbind", "idmap")]
+    config["process"]["args"] = ["sh", "-c", "cat /one/file; stat -c %u /one/file /two/file /mnt/file"]
+    config["mounts"] += [
+        bind(volume, "/mnt", "bind"),
+        bind(made / "rootfs/mnt", "/one", "rbind", "idmap"),
+        bind(made / "rootfs/mnt", "/two", "rbind", "ridmap"),
+    ]
     (made / "rootfs/mnt").mkdir(exist_ok=True)
-    open_to_all(made / "rootfs", volume)
+    open_to_all(made / "rootfs")
     (made / "config.json").write_text(json.dumps(config))
     done = ours.run(made, cid)
-    assert done.returncode == 1
-    assert "the container's own mounts are in it" in done.stderr
-    config["mounts"][-1]["options"] = ["rbind"]
+    assert (done.stdout.split(), done.stderr) == (["content", "0", "0", "65534"], "")
+    config["mounts"].append(bind(made / "rootfs/mnt/missing", "/three", "rbind", "idmap"))
     (made / "config.json").write_text(json.dumps(config))
-    assert ours.run(made, cid).stdout == "content\n"
+    refused = ours.run(made, cid)
+    assert refused.returncode == 1
+    assert "its ids cannot be mapped, or it is not there" in refused.stderr
 
 
 def test_a_target_below_a_link_that_leads_nowhere_yet(bundle, ours, cid, volume) -> None:
