@@ -179,7 +179,7 @@ class _Execution:
             if not namespaces & process.CLONE_NEWNS:  # it has a root of its own all the same, by chroot(2)
                 root = os.open(f"/proc/{work.container.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
                 theirs.append(root)
-            join = _Joining(init, namespaces, root)
+            join = _Joining(init, namespaces, root, plan.oom_score_adj)
             if not self._clone_into_cgroup(newcomer, join, child):
                 clone_to_run(newcomer.run, 0, child, join.run)
         except OSError as e:
@@ -376,12 +376,14 @@ def _unified_cgroup_of(pid: int) -> str:
 class _Joining:
     """What the helper does before it clones: it goes where the container's init is."""
 
-    def __init__(self, init: int, namespaces: int, root: int) -> None:
+    def __init__(self, init: int, namespaces: int, root: int, oom_score_adj: int | None) -> None:
         self._init = init
         self._namespaces = namespaces
         self._root = root
+        self._oom_score_adj = oom_score_adj
 
     def run(self) -> None:
+        oci_process.set_own_oom_score_adj(self._oom_score_adj)
         process.prctl(process.PR_SET_DUMPABLE, 0)
         if self._root >= 0:
             os.fchdir(self._root)

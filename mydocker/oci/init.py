@@ -24,6 +24,7 @@ from mydocker.linux import executable, network, process, signals
 from mydocker.mounts import Step, bind_console
 from mydocker.oci import console, hooks, mounts, restriction, sysctl
 from mydocker.oci.lookup import NotStarted
+from mydocker.oci.process import set_own_oom_score_adj
 from mydocker.value import Value
 
 TYPE_CHECKING = False
@@ -123,6 +124,8 @@ class _Init:
         step.doing = "set up the process"
         self._die_with_runtime()
         signals.default_all()
+        if plan.process is not None:
+            set_own_oom_score_adj(plan.process.oom_score_adj)
         process.close_all_except(self._needed())
         self._await_maps()
         self._be_root()
