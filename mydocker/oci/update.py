@@ -75,6 +75,7 @@ def main(call: Call) -> int:
     lock = state.lock_for_update(found.id, os.path.dirname(found.path))
     try:
         found.reload()
+        _lift_swap_too(wanted)
         texts, flags = resources.changes(wanted, registry, found.record.limits)
         if texts:
             updating.change_record(found.record, registry, texts, flags, lock)
@@ -104,6 +105,13 @@ def _wanted(call: Call) -> dict[str, Any]:
         if text:
             wanted.setdefault(group, {})[key] = _value(name, kind, text)
     return wanted
+
+
+def _lift_swap_too(wanted: dict[str, Any]) -> None:
+    """Without a limit of memory there is none of memory and swap together: who lifts the one means both, as in runc."""
+    memory = wanted.get("memory") or {}
+    if (memory.get("limit") or 0) < 0 and not memory.get("swap"):
+        wanted["memory"] = {**memory, "swap": -1}
 
 
 def _value(name: str, kind: str, text: str) -> int | str:
