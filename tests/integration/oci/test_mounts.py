@@ -867,7 +867,7 @@ def test_the_terminal_is_the_console(bundle, ours, cid) -> None:
     done = on_terminal([*ours.command, "--root", ours.root, "run", "--bundle", bundle(config=config), cid])
     kind, name = done.stdout.splitlines()[:2]
     assert kind.endswith("character special file")
-    assert name == "/dev/pts/0"
+    assert name.endswith("/dev/pts/0")
     assert " /0 /dev/console " in done.stdout
 
 
