@@ -227,20 +227,29 @@ class Creation:
         resources.amend(self.config, self._limits.prepare(self._cgroup))
         self._note(writers=self._cgroup.writers)
         self._share_caches()
-        waiting = self._keep_config()
+        self._keep_config()
+        waiting = self._lock_until_executed()
         self._clone(layout, preserved, waiting)
         self._set_up()
         self._finish()
 
-    def _keep_config(self) -> int:
-        """Keep config.json as it is now: a descriptor whose lock says that the command is not executed yet."""
-        path = f"{self._claim.path}/config.json"
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        self._descriptors.append(fd)
-        data = memoryview(plain_json.dumps(self.config).encode())
-        while data:
-            data = data[os.write(fd, data) :]
-        waiting = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    def _keep_config(self) -> None:
+        """Keep config.json as it is now."""
+        fd = os.open(f"{self._claim.path}/config.json", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            data = memoryview(plain_json.dumps(self.config).encode())
+            while data:
+                data = data[os.write(fd, data) :]
+        finally:
+            os.close(fd)
+
+    def _lock_until_executed(self) -> int:
+        """A descriptor whose lock says that the command is not executed yet; of a file that holds nothing.
+
+        Who may trace the container's first process while it waits can open anew, and for writing, what it has open.
+        """
+        path = f"{self._claim.path}/waiting"
+        waiting = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         self._descriptors.append(waiting)
         fcntl.flock(waiting, fcntl.LOCK_EX)
         return waiting

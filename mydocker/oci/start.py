@@ -53,7 +53,7 @@ def start(found: Container, call: Call) -> None:
         connection.close()
     if isinstance(report, Failure):
         raise OciError(report.text)
-    _forget_socket(found)
+    _forget_waiting(found)
     wanted = (found.config.get("hooks") or {}).get("poststart")
     if wanted:
         from mydocker.oci import hooks
@@ -89,8 +89,9 @@ def _send_listener(found: Container, fd: int) -> None:
         os.close(pidfd)
 
 
-def _forget_socket(found: Container) -> None:
-    try:
-        os.unlink(f"{found.path}/start")
-    except FileNotFoundError:
-        pass
+def _forget_waiting(found: Container) -> None:
+    for name in ("start", "waiting"):
+        try:
+            os.unlink(f"{found.path}/{name}")
+        except FileNotFoundError:
+            pass
