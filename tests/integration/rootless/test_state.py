@@ -79,7 +79,7 @@ def test_root_of_a_users_namespace_is_that_user(tmp_path: Path) -> None:
     environment = {**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)}
     environment.pop("MYDOCKER_STATE_DIR", None)
     places = [
-        subprocess.run([*prefix, *script], env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+        subprocess.check_output([*prefix, *script], env=environment, text=True).strip()
         for prefix in ([], ["unshare", "--user", "--map-root-user"])
     ]
     assert places == ["/run/mydocker", f"{tmp_path}/mydocker"]
