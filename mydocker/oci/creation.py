@@ -370,8 +370,9 @@ class Creation:
             net_devices.move(self._net_devices, child.pid)
         self._run_hooks("prestart", "createRuntime")
         argv, environment = processes.command(self._process()) if self._process() else ([], [])
-        states = [self._state("creating"), self._state("created")]
-        self._tell(handoff.encode(argv, environment) + handoff.encode(states, []))
+        # The PID is that of whoever looks (runtime.md, "State").
+        inside = self._state("created", pid=process.pid_inside(child.pid))
+        self._tell(handoff.encode(argv, environment) + handoff.encode([inside, os.fsencode(self._bundle)], []))
         if self._relayed and self._process_plan is not None and self._process_plan.terminal:
             self.terminal = self._receive_terminal()
             if self.terminal >= 0:
@@ -380,15 +381,16 @@ class Creation:
                 foreground.fit(self.terminal)
         self._await_ready()
 
-    def _state(self, status: str) -> bytes:
-        return plain_json.dumps(container.state_of(self.container.record, status)).encode()
+    def _state(self, status: str, **others: object) -> bytes:
+        return plain_json.dumps({**container.state_of(self.container.record, status), **others}).encode()
 
     def _run_hooks(self, *kinds: str) -> None:
         self._hooks_began = True
         for kind in kinds:
             wanted = (self.config.get("hooks") or {}).get(kind)
             if wanted:
-                hooks.run(kind, wanted, self._state("creating"), cwd=os.fsencode(self._bundle))
+                # The container's own environment is made, which is the step after which it is "created" (runtime.md).
+                hooks.run(kind, wanted, self._state("created"), cwd=os.fsencode(self._bundle))
 
     def _tell(self, data: bytes) -> None:
         mask = signals.current_mask()

@@ -144,7 +144,7 @@ class _Init:
             os.close(entrance)
         handoff.report_ready(self._reports)
         argv, environment = handoff.receive(plan.commands)
-        states, _ = handoff.receive(plan.commands)
+        (state, bundle), _ = handoff.receive(plan.commands)
         if "cgroup" in plan.namespaces.new:
             step.doing = "make a cgroup namespace"
             process.unshare(process.CLONE_NEWCGROUP)
@@ -153,7 +153,15 @@ class _Init:
         proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         sysctl.write(proc, plan.sysctls, step)
         step.doing = "run the createContainer hooks"
-        hooks.run("createContainer", plan.hooks.get("createContainer", ()), states[0], cwd=root.fd, fork=os.fork)
+        hooks.run(
+            "createContainer",
+            plan.hooks.get("createContainer", ()),
+            state,
+            # The root of a user namespace may have no way to the bundle.
+            cwd=bundle if os.access(bundle, os.X_OK) else root.fd,
+            environment=dict(entry.partition(b"=")[::2] for entry in environment),
+            fork=os.fork,
+        )
         self._take_streams(root)
         if plan.process is not None:
             step.doing = f"make the working directory {plan.process.cwd}"
@@ -168,7 +176,7 @@ class _Init:
         os.close(proc)
         self._wait_for_start()
         step.doing = "run the startContainer hooks"
-        hooks.run("startContainer", plan.hooks.get("startContainer", ()), states[1], fork=os.fork)
+        hooks.run("startContainer", plan.hooks.get("startContainer", ()), state, environment=variables, fork=os.fork)
         if plan.process is None:
             raise OciError("process property must be non-empty: config.json has no process to start")
         process.close_all_except({self._reports, self._answers, plan.waiting, *self._preserved()})

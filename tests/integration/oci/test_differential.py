@@ -18,6 +18,8 @@ from typing import Any
 
 import pytest
 
+from mydocker.oci.config import HOOKS
+
 #: What is looked at in every container, by as few processes as will do. Each part begins with a line ``=== NAME``.
 PROBE = r"""
 part() { echo "=== $1"; }
@@ -1044,7 +1046,7 @@ REFUSED = [
             hooks={kind: [{"path": "/bin/sh", "args": ["sh", "-c", "echo its words >&2; exit 3"]}]},
             sense="hook exit status 3 its words",
         )
-        for kind in ("prestart", "createRuntime", "createContainer", "startContainer")
+        for kind in ("prestart", "createRuntime", "createContainer", "startContainer", "poststart")
     ),
     Case("hook-missing", hooks={"createRuntime": [{"path": "/no/such/hook"}]}, sense="hook no such file or directory"),
     Case(
@@ -1480,17 +1482,17 @@ def test_same_inside_of_exec(where: str, kind: str, bundle: Any, runc: Any, ours
 def test_same_states_for_hooks(bundle: Any, runc: Any, ours: Any, cid: str) -> None:
     """Each kind is told the same of the container, at the same time, and runs in the same namespaces.
 
-    But for ``poststart``, which is told of a running container, as the specification has it; and where no environment
-    is given there is none, for it would be the engine's.
+    But for the status, which here is what the specification says, and where ``createContainer`` runs: in the bundle, as
+    crun has it, where runc is in the root.
     """
     told = []
     for runtime in (runc, ours):
         made = bundle("true", annotations={"key": "value"})
         config = json.loads((made / "config.json").read_text())
-        look = "cat; echo; readlink /proc/self/ns/mnt; readlink /proc/self/ns/uts; echo $0 $2; pwd; [ $3 = 2 ] || env"
+        look = "cat; echo; readlink /proc/self/ns/mnt; readlink /proc/self/ns/uts; echo $0 $2; pwd; env"
         script = f"{{ {look}; }} >>$1/$2.$3"
         host = made / "rootfs"  # startContainer sees the container's root
-        for kind in ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"):
+        for kind in HOOKS:
             place = "/tmp" if kind == "startContainer" else str(host / "tmp")
             arguments = ["sh", "-c", script, "name", place, kind]
             config.setdefault("hooks", {})[kind] = [
@@ -1503,24 +1505,22 @@ def test_same_states_for_hooks(bundle: Any, runc: Any, ours: Any, cid: str) -> N
         assert runtime("delete", "--force", cid, cwd=made).returncode == 0
         seen_by = {}
         for file in sorted((host / "tmp").iterdir()):
+            kind = file.name.partition(".")[0]
             text, _, rest = file.read_text().partition("\n")
             state = json.loads(text)
             assert state["bundle"] == str(made)
             assert state["id"] == cid
-            assert (state.get("pid", 0) > 0) == (state["status"] != "stopped")
+            # Of a process that has ended; of the container's first process, there; and as the host knows it.
+            pid = state.get("pid", 0)
+            assert {"poststop": pid == 0, "createContainer": pid == 1, "startContainer": pid == 1}.get(kind, pid > 1)
+            if runtime is ours:
+                assert state["status"] == {"poststart": "running", "poststop": "stopped"}.get(kind, "created")
             lines = rest.replace(str(made), "BUNDLE").splitlines()
+            if kind == "createContainer":
+                lines.remove("BUNDLE" if runtime is ours else "BUNDLE/rootfs")
             namespaces_of = [os.readlink(f"/proc/self/ns/{name}") in lines for name in ("mnt", "uts")]
-            others = sorted(line for line in lines if not line.startswith(("mnt:", "uts:")))
-            if file.name.startswith("poststart"):
-                assert runtime is runc or state.pop("status") == "running"
-                state["status"] = ""
-            seen_by[file.name] = (
-                state["status"],
-                sorted({*state} - {"pid"}),
-                state["annotations"],
-                namespaces_of,
-                others,
-            )
+            others = sorted(line for line in lines if not line.startswith(("mnt:", "uts:", "PWD=", "_=", "SHLVL=")))
+            seen_by[file.name] = (sorted({*state} - {"pid"}), state["annotations"], namespaces_of, others)
         told.append(seen_by)
     assert len(told[1]) == 12
     assert told[1] == told[0]
