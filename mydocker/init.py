@@ -18,7 +18,7 @@ import struct
 from mydocker import handoff, mounts
 from mydocker.errors import HandoffError
 from mydocker.handoff import Failure
-from mydocker.linux import capabilities, mount, network, process, pty, signals
+from mydocker.linux import capabilities, executable, mount, network, process, pty, signals
 from mydocker.spec import DEFAULT_PATH
 from mydocker.value import Value
 
@@ -116,6 +116,8 @@ def _prepare_and_wait(plan: Plan, step: mounts.Step) -> tuple[list[bytes], list[
     if plan.user.maps is not None:
         step.doing = "wait for the id maps"
         handoff.await_namespace(plan.commands)
+    if spec.own_root:  # else the command sees the interpreter anyway
+        executable.let_go_where_possible()
     os.setsid()
     os.umask(0)
     step.doing = "leave the session keyring"

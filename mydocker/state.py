@@ -37,13 +37,17 @@ if TYPE_CHECKING:
 def default_root() -> str:
     """Where the state of this user's containers is: ``$MYDOCKER_STATE_DIR``, else /run/mydocker for root.
 
-    For a plain user `mydocker.rootless.places` knows. StateError if the place is not safe.
+    For a plain user `mydocker.rootless.places` knows, and for root of a user namespace that a plain user's engine has
+    made, as Podman does. StateError if the place is not safe.
     """
     named = os.environ.get("MYDOCKER_STATE_DIR")
-    if named or os.geteuid() == 0:
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    if named or (os.geteuid() == 0 and not runtime):
         return named or "/run/mydocker"
     from mydocker.rootless import places
 
+    if os.geteuid() == 0 and not places.is_of_plain_user(runtime or ""):
+        return "/run/mydocker"
     return places.state_root()
 
 
@@ -531,7 +535,7 @@ def remove_pidfile(path: str, pid: int) -> None:
 def remove_directory(path: str) -> None:
     """Remove a container's directory with all that may be in it."""
     for _ in range(10):  # an update may put its record there at this very moment; it does so twice at most
-        for name in ("start", "config.json", "state.json", "state.json.new", "state.json.update", "lock"):
+        for name in ("start", "waiting", "config.json", "state.json", "state.json.new", "state.json.update", "lock"):
             _unlink(f"{path}/{name}")
         if _remove_empty(path):
             return

@@ -108,7 +108,9 @@ def swap_from_oci(
     """
     if unified_swap is not None:
         return None
-    if swap and swap > 0:
+    if swap and swap < 0:
+        return str(UNLIMITED)
+    if swap:
         if unified_memory is None or not limit or limit < 0:
             return f"{swap}b"
         return "-1" if unified_memory.strip() == "max" else f"{parse_size(unified_memory) + swap - limit}b"
@@ -285,7 +287,7 @@ def _require_files(config: ResourceConfig, layout: Layout, version: int) -> None
 def _check_limits(config: ResourceConfig) -> None:
     """What the limits mean together."""
     memory, swap, reservation = (config.get(f"memory{part}") for part in ("", "_swap", "_reservation"))
-    if swap is not None and memory is None:
+    if swap not in (None, UNLIMITED) and memory is None:
         raise LimitError("memory_swap", "it needs --memory too, because it is the limit of memory and swap together")
     if swap is not None and swap != UNLIMITED and memory == UNLIMITED:
         raise LimitError("memory_swap", "it includes --memory, which has no limit; -1 takes the limit of both away")

@@ -7,6 +7,7 @@ import os
 
 from mydocker.cgroups import files, removal
 from mydocker.errors import CgroupError, UsageError
+from mydocker.linux import userns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -98,6 +99,15 @@ def _mark(parent: str) -> None:
         except OSError:
             continue  # not this kind of attribute, or not for this user
         return
+
+
+def is_allowed(hierarchy: Hierarchy) -> bool:
+    """Whether a cgroup that nobody asked for is to be tried in this hierarchy.
+
+    Not by a plain user who may not write there, nor by the root of a plain user's namespace, who may as little. Root
+    of the host is to be told what is wrong.
+    """
+    return os.access(hierarchy.base, os.W_OK) or (os.geteuid() == 0 and not userns.is_nested())
 
 
 def is_marked(directory: str) -> bool:

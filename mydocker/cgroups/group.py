@@ -143,7 +143,7 @@ class ContainerCgroup:
                 if creation.is_there(f"{hierarchy.base}/{self.path}"):
                     taken.append(hierarchy.mountpoint)
                     self._made.directories[hierarchy.mountpoint] = (hierarchy, f"{hierarchy.base}/{self.path}")
-                elif os.geteuid() != 0 and not os.access(hierarchy.base, os.W_OK):
+                elif not creation.is_allowed(hierarchy):
                     continue
                 self._complete(hierarchy)
             if self.frozen:
@@ -159,7 +159,7 @@ class ContainerCgroup:
         self.adopt()
         for hierarchy in self.layout.hierarchies:
             there = hierarchy.mountpoint in self._made.directories
-            if there or os.geteuid() == 0 or os.access(hierarchy.base, os.W_OK):
+            if there or creation.is_allowed(hierarchy):
                 self._complete(hierarchy)
 
     def _complete(self, hierarchy: Hierarchy) -> None:

@@ -85,6 +85,15 @@ def let_go() -> None:
         os.close(empty)
 
 
+def let_go_where_possible() -> bool:
+    """`let_go`; whether it could be: not on this machine or kernel, or not by a plain user outside his namespaces."""
+    try:
+        let_go()
+    except OSError:
+        return False
+    return True
+
+
 class _Region(Value):
     """One mapping of the file. ``protection`` is that of mmap(2), ``offset`` is in the file."""
 

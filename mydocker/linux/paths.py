@@ -103,16 +103,20 @@ def _make(
 
 
 def read_in_root(root: int, path: bytes, limit: int = 1 << 20) -> bytes:
-    """The first ``limit`` bytes of a regular file; empty if there is none. A fifo or a device is not opened."""
+    """The first ``limit`` bytes of a regular file; empty if there is none. A fifo or a device is not opened.
+
+    Nor is the file by its descriptor in /proc, which may be of the root's own making. So between two looks it can be
+    exchanged for what is opened then without waiting for anything, and not read.
+    """
     try:
         probe = open_in_root(root, path)
+        try:
+            if not stat.S_ISREG(os.fstat(probe).st_mode):
+                return b""
+        finally:
+            os.close(probe)
+        fd = open_in_root(root, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
     except (FileNotFoundError, NotADirectoryError):
         return b""
-    try:
-        if not stat.S_ISREG(os.fstat(probe).st_mode):
-            return b""
-        fd = os.open(f"/proc/self/fd/{probe}", os.O_RDONLY | os.O_CLOEXEC)
-    finally:
-        os.close(probe)
     with open(fd, "rb") as f:
-        return f.read(limit)
+        return f.read(limit) if stat.S_ISREG(os.fstat(fd).st_mode) else b""

@@ -170,6 +170,16 @@ def start_time(pid: int) -> int:
     return int(stat[stat.rindex(b")") + 2 :].split()[19])
 
 
+def pid_inside(pid: int) -> int:
+    """The PID that a process has in its own PID namespace (proc(5), ``NSpid``). ProcessLookupError if there is none."""
+    try:
+        with open(f"/proc/{pid}/status", "rb") as f:
+            status = f.read()
+    except FileNotFoundError:
+        raise ProcessLookupError(f"no process {pid}") from None
+    return int(status.partition(b"\nNSpid:")[2].partition(b"\n")[0].split()[-1])
+
+
 def pidfd_send_signal(pidfd: int, number: int) -> None:
     """Signal the process behind a pidfd, and never another that got its PID. ProcessLookupError if it is gone."""
     _pidfd_send_signal(pidfd, number, None, 0)

@@ -5,9 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
-from ctypes import create_string_buffer
-
-from mydocker.linux.libc import c_char_p, c_int, function
 
 _TIOCSPTLCK = 0x40045431
 _TIOCGPTN = 0x80045430
@@ -15,16 +12,6 @@ _TIOCGPTPEER = 0x5441
 _TIOCSCTTY = 0x540E
 _TIOCGWINSZ = 0x5413
 _TIOCSWINSZ = 0x5414
-_DEVPTS_SUPER_MAGIC = 0x1CD1
-
-_fstatfs = function("fstatfs", c_int, c_char_p)
-
-
-def is_devpts(fd: int) -> bool:
-    """Whether the descriptor is of a devpts."""
-    buffer = create_string_buffer(512)
-    _fstatfs(fd, buffer)
-    return bool(struct.unpack_from("@l", buffer)[0] == _DEVPTS_SUPER_MAGIC)
 
 
 def open_pair(devpts: int) -> tuple[int, int, int]:

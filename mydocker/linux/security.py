@@ -6,29 +6,24 @@ profile (CVE-2019-16884, CVE-2025-52881). So they are opened below a descriptor 
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import struct
 
+from mydocker.linux import statfs
 from mydocker.linux.libc import c_char_p, c_int, c_size_t, c_ulong, function, system_call
 
-_PROC_SUPER_MAGIC = 0x9FA0
 _PROC_ROOT_INODE = 1
 _RESOLVE_NO_XDEV = 0x01
 _RESOLVE_NO_MAGICLINKS = 0x02
 _RESOLVE_BENEATH = 0x08
 
-_fstatfs = function("fstatfs", c_int, c_char_p)
 _openat2 = system_call(437, c_int, c_char_p, c_char_p, c_size_t)
 
 
 def is_procfs(fd: int) -> bool:
     """Whether the descriptor is of the root of a procfs."""
-    buffer = ctypes.create_string_buffer(512)
-    _fstatfs(fd, buffer)
-    (kind,) = struct.unpack_from("@l", buffer)
-    return int(kind) == _PROC_SUPER_MAGIC and os.fstat(fd).st_ino == _PROC_ROOT_INODE
+    return statfs.filesystem_type(fd) == statfs.PROC and os.fstat(fd).st_ino == _PROC_ROOT_INODE
 
 
 def open_attribute(proc: int, path: str) -> int:

@@ -511,7 +511,10 @@ _LINUX = object_of(
         "resources": _RESOURCES,
         "intelRdt": object_of(
             {
-                "closID": form(lambda s: s not in (".", "..") and "/" not in s, "is not the name of a directory"),
+                # "/" is the group of everybody.
+                "closID": form(
+                    lambda s: s == "/" or (s not in (".", "..") and "/" not in s), "is not the name of a directory"
+                ),
                 "l3CacheSchema": string,
                 "memBwSchema": form(
                     lambda s: not s or (s.startswith("MB:") and "\n" not in s), "must be one line that begins with MB:"

@@ -25,11 +25,11 @@ FIRST_PROCESS, EXEC_PROCESS = b"standard", b"setns"
 
 
 def check(*, terminal: bool, detached: bool, socket: str | None) -> None:
-    """OciError if nobody would hold the terminal's master, or there is none to be sent."""
+    """OciError, in the words that callers know from runc, if nobody would hold the master, or there is none to send."""
     if detached and terminal and not socket:
-        raise OciError("cannot allocate tty if the runtime will detach without setting console socket")
+        raise OciError("cannot allocate tty if runc will detach without setting console socket")
     if socket and not (detached and terminal):
-        raise OciError("cannot use console socket if the runtime will not detach or allocate tty")
+        raise OciError("cannot use console socket if runc will not detach or allocate tty")
 
 
 def connect(path: str, option: str) -> int:

@@ -124,7 +124,7 @@ class Container:
     def _waits(self) -> bool:
         """Whether the init has not executed the process yet."""
         try:
-            fd = os.open(f"{self.path}/config.json", os.O_RDONLY | os.O_CLOEXEC)
+            fd = os.open(f"{self.path}/waiting", os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return False
         try:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from mydocker.cgroups.layout import Layout
+    from mydocker.oci import intel_rdt
     from mydocker.oci.main import Call
     from mydocker.oci.process import ProcessPlan
     from mydocker.seccomp import Filter
@@ -119,6 +120,12 @@ class Creation:
         call = self._call
         layout = Layout.read()
         self._plan_mounts().close()
+        self._net_devices = (self.config.get("linux") or {}).get("netDevices") or {}
+        if self._net_devices:
+            from mydocker.oci import net_devices
+
+            net_devices.check(self._net_devices)
+        self._check_cache_shares()
         self._limits = self._prepare_limits(layout)
         self._limits.validate()
         self._process_plan: ProcessPlan | None = None
@@ -130,6 +137,27 @@ class Creation:
             processes.command(self._process())
         self._seccomp = self._prepare_seccomp()
         return layout
+
+    def _check_cache_shares(self) -> None:
+        #: of ``linux.intelRdt``, whose group is `_cache_shares` once it is made
+        self._rdt = (self.config.get("linux") or {}).get("intelRdt")
+        self._cache_shares: intel_rdt.Group | None = None
+        if self._rdt is not None:
+            from mydocker.oci import intel_rdt
+
+            with intel_rdt.Tree.of_host() as tree:
+                intel_rdt.check(self._rdt, tree)
+
+    def _share_caches(self) -> None:
+        if self._rdt is None:
+            return
+        from mydocker.oci import intel_rdt
+
+        group = intel_rdt.group_of(self._rdt, self._call.id)
+        self._note(oci={"resctrl": group.asdict()})
+        with intel_rdt.Tree.of_host() as tree:
+            intel_rdt.put_into_force(self._rdt, group, tree)
+        self._cache_shares = group
 
     def _plan_mounts(self) -> mounts.MountPlan:
         return mounts.prepare(self.config, self._bundle, pivot=not self._call.options.get("no_pivot"))
@@ -198,20 +226,30 @@ class Creation:
         self._note(cgroup=self._cgroup.path, oci={"cgroups": list(self._cgroup.dirs)})
         resources.amend(self.config, self._limits.prepare(self._cgroup))
         self._note(writers=self._cgroup.writers)
-        waiting = self._keep_config()
+        self._share_caches()
+        self._keep_config()
+        waiting = self._lock_until_executed()
         self._clone(layout, preserved, waiting)
         self._set_up()
         self._finish()
 
-    def _keep_config(self) -> int:
-        """Keep config.json as it is now: a descriptor whose lock says that the command is not executed yet."""
-        path = f"{self._claim.path}/config.json"
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        self._descriptors.append(fd)
-        data = memoryview(plain_json.dumps(self.config).encode())
-        while data:
-            data = data[os.write(fd, data) :]
-        waiting = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    def _keep_config(self) -> None:
+        """Keep config.json as it is now."""
+        fd = os.open(f"{self._claim.path}/config.json", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            data = memoryview(plain_json.dumps(self.config).encode())
+            while data:
+                data = data[os.write(fd, data) :]
+        finally:
+            os.close(fd)
+
+    def _lock_until_executed(self) -> int:
+        """A descriptor whose lock says that the command is not executed yet; of a file that holds nothing.
+
+        Who may trace the container's first process while it waits can open anew, and for writing, what it has open.
+        """
+        path = f"{self._claim.path}/waiting"
+        waiting = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         self._descriptors.append(waiting)
         fcntl.flock(waiting, fcntl.LOCK_EX)
         return waiting
@@ -316,15 +354,25 @@ class Creation:
         self._await_ready()
         self._cgroup.entered(child.pid)
         self._limits.apply(child.pid)
+        if self._cache_shares is not None:
+            from mydocker.oci import intel_rdt
+
+            with intel_rdt.Tree.of_host() as tree:
+                intel_rdt.enter(self._cache_shares, child.pid, tree)
         if self._process_plan is not None:
             processes.limit(self._process_plan, child.pid)
         self._cgroup.runs(child.pid)
         if self._cgroup.frozen:
             raise OciError("a limit has frozen the container, and it is not started yet: pause it when it runs")
+        if self._net_devices:
+            from mydocker.oci import net_devices
+
+            net_devices.move(self._net_devices, child.pid)
         self._run_hooks("prestart", "createRuntime")
         argv, environment = processes.command(self._process()) if self._process() else ([], [])
-        states = [self._state("creating"), self._state("created")]
-        self._tell(handoff.encode(argv, environment) + handoff.encode(states, []))
+        # The PID is that of whoever looks (runtime.md, "State").
+        inside = self._state("created", pid=process.pid_inside(child.pid))
+        self._tell(handoff.encode(argv, environment) + handoff.encode([inside, os.fsencode(self._bundle)], []))
         if self._relayed and self._process_plan is not None and self._process_plan.terminal:
             self.terminal = self._receive_terminal()
             if self.terminal >= 0:
@@ -333,15 +381,16 @@ class Creation:
                 foreground.fit(self.terminal)
         self._await_ready()
 
-    def _state(self, status: str) -> bytes:
-        return plain_json.dumps(container.state_of(self.container.record, status)).encode()
+    def _state(self, status: str, **others: object) -> bytes:
+        return plain_json.dumps({**container.state_of(self.container.record, status), **others}).encode()
 
     def _run_hooks(self, *kinds: str) -> None:
         self._hooks_began = True
         for kind in kinds:
             wanted = (self.config.get("hooks") or {}).get(kind)
             if wanted:
-                hooks.run(kind, wanted, self._state("creating"), cwd=os.fsencode(self._bundle))
+                # The container's own environment is made, which is the step after which it is "created" (runtime.md).
+                hooks.run(kind, wanted, self._state("created"), cwd=os.fsencode(self._bundle))
 
     def _tell(self, data: bytes) -> None:
         mask = signals.current_mask()
@@ -412,6 +461,11 @@ class Creation:
             self._limits.undo()
             if getattr(self, "_cgroup", None) is not None:
                 self._cgroup.remove()
+            if self._cache_shares is not None:
+                from mydocker.oci import intel_rdt
+
+                with intel_rdt.Tree.of_host() as tree:
+                    intel_rdt.remove(self._cache_shares, tree)
             self._claim.unfinished = False
         except MydockerError as e:
             self._call.log.warning(f"cannot remove all of the container: {e}")

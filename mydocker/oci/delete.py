@@ -77,6 +77,7 @@ def destroy(found: Container, log: Log) -> None:
         found.reload()
         kill(found)  # a verb that held the lock may have written of a process
         _remove_cgroups(found, log)
+        _remove_cache_shares(found, log)
         host_mounts.remove(_config(found), found.bundle)
         _run_poststop(found, log)
         state.remove_directory(found.path)
@@ -134,6 +135,19 @@ def _remove_cgroups(found: Container, log: Log) -> None:
         from mydocker.oci import systemd
 
         systemd.stop(str(found.record.oci["unit"]))
+
+
+def _remove_cache_shares(found: Container, log: Log) -> None:
+    values = found.record.oci.get("resctrl")
+    if not values:
+        return
+    from mydocker.oci import intel_rdt
+
+    try:
+        with intel_rdt.Tree.of_host() as tree:
+            intel_rdt.remove(intel_rdt.as_recorded(values), tree)
+    except MydockerError as e:  # such as a resctrl that was unmounted, which takes its groups with it
+        log.warning(str(e))
 
 
 def _undo_limits(found: Container, layout: Layout, log: Log) -> None:

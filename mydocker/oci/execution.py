@@ -19,7 +19,7 @@ from mydocker.cgroups import files
 from mydocker.cgroups.layout import Layout, parse_memberships
 from mydocker.child import Child, clone_to_run
 from mydocker.errors import CgroupError, HandoffError, OciError
-from mydocker.linux import paths, process, pty, signals
+from mydocker.linux import executable, paths, process, signals, statfs
 from mydocker.mounts import Step
 from mydocker.oci import console, foreground, restriction
 from mydocker.oci import process as oci_process
@@ -120,12 +120,13 @@ class _Execution:
         child = Child(Layout.read(), work.container.record.cgroup)
         if os.geteuid() == 0:
             # Here it takes less than in the child, which does not see the interpreter's file.
-            restriction.let_go_of_interpreter()
+            executable.let_go_where_possible()
         try:
             self._clone(child, init, namespaces, plan)
             master = self._await_ready(child, plan)
             self._enter_rest(child.pid)
             _set_cpus("final", child.pid, plan.final_cpus)
+            self._share_caches(child.pid)
             oci_process.limit(plan, child.pid)
             self._hand_over(child, frame)
             if work.pid_file:
@@ -178,7 +179,7 @@ class _Execution:
             if not namespaces & process.CLONE_NEWNS:  # it has a root of its own all the same, by chroot(2)
                 root = os.open(f"/proc/{work.container.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
                 theirs.append(root)
-            join = _Joining(init, namespaces, root)
+            join = _Joining(init, namespaces, root, plan.oom_score_adj)
             if not self._clone_into_cgroup(newcomer, join, child):
                 clone_to_run(newcomer.run, 0, child, join.run)
         except OSError as e:
@@ -197,7 +198,7 @@ class _Execution:
                 except OSError as e:
                     for fd in opened:
                         os.close(fd)
-                    raise files.refused("open", f"{directory}/tasks", e) from e
+                    raise _not_added(files.refused("open", f"{directory}/tasks", e)) from e
                 self._cgroups.remove(directory)
         return opened
 
@@ -226,8 +227,16 @@ class _Execution:
                 # On v2 a cgroup that has given controllers to its children takes no process any more (cgroup-v2.rst,
                 # "No Internal Process Constraint"): an init like systemd has made its own below it and is there.
                 if "" in self._work.cgroups or e.errno not in (errno.EBUSY, errno.EOPNOTSUPP):
-                    raise
+                    raise _not_added(e) from e
                 files.write(f"{_unified_cgroup_of(self._work.container.pid)}/cgroup.procs", str(pid))
+
+    def _share_caches(self, pid: int) -> None:
+        values = self._work.container.record.oci.get("resctrl")
+        if values:
+            from mydocker.oci import intel_rdt
+
+            with intel_rdt.Tree.of_host() as tree:
+                intel_rdt.enter(intel_rdt.as_recorded(values), pid, tree)
 
     def _await_ready(self, child: Child, plan: ProcessPlan) -> int:
         """Until the child waits for its command: the master of its terminal, or -1 where it is not for us."""
@@ -303,6 +312,10 @@ def _not_started(report: object) -> OciError:
     return OciError(f"unable to start container process: {text}")
 
 
+def _not_added(error: CgroupError) -> OciError:
+    return OciError(f"unable to start container process: error adding pid to cgroups: {error}")
+
+
 def _reason(error: OSError) -> str:
     about = f": {os.fsdecode(error.filename)}" if isinstance(error.filename, (str, bytes)) else ""
     return f"{reason_of(error)}{about}"
@@ -363,12 +376,14 @@ def _unified_cgroup_of(pid: int) -> str:
 class _Joining:
     """What the helper does before it clones: it goes where the container's init is."""
 
-    def __init__(self, init: int, namespaces: int, root: int) -> None:
+    def __init__(self, init: int, namespaces: int, root: int, oom_score_adj: int | None) -> None:
         self._init = init
         self._namespaces = namespaces
         self._root = root
+        self._oom_score_adj = oom_score_adj
 
     def run(self) -> None:
+        oci_process.set_own_oom_score_adj(self._oom_score_adj)
         process.prctl(process.PR_SET_DUMPABLE, 0)
         if self._root >= 0:
             os.fchdir(self._root)
@@ -409,15 +424,15 @@ class _Newcomer:
         plan, ends = self._plan, self._ends
         step.doing = "set up the process"
         signals.default_all()
-        restriction.let_go_of_interpreter()
+        executable.let_go_where_possible()
         kept = {ends.commands, ends.reports, ends.channel, ends.proc, ends.console}
         process.close_all_except({*kept, *ends.entrances, *self._preserved})
         os.setsid()
         if plan.user_namespace:
             step.doing = "become root of the user namespace"
-            _become_root()
+            restriction.become_root()
         step.doing = "leave the session keyring"
-        _leave_keyring()
+        restriction.leave_keyring()
         if plan.terminal:
             step.doing = "open a pseudo-terminal"
             self._take_terminal()
@@ -437,7 +452,7 @@ class _Newcomer:
         """The container's own devpts, of which nothing but the descriptor is used."""
         root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         devpts = paths.open_in_root(root, b"dev/pts", os.O_PATH | os.O_DIRECTORY)
-        if not pty.is_devpts(devpts):
+        if statfs.filesystem_type(devpts) != statfs.DEVPTS:
             raise OSError(errno.ENOENT, "/dev/pts is not a devpts")
         master, _ = console.take(self._plan, devpts)
         for fd in (root, devpts):
@@ -454,26 +469,3 @@ class _Newcomer:
             if os.read(self._ends.channel, 1) != b"k":
                 raise HandoffError("nobody listens to the seccomp filter")
             os.close(listener)
-
-
-def _become_root() -> None:
-    """The ids of whoever joined are none in there. Where root has no id, the process goes on without."""
-    try:
-        os.setgroups(())
-    except PermissionError:
-        pass
-    try:
-        os.setresgid(0, 0, 0)
-        os.setresuid(0, 0, 0)
-    except OSError as e:
-        if e.errno != errno.EINVAL:
-            raise
-    process.prctl(process.PR_SET_DUMPABLE, 0)
-
-
-def _leave_keyring() -> None:
-    try:
-        process.join_new_session_keyring()
-    except OSError as e:
-        if e.errno not in (errno.ENOSYS, errno.EPERM):  # no keyrings in this kernel, or refused by an outer seccomp
-            raise

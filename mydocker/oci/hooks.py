@@ -18,7 +18,7 @@ from mydocker.linux import process, signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any, NoReturn
 
 #: How much is told of what a hook has written, from its end.
@@ -31,18 +31,21 @@ def run(
     state: bytes,
     *,
     cwd: bytes | int = b"",
+    environment: Mapping[bytes, bytes] | None = None,
     fork: Callable[[], int] = process.fork,
     failed: Callable[[str], None] | None = None,
 ) -> None:
     """Run these hooks of one kind, one after the other; each reads ``state``, the container's state as JSON.
 
     OciError if one fails, and then the next ones do not run; where ``failed`` is given, it is told in place of that,
-    and they do. ``cwd``: a path or a descriptor of where they run, if not where this process is. ``fork``: ``os.fork``
-    in a process with one thread that is inside of a container.
+    and they do. ``cwd``: a path or a descriptor of where they run, if not where this process is. ``environment``: that
+    of a hook whose ``env`` is not set, if not this process's own. ``fork``: ``os.fork`` in a process with one thread
+    that is inside of a container.
     """
+    inherited = os.environb if environment is None else environment
     for number, hook in enumerate(hooks):
         try:
-            problem = _run(hook, state, cwd, fork)
+            problem = _run(hook, state, cwd, inherited, fork)
         except OSError as e:
             problem = e.strerror or str(e)
         if problem:
@@ -52,7 +55,9 @@ def run(
             failed(message)
 
 
-def _run(hook: dict[str, Any], state: bytes, cwd: bytes | int, fork: Callable[[], int]) -> str:
+def _run(
+    hook: dict[str, Any], state: bytes, cwd: bytes | int, inherited: Mapping[bytes, bytes], fork: Callable[[], int]
+) -> str:
     """Run one hook to its end: what went wrong, or an empty string."""
     if not hook["path"].startswith("/"):
         return "its path must be absolute"
@@ -70,7 +75,7 @@ def _run(hook: dict[str, Any], state: bytes, cwd: bytes | int, fork: Callable[[]
         errors, stderr = _pipe(pipes)
         pid = fork()
         if pid == 0:
-            _become(hook, (stdin, stdout, stderr), failure, cwd)
+            _become(hook, (stdin, stdout, stderr), failure, cwd, inherited)
         for fd in (failure, stdout, stderr):
             pipes.remove(fd)
             os.close(fd)
@@ -109,7 +114,13 @@ def _told(stderr: bytes, stdout: bytes) -> str:
     return said
 
 
-def _become(hook: dict[str, Any], stdio: tuple[int, int, int], failure: int, cwd: bytes | int) -> NoReturn:
+def _become(
+    hook: dict[str, Any],
+    stdio: tuple[int, int, int],
+    failure: int,
+    cwd: bytes | int,
+    inherited: Mapping[bytes, bytes],
+) -> NoReturn:
     """In the forked process: become the hook, or report the errno."""
     number = errno.EIO
     try:
@@ -126,8 +137,11 @@ def _become(hook: dict[str, Any], stdio: tuple[int, int, int], failure: int, cwd
         process.close_all_except({failure})
         path = _bytes(hook["path"])
         arguments = [_bytes(argument) for argument in hook.get("args", ())] or [path]
-        entries = [_bytes(entry).partition(b"=") for entry in hook.get("env", ())]
-        os.execve(path, arguments, {name: value for name, equals, value in entries if name and equals})
+        environment = inherited
+        if "env" in hook:
+            entries = [_bytes(entry).partition(b"=") for entry in hook["env"]]
+            environment = {name: value for name, equals, value in entries if name and equals}
+        os.execve(path, arguments, environment)
     except OSError as e:
         number = e.errno or errno.EIO
     finally:

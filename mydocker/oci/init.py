@@ -20,10 +20,11 @@ import select
 from mydocker import handoff
 from mydocker.errors import HandoffError, OciError
 from mydocker.handoff import Failure
-from mydocker.linux import network, process, signals
+from mydocker.linux import executable, network, process, signals
 from mydocker.mounts import Step, bind_console
 from mydocker.oci import console, hooks, mounts, restriction, sysctl
 from mydocker.oci.lookup import NotStarted
+from mydocker.oci.process import set_own_oom_score_adj
 from mydocker.value import Value
 
 TYPE_CHECKING = False
@@ -123,10 +124,12 @@ class _Init:
         step.doing = "set up the process"
         self._die_with_runtime()
         signals.default_all()
+        if plan.process is not None:
+            set_own_oom_score_adj(plan.process.oom_score_adj)
         process.close_all_except(self._needed())
         self._await_maps()
         self._be_root()
-        restriction.let_go_of_interpreter()
+        executable.let_go_where_possible()
         os.setsid()
         os.umask(0)
         self._leave_keyring()
@@ -141,7 +144,7 @@ class _Init:
             os.close(entrance)
         handoff.report_ready(self._reports)
         argv, environment = handoff.receive(plan.commands)
-        states, _ = handoff.receive(plan.commands)
+        (state, bundle), _ = handoff.receive(plan.commands)
         if "cgroup" in plan.namespaces.new:
             step.doing = "make a cgroup namespace"
             process.unshare(process.CLONE_NEWCGROUP)
@@ -150,7 +153,15 @@ class _Init:
         proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         sysctl.write(proc, plan.sysctls, step)
         step.doing = "run the createContainer hooks"
-        hooks.run("createContainer", plan.hooks.get("createContainer", ()), states[0], cwd=root.fd, fork=os.fork)
+        hooks.run(
+            "createContainer",
+            plan.hooks.get("createContainer", ()),
+            state,
+            # The root of a user namespace may have no way to the bundle.
+            cwd=bundle if os.access(bundle, os.X_OK) else root.fd,
+            environment=dict(entry.partition(b"=")[::2] for entry in environment),
+            fork=os.fork,
+        )
         self._take_streams(root)
         if plan.process is not None:
             step.doing = f"make the working directory {plan.process.cwd}"
@@ -165,7 +176,7 @@ class _Init:
         os.close(proc)
         self._wait_for_start()
         step.doing = "run the startContainer hooks"
-        hooks.run("startContainer", plan.hooks.get("startContainer", ()), states[1], fork=os.fork)
+        hooks.run("startContainer", plan.hooks.get("startContainer", ()), state, environment=variables, fork=os.fork)
         if plan.process is None:
             raise OciError("process property must be non-empty: config.json has no process to start")
         process.close_all_except({self._reports, self._answers, plan.waiting, *self._preserved()})
@@ -209,24 +220,14 @@ class _Init:
         if not self._plan.namespaces.has("user"):
             return
         self._step.doing = "become root of the user namespace"
-        for call, arguments in ((os.setgroups, ((),)), (os.setresgid, (0, 0, 0)), (os.setresuid, (0, 0, 0))):
-            try:
-                call(*arguments)
-            except OSError as e:
-                # No id 0 in its maps, or a maker who may not set groups himself (user_namespaces(7)).
-                if e.errno not in (errno.EINVAL, errno.EPERM):
-                    raise
+        restriction.become_root()
         self._die_with_runtime()  # a change of ids has cleared it (prctl(2), PR_SET_PDEATHSIG)
 
     def _leave_keyring(self) -> None:
         if not self._plan.keyring:
             return
         self._step.doing = "join a session keyring of its own"
-        try:
-            process.join_new_session_keyring()
-        except OSError as e:
-            if e.errno not in (errno.ENOSYS, errno.EPERM):  # no keyrings in this kernel, or an outer seccomp refuses
-                raise
+        restriction.leave_keyring()
 
     def _name_host(self) -> None:
         plan = self._plan

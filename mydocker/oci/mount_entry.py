@@ -87,13 +87,6 @@ class Root:
         self.late: list[tuple[Entry, int]] = []
         self.cgroups: list[CgroupPlace] = []
 
-    def close(self) -> None:
-        """For the child, when it is done with them."""
-        for fd in (self.fd, self.devpts):
-            if fd >= 0:
-                os.close(fd)
-        self.fd = self.devpts = -1
-
 
 def attach(entry: Entry, root: Root, new: int, target: int) -> None:
     mount.attach(new, target)
@@ -140,7 +133,7 @@ def _path_in_root(root: Root, fd: int) -> bytes:
 
 
 def bind(entry: Entry, root: Root) -> None:
-    tree = _source_tree(entry)
+    tree = _source_tree(entry, root)
     kind = stat.S_IFMT(os.fstat(tree).st_mode)
     if kind == stat.S_IFLNK and entry.options.copy_link:
         _copy_link(tree, entry, root)
@@ -183,10 +176,14 @@ def _copy_link(tree: int, entry: Entry, root: Root) -> None:
         os.close(parent)
 
 
-def _source_tree(entry: Entry) -> int:
+def _source_tree(entry: Entry, root: Root) -> int:
     """The bind, made here if it can be: then the mounts that come before it count, and locked flags stay locked."""
     if entry.mapped:
         return entry.tree
+    if entry.asked:
+        from mydocker.oci import outside  # loaded when the plan was made
+
+        return outside.ask(root.plan.asking)
     options = entry.options
     try:
         tree = mount.clone_tree(

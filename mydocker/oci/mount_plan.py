@@ -18,7 +18,7 @@ from mydocker.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     from mydocker.oci.devices import Device
@@ -38,6 +38,7 @@ class Entry(Value):
     ``tree``    descriptor of a bind that the runtime has made of the source, or -1.
     ``mapped``  whether the ids of ``tree`` are mapped: then no other will do.
     ``id_map``  descriptor of a user namespace with the map that the child is to give the bind, or -1.
+    ``asked``   whether the child is to ask for the bind (`mydocker.oci.outside`).
     """
 
     destination: bytes
@@ -47,6 +48,7 @@ class Entry(Value):
     tree: int = -1
     mapped: bool = False
     id_map: int = -1
+    asked: bool = False
 
     @property
     def doing(self) -> str:
@@ -62,6 +64,7 @@ class MountPlan(Value):
 
     ``rootfs``        the directory, without links.
     ``tree``          descriptor of a bind of it that the runtime has made, or -1.
+    ``asking``        descriptor on which the child asks for binds that only the runtime may make, or -1.
     ``pivot``         pivot_root(2), or else MS_MOVE and chroot(2).
     ``private``       whether the child is in a mount namespace that is not the runtime's.
     ``userns``        whether the child is in a user namespace that is not the first.
@@ -73,6 +76,7 @@ class MountPlan(Value):
 
     rootfs: str
     tree: int
+    asking: int
     pivot: bool
     private: bool
     userns: bool
@@ -90,7 +94,7 @@ class MountPlan(Value):
     def descriptors(self) -> frozenset[int]:
         """What the child must still have open when it calls `assemble`."""
         own = (fd for entry in self.entries for fd in (entry.tree, entry.id_map))
-        return frozenset(fd for fd in (self.tree, *own) if fd >= 0)
+        return frozenset(fd for fd in (self.tree, self.asking, *own) if fd >= 0)
 
     def close(self) -> None:
         """For the runtime, when the child has its copies."""
@@ -114,21 +118,22 @@ def prepare(config: Mapping[str, Any], bundle: str, *, pivot: bool = True) -> Mo
         host_mounts.check(config)
     rootfs = _rootfs(config["root"]["path"], bundle)
     entries: list[Entry] = []
-    tree = -1
+    tree = asking = -1
     try:
         for number, entry in enumerate(config.get("mounts", ())):
             entries.append(_entry(entry, number, bundle, rootfs))
-        _add_trees(entries, config.get("mounts", ()), linux, namespaces, userns, rootfs)
+        asking = _add_trees(entries, config.get("mounts", ()), linux, namespaces, userns, rootfs)
         if userns:
             tree = _bound(os.fsencode(rootfs), recursive=True, follow=True)
     except BaseException:
-        for fd in (fd for each in entries for fd in (each.tree, each.id_map)):
+        for fd in (asking, *(fd for each in entries for fd in (each.tree, each.id_map))):
             if fd >= 0:
                 os.close(fd)
         raise
     return MountPlan(
         rootfs=rootfs,
         tree=tree,
+        asking=asking,
         pivot=pivot,
         private=private,
         userns=userns,
@@ -221,13 +226,16 @@ def _add_trees(
     namespaces: Mapping[str, str],
     userns: bool,
     rootfs: str,
-) -> None:
+) -> int:
     """Make the binds that the child cannot make, and put their descriptors into ``entries``.
+
+    The descriptor on which the child asks for those that cannot be made yet, or -1.
 
     From a user namespace not every source can be reached, and a map of ids can be given only outside of it. Without one
     the child gives it, so that the mounts that it has made before are there.
     """
     idmaps: IdMaps | None = None
+    later: list[Callable[[], int]] = []
     try:
         for number, entry in enumerate(wanted):
             planned = entries[number]
@@ -248,13 +256,19 @@ def _add_trees(
                     if not userns:
                         found = {"id_map": os.dup(id_map)}
                     elif _shows_mounts_of(planned, entries[:number], rootfs):
-                        raise OSError(errno.EINVAL, "the container's own mounts are in it, made in its user namespace")
+                        found = {"asked": True}
+                        later.append(_mapped_later(planned, id_map))
                     else:
                         found = {"tree": _mapped_tree(planned, id_map), "mapped": True}
                 except OSError as e:
                     where = f'invalid mount mounts[{number}] at "{entry["destination"]}"'
                     raise OciError(f"{where}: {entry['source']} cannot be id-mapped: {e.strerror}") from None
             entries[number] = Entry(**{**planned.__dict__, **found})
+        if not later:
+            return -1
+        from mydocker.oci import outside
+
+        return outside.start(later)
     finally:
         if idmaps is not None:
             idmaps.close()
@@ -297,6 +311,10 @@ def _id_map(
         if "user" not in namespaces or not uids or not gids:
             raise OSError(errno.EINVAL, "neither the mount has uidMappings and gidMappings nor the container")
     return idmaps.of(uids, gids)
+
+
+def _mapped_later(entry: Entry, userns: int) -> Callable[[], int]:
+    return lambda: _mapped_tree(entry, userns)
 
 
 def _mapped_tree(entry: Entry, userns: int) -> int:

@@ -50,6 +50,8 @@ def assemble(plan: MountPlan, step: Step, hierarchies: tuple[Hierarchy, ...]) ->
             # The words that engines and their users know, and look for, from runc.
             reason = e.strerror or str(e)
             raise OciError(f"error mounting {entry}: {reason[:1].lower()}{reason[1:]}{about}") from None
+    if plan.asking >= 0:
+        os.close(plan.asking)
     if plan.own_dev:
         devices.make(root.fd, plan.devices, step, bind=plan.userns)
         devices.make_links(root.fd, step)
@@ -78,7 +80,7 @@ def _attach_root(plan: MountPlan) -> int:
         if plan.tree >= 0:
             os.close(plan.tree)
     except PermissionError:
-        if plan.tree < 0:
+        if plan.tree < 0 or not plan.pivot:
             raise
         # A directory above is closed to the user namespace. Covering ``/`` does as well, only hooks do not see it.
         place, tree = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC), plan.tree
@@ -187,7 +189,7 @@ def _at(root: Root, path: bytes, act: Callable[[int], None]) -> None:
     """Do something with what is at ``path``, if there is anything.
 
     Below /proc and /sys the way starts at the mount that was made there: in the meantime their names may have been
-    given to something else (CVE-2025-31133).
+    given to something else, by a container that shares the root.
     """
     first, slash, rest = path[1:].partition(b"/")
     base = root.kernel.get(b"/" + first, -1)
@@ -258,11 +260,11 @@ def _exchange_null(root: int) -> None:
     held = [fd for fd in (0, 1, 2) if _is_null(fd)]
     if not held:
         return
-    probe = paths.open_in_root(root, b"dev/null", links=False)
+    probe = paths.open_in_root(root, b"dev/null")
     try:
         if not mounts.is_null_device(os.fstat(probe)):
             raise OSError(errno.EINVAL, "it is not the null device")
-        null = paths.open_in_root(root, b"dev/null", os.O_RDWR, links=False)
+        null = paths.open_in_root(root, b"dev/null", os.O_RDWR)
     finally:
         os.close(probe)
     if not mounts.is_null_device(os.fstat(null)):

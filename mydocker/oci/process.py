@@ -195,13 +195,39 @@ def limit(plan: ProcessPlan, pid: int) -> None:
         _set_rlimits(pid, plan.rlimits)
 
 
-def _set_oom_score_adj(pid: int, value: int) -> None:
-    try:
-        fd = os.open(f"/proc/{pid}/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+def set_own_oom_score_adj(value: int | None) -> None:
+    """In the child, as long as it is dumpable: after that its file is root's alone, and `limit` by a plain user fails.
+
+    If it cannot be, `limit` says so.
+    """
+    if value is not None:
         try:
-            os.write(fd, b"%d" % value)
-        finally:
-            os.close(fd)
+            _write_oom_score_adj("self", value)
+        except OSError:
+            pass
+
+
+def _write_oom_score_adj(process: object, value: int) -> None:
+    fd = os.open(f"/proc/{process}/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, b"%d" % value)
+    finally:
+        os.close(fd)
+
+
+def _has_oom_score_adj(pid: int, value: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/oom_score_adj", "rb") as f:
+            return int(f.read()) == value
+    except OSError:
+        return False
+
+
+def _set_oom_score_adj(pid: int, value: int) -> None:
+    if _has_oom_score_adj(pid, value):
+        return
+    try:
+        _write_oom_score_adj(pid, value)
     except OSError as e:
         more = ": less than now takes CAP_SYS_RESOURCE" if e.errno == errno.EACCES else ""
         raise OciError(f"process.oomScoreAdj: failed to set oom_score_adj to {value}: {reason_of(e)}{more}") from e

@@ -12,7 +12,7 @@ import stat
 
 from mydocker import labels
 from mydocker.handoff import Failure
-from mydocker.linux import capabilities, executable, paths, process, rlimits, security, signals
+from mydocker.linux import capabilities, paths, process, rlimits, security, signals
 from mydocker.oci.lookup import NotStarted, encoded, look_up, quoted, reason_of
 from mydocker.oci.process import LATE_RLIMITS
 
@@ -27,12 +27,25 @@ if TYPE_CHECKING:
 _CAP_SYS_ADMIN = capabilities.mask(["CAP_SYS_ADMIN"])
 
 
-def let_go_of_interpreter() -> None:
-    """Have /proc/self/exe name nothing of the host (`mydocker.linux.executable`), as the first thing in the child."""
+def become_root() -> None:
+    """In a user namespace: what is made from now on belongs to its root, if it has one."""
+    for call, arguments in ((os.setgroups, ((),)), (os.setresgid, (0, 0, 0)), (os.setresuid, (0, 0, 0))):
+        try:
+            call(*arguments)
+        except OSError as e:
+            # No id 0 in its maps, or a maker who may not set groups himself (user_namespaces(7)).
+            if e.errno not in (errno.EINVAL, errno.EPERM):
+                raise
+    process.prctl(process.PR_SET_DUMPABLE, 0)  # a change of ids may have put it on again (prctl(2))
+
+
+def leave_keyring() -> None:
+    """Join a new session keyring, where there are any."""
     try:
-        executable.let_go()
-    except OSError:
-        pass  # not on this machine or kernel, or not by a plain user outside his namespaces
+        process.join_new_session_keyring()
+    except OSError as e:
+        if e.errno not in (errno.ENOSYS, errno.EPERM):  # no keyrings in this kernel, or refused by an outer seccomp
+            raise
 
 
 def make_cwd(plan: ProcessPlan, root: int) -> None:

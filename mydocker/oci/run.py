@@ -35,7 +35,7 @@ def _start(creation: Creation, call: Call) -> None:
     from mydocker.oci import delete, start
 
     try:
-        start.start(creation.container, call)
+        start.start(creation.container)
     except BaseException:
         delete.destroy(creation.container, call.log)
         container.forget_root(call)

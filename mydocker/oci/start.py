@@ -9,6 +9,7 @@ import os
 from mydocker import handoff, plain_json
 from mydocker.errors import OciError
 from mydocker.handoff import Failure, Listener
+from mydocker.linux import process, signals
 from mydocker.oci import container
 from mydocker.oci.container import Container
 from mydocker.oci.options import Option
@@ -30,12 +31,12 @@ def main(call: Call) -> int:
             "creating": "cannot start a container that is still being created",
         }
         raise OciError(words.get(status, "cannot start an already running container"))
-    start(found, call)
+    start(found)
     return 0
 
 
-def start(found: Container, call: Call) -> None:
-    """Let the waiting init become the command. OciError with its words if it cannot."""
+def start(found: Container) -> None:
+    """Let the waiting init become the command. OciError with its words if it cannot, or if a hook fails."""
     if not found.config.get("process"):
         raise OciError("process property must be non-empty: config.json has no process to start")
     connection = _connect(found)
@@ -53,13 +54,30 @@ def start(found: Container, call: Call) -> None:
         connection.close()
     if isinstance(report, Failure):
         raise OciError(report.text)
-    _forget_socket(found)
+    _forget_waiting(found)
     wanted = (found.config.get("hooks") or {}).get("poststart")
     if wanted:
         from mydocker.oci import hooks
 
         state = plain_json.dumps(found.state("running")).encode()
-        hooks.run("poststart", wanted, state, cwd=os.fsencode(found.bundle), failed=call.log.warning)
+        try:
+            hooks.run("poststart", wanted, state, cwd=os.fsencode(found.bundle))
+        except OciError:
+            _stop(found)
+            raise
+
+
+def _stop(found: Container) -> None:
+    try:
+        pidfd = found.open_init()
+    except OciError:
+        return
+    try:
+        process.pidfd_send_signal(pidfd, signals.SIGKILL)
+    except ProcessLookupError:
+        pass
+    finally:
+        os.close(pidfd)
 
 
 def _connect(found: Container) -> _socket.socket:
@@ -89,8 +107,9 @@ def _send_listener(found: Container, fd: int) -> None:
         os.close(pidfd)
 
 
-def _forget_socket(found: Container) -> None:
-    try:
-        os.unlink(f"{found.path}/start")
-    except FileNotFoundError:
-        pass
+def _forget_waiting(found: Container) -> None:
+    for name in ("start", "waiting"):
+        try:
+            os.unlink(f"{found.path}/{name}")
+        except FileNotFoundError:
+            pass

@@ -64,9 +64,9 @@ OPTIONS = (
 def main(call: Call) -> int:
     found = container.find(call)
     wanted = _wanted(call)
-    for name, key in _SCHEMATA.items():
-        if _given(call, name):
-            raise OciError(f"--{name}: linux.intelRdt.{key} cannot be changed here: no resctrl file system is mounted")
+    schemata = [text for name in _SCHEMATA if (text := call.options.get(name.replace("-", "_")))]
+    if schemata and not found.record.oci.get("resctrl"):
+        raise OciError("--l3-cache-schema, --mem-bw-schema: the container has no linux.intelRdt to be changed")
     for name in _OBSOLETE:
         if _given(call, name):
             call.log.warning(f"--{name} is without effect: no kernel has that limit any longer")
@@ -75,10 +75,16 @@ def main(call: Call) -> int:
     lock = state.lock_for_update(found.id, os.path.dirname(found.path))
     try:
         found.reload()
+        _lift_swap_too(wanted)
         texts, flags = resources.changes(wanted, registry, found.record.limits)
         if texts:
             updating.change_record(found.record, registry, texts, flags, lock)
             _tell_systemd(found)
+        if schemata:
+            from mydocker.oci import intel_rdt
+
+            with intel_rdt.Tree.of_host() as tree:
+                intel_rdt.set_schemata(schemata, intel_rdt.as_recorded(found.record.oci["resctrl"]), tree)
     finally:
         os.close(lock)
     return 0
@@ -99,6 +105,13 @@ def _wanted(call: Call) -> dict[str, Any]:
         if text:
             wanted.setdefault(group, {})[key] = _value(name, kind, text)
     return wanted
+
+
+def _lift_swap_too(wanted: dict[str, Any]) -> None:
+    """Without a limit of memory there is none of memory and swap together: who lifts the one means both, as in runc."""
+    memory = wanted.get("memory") or {}
+    if (memory.get("limit") or 0) < 0 and not memory.get("swap"):
+        wanted["memory"] = {**memory, "swap": -1}
 
 
 def _value(name: str, kind: str, text: str) -> int | str:

@@ -22,6 +22,13 @@ def state_root() -> str:
     return fallback
 
 
+def is_of_plain_user(runtime: str) -> bool:
+    """Whether root, who has this XDG_RUNTIME_DIR, is a plain user of the host in a user namespace."""
+    from mydocker.linux import userns
+
+    return runtime.startswith("/") and _is_ours(runtime, 0o022) and userns.is_nested()
+
+
 def in_tmp() -> str:
     return f"/tmp/mydocker-{os.geteuid()}"
 

@@ -21,7 +21,7 @@ IMAGE = "localhost/busybox:latest"
 #: Bash in which steps are written. A command that fails shows its exit code in brackets.
 PRELUDE = r"""
 trap 'echo "[$?]"' ERR
-cd {scratch}
+rm -rf {scratch}/step; mkdir {scratch}/step; cd {scratch}/step
 look=$(cat {here}/look)
 image={image} runtime={runtime} mydocker={mydocker}
 # Type lines into a command of the engine: typed LINES ARGUMENTS...
@@ -238,6 +238,7 @@ def write_image(busybox: Path, archive: Path) -> None:
             "architecture": "amd64",
             "os": "linux",
             "config": {"Cmd": ["sh"], "Env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"]},
+            "history": [{"created_by": "busybox"}],
             "rootfs": {"type": "layers", "diff_ids": ["sha256:" + hashlib.sha256(layer.getvalue()).hexdigest()]},
         }
     ).encode()

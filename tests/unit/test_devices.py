@@ -218,3 +218,74 @@ def test_what_the_kernel_says_to_a_program(limit_journey, monkeypatch, number, k
         limit_journey(devices, device_cgroup_rule="c 10:200 rw")
     if kind is not CgroupError:
         assert caught.value.flag == "--device-cgroup-rule"
+
+
+ALWAYS = [devices.text_of((kind, major, minor), access) for kind, major, minor, access in devices._OF_ENGINES]
+
+
+@pytest.mark.parametrize(
+    ("rules", "everybody", "exceptions"),
+    [
+        (["deny a *:* rwm"], False, []),
+        (["allow a *:* rwm"], True, None),
+        (["allow a *:* rwm", "deny a *:* rwm"], False, []),
+        (["deny a *:* rwm", "allow c 240:* r", "allow c 240:5 w"], False, ["c 240:* r", "c 240:5 w"]),
+        (["allow c 240:5 rwm", "deny c 240:5 w"], False, ["c 240:5 rm"]),
+        (["allow c 240:5 rwm", "allow b 240:5 r", "deny c *:* rwm"], False, ["b 240:5 r"]),
+        (["allow a 240:5 r", "deny b 240:* r"], False, ["c 240:5 r"]),
+        (["allow a *:* rwm", "deny c 240:5 w", "deny b *:* m"], True, ["c 240:5 w"]),
+        (["allow a *:* rwm", "deny c 240:* w", "allow c 240:* w"], True, []),
+        (["deny a *:* rw"], False, []),
+    ],
+)
+def test_rules_count_in_their_order(rules, everybody, exceptions):
+    allows, found = devices.decision_of(config(device_rule=rules))
+    texts = [devices.text_of(key, access) for key, access in found.items()]
+    assert allows is everybody
+    if exceptions is not None:
+        always = [] if everybody else ALWAYS
+        assert set(texts) == set(exceptions).union(always)
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        ["allow c 240:* rw", "deny c 240:5 w"],
+        ["allow b *:* rwm", "deny b 8:* m"],
+        ["allow c 240:* r", "deny c *:5 r"],
+        ["allow a *:* rwm", "deny c 240:* w", "allow c 240:5 w"],
+        ["allow a *:* rwm", "deny c 1:* r"],
+    ],
+)
+def test_the_kernel_knows_no_holes(rules, cgroup_layout):
+    with pytest.raises(LimitError, match=r"takes a part of .* back, and the kernel knows no such holes") as caught:
+        devices.mydocker_validate(config(device_rule=rules), cgroup_layout.layout)
+    assert caught.value.field == "device_rule"
+
+
+@pytest.mark.parametrize("text", ["", "c 1:3 r", "permit c 1:3 r", "allow", "allow x 1:3 r", "deny a *:*"])
+def test_what_is_no_rule_of_the_whole(text):
+    with pytest.raises(ValueError, match=r"does not begin with allow or deny|is not of the form"):
+        devices.parse_device_rule(text)
+
+
+def test_what_v1_is_told_of_all_rules(limit_journey, cgroup_v1):
+    container = limit_journey(devices, host=cgroup_v1, device_rule=["allow a *:* rwm", "deny c 240:5 w"])
+    writes = [(write.name, write.value) for write in cgroup_v1.writes if write.name.startswith("devices.")]
+    assert writes == [("devices.deny", "c 240:5 w")]
+    container.update(device_rule=["deny a *:* rwm", "allow c 240:6 r"])
+    writes = [(write.name, write.value) for write in cgroup_v1.writes if write.name.startswith("devices.")][1:]
+    assert writes[0] == ("devices.deny", "a")
+    assert ("devices.allow", "c 240:6 r") in writes
+    container.update(device_rule=["allow a *:* rwm"])
+    assert container.read("devices.list").split("\n")[0] == "a *:* rwm"
+
+
+@pytest.mark.cgroup_layout("v2")
+def test_what_the_program_on_v2_is_made_of(limit_journey, monkeypatch):
+    told = []
+    monkeypatch.setattr(Core, "allow_devices", lambda _, rules, others=False: told.append((list(rules), others)))
+    monkeypatch.setattr(Core, "allow_all_devices", lambda _: told.append("all"))
+    container = limit_journey(devices, device_rule=["allow a *:* rwm"])
+    container.update(device_rule=["allow a *:* rwm", "deny c 240:5 w"])
+    assert told == ["all", ([(2, 240, 5, 4)], True)]

@@ -12,4 +12,4 @@ e run --rm --pod pod $image sh -c 'hostname; until wget -q -O - http://127.0.0.1
 e pod ps --format '{{.Name}} {{.Status}} {{.NumberOfContainers}}'
 e pod pause pod >/dev/null; e inspect --format '{{.State.Status}}' one; e pod unpause pod >/dev/null
 e pod stop --time 1 pod >/dev/null 2>&1; e pod ps --format '{{.Status}}'; e pod start pod >/dev/null
-e inspect --format '{{.State.Status}}' one; e pod kill pod >/dev/null; e pod rm --force pod >/dev/null 2>&1; e pod ps --quiet | wc -l
+e inspect --format '{{.State.Status}}' one; e pod kill pod >/dev/null 2>&1; e pod rm --force pod >/dev/null 2>&1; e pod ps --quiet | wc -l

@@ -218,7 +218,7 @@ def test_without_a_terminal_of_ours(ours: Any, bundle: Any, cid: str) -> None:
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        (["--tty", "--detach"], "cannot allocate tty if the runtime will detach without setting console socket"),
+        (["--tty", "--detach"], "cannot allocate tty if runc will detach without setting console socket"),
         (["--console-socket", "x", "--detach"], "cannot use console socket"),
         (["--console-socket", "x", "--tty"], "cannot use console socket"),
         (["--console-socket", "/nonsense", "--tty", "--detach"], "--console-socket: cannot connect to /nonsense"),

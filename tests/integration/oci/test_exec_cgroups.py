@@ -97,7 +97,11 @@ def test_a_cgroup_below_for_one_controller(ours: Any, box: str, tmp_path: Path) 
 
 @pytest.mark.parametrize(
     ("path", "named"),
-    [("nowhere", "nowhere"), ("../x", "not a sub cgroup path"), ("nonsense:x", "no cgroup of the controller nonsense")],
+    [
+        ("nowhere", "adding pid to cgroups"),
+        ("../x", "not a sub cgroup path"),
+        ("nonsense:x", "no cgroup of the controller nonsense"),
+    ],
 )
 def test_a_cgroup_that_is_none(path: str, named: str, ours: Any, box: str) -> None:
     done = ours("exec", "--cgroup", path, box, "true")

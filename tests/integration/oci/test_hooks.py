@@ -57,11 +57,16 @@ def test_the_first_argument_is_the_name(tmp_path: Path) -> None:
     assert out.read_text().splitlines()[0] == "my-name"
 
 
-def test_without_an_environment_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_an_environment_it_is_the_runtimes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty one is none."""
     monkeypatch.setenv("OF_THE_ENGINE", "1")
     out = tmp_path / "out"
-    run(shell(f"cat /proc/$$/environ >{out}"), shell(f"cat /proc/$$/environ >>{out}", env=[]))
+    run(shell(f"cat /proc/$$/environ >{out}"))
+    assert b"OF_THE_ENGINE=1\0" in out.read_bytes()
+    run(shell(f"cat /proc/$$/environ >{out}", env=[]))
     assert out.read_bytes() == b""
+    run(shell(f"cat /proc/$$/environ >{out}"), environment={b"GIVEN": b"x"})
+    assert out.read_bytes() == b"GIVEN=x\0"
 
 
 def test_nothing_of_the_runtime_is_open_in_a_hook(tmp_path: Path) -> None:
@@ -210,9 +215,9 @@ def test_each_kind_at_its_time_and_in_its_place(
         assert state["bundle"] == str(made)
         assert state["annotations"] == {"a": "b"}
         assert state["ociVersion"]
-        status = {"startContainer": "created", "poststart": "running", "poststop": "stopped"}.get(kind, "creating")
-        assert state["status"] == status
-        assert state.get("pid", 0) == (0 if kind == "poststop" else pid)
+        assert state["status"] == {"poststart": "running", "poststop": "stopped"}.get(kind, "created")
+        # As whoever looks sees it (runtime.md, "State").
+        assert state.get("pid", 0) == {"poststop": 0, "createContainer": 1, "startContainer": 1}.get(kind, pid)
         assert namespace == (inside if kind in ("createContainer", "startContainer") else host)
         assert before <= set(files), "they run in their order"
         assert kind in ("poststart", "poststop") or "command" not in files
@@ -245,15 +250,44 @@ def test_start_fails_with_its_hook(bundle: Any, ours: Any, cid: str, stopped: Ca
     assert ours("delete", cid).returncode == 0
 
 
-@pytest.mark.parametrize("kind", ["poststart", "poststop"])
-def test_what_fails_afterwards_is_a_warning(kind: str, bundle: Any, ours: Any, cid: str, tmp_path: Path) -> None:
-    made = bundle("touch", "/tmp/ran", hooks={kind: [shell("exit 3"), shell(f"touch {tmp_path}/next")]})
+def test_when_poststart_fails_the_container_is_stopped(
+    bundle: Any, ours: Any, cid: str, stopped: Callable[[Any, str], None], tmp_path: Path
+) -> None:
+    made = bundle("sleep", "100", hooks={"poststart": [shell("exit 3"), shell(f"touch {tmp_path}/next")]})
+    assert ours.create(made, cid).returncode == 0
+    done = ours("start", cid)
+    assert done.returncode == 1
+    assert "error running poststart hook #0: /bin/sh: exit status 3" in done.stderr
+    stopped(ours, cid)
+    assert not (tmp_path / "next").exists()
+    assert ours("delete", cid).returncode == 0
+    assert ours.run(made, cid).returncode == 1
+    assert "does not exist" in ours("state", cid).stderr
+
+
+def test_when_poststop_fails_it_is_a_warning(bundle: Any, ours: Any, cid: str, tmp_path: Path) -> None:
+    made = bundle("touch", "/tmp/ran", hooks={"poststop": [shell("exit 3"), shell(f"touch {tmp_path}/next")]})
     done = ours.run(made, cid)
     assert done.returncode == 0
-    assert f"error running {kind} hook #0: /bin/sh: exit status 3" in done.stderr
+    assert "error running poststop hook #0: /bin/sh: exit status 3" in done.stderr
     assert "level=warning" in done.stderr
     assert (made / "rootfs/tmp/ran").exists()
     assert (tmp_path / "next").exists()
+
+
+def test_hooks_inside_have_the_containers_environment(bundle: Any, ours: Any, cid: str) -> None:
+    """Where they name none: what the runtime has in its own is nobody's in the container."""
+    made = bundle("true", process__env=["PATH=/bin", "OF=process"])
+    config = json.loads((made / "config.json").read_text())
+    config["hooks"] = {
+        "createContainer": [shell("exec /bin/cat /proc/self/environ >rootfs/tmp/create")],
+        "startContainer": [shell("exec cat /proc/self/environ >/tmp/start")],
+    }
+    (made / "config.json").write_text(json.dumps(config))
+    assert ours.run(made, cid).returncode == 0
+    for name in ("create", "start"):
+        found = set((made / "rootfs/tmp" / name).read_bytes().split(b"\0"))
+        assert {b"PATH=/bin", b"OF=process"} <= found <= {b"PATH=/bin", b"OF=process", b"HOME=/root", b""}
 
 
 def test_hooks_inside_are_found_in_the_containers_root_or_the_hosts(bundle: Any, ours: Any, cid: str) -> None:

@@ -10,8 +10,6 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -83,45 +81,3 @@ def test_of_exec(options: list[str], bundle: Any, ours: Any, cid: str) -> None:
 def test_what_waits_for_start_is_nothing_of_the_host(bundle: Any, ours: Any, cid: str) -> None:
     assert ours.create(bundle("sleep", "1000"), cid).returncode == 0
     assert os.readlink(f"/proc/{ours.state(cid)['pid']}/exe").startswith("/memfd:")
-
-
-LET_GO = """
-import gc, os, sys
-from mydocker.linux import executable
-
-mapped = os.path.realpath("/proc/self/exe")
-executable.let_go()
-executable.let_go()
-assert os.readlink("/proc/self/exe").startswith("/memfd:mydocker"), os.readlink("/proc/self/exe")
-files = [line.split(None, 5)[5].strip() for line in open("/proc/self/maps") if line.count("/")]
-# What was not written to may be mapped still, from a mount of its own, so that the kernel lets go of the file itself.
-print(sum(name == mapped for name in files))
-import decimal, json, re, ctypes  # it works on as before: more is loaded, allocated, collected and forked
-table = {str(number): [number, decimal.Decimal(number)] for number in range(50_000)}
-assert json.loads(json.dumps({key: value[0] for key, value in table.items()}))["49999"] == 49_999
-del table
-gc.collect()
-for _ in range(5):
-    pid = os.fork()
-    if pid == 0:
-        os._exit(len(re.findall("a", "a" * 42)))
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 42
-for path in ("/proc/self/exe", f"/proc/{os.getpid()}/exe"):
-    for flags in (os.O_WRONLY, os.O_RDWR):
-        try:
-            os.open(path, flags)
-        except OSError:
-            pass
-        else:
-            raise AssertionError(path)
-print("works")
-"""
-
-
-@pytest.mark.parametrize("python", [sys.executable, "/usr/bin/python3"])
-def test_interpreter_works_on(python: str) -> None:
-    """One with all its code in a library, and one whose own file is all of it, where the host has both."""
-    if not os.path.exists(python):
-        pytest.skip("this host has no /usr/bin/python3")
-    done = subprocess.run([python, "-c", LET_GO], capture_output=True, text=True, timeout=120, check=False)
-    assert done.stdout.endswith("works\n"), done.stderr

@@ -434,7 +434,7 @@ class TestFiles:
         pid = ours.state(cid)["pid"]
         held = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd") if int(fd) > 2]
         kinds = sorted(re.sub(r"[\d\[\]]|^/.*/", "", target) for target in held)
-        assert kinds == ["anon_inode:signalfd", "config.json", "socket:"], held
+        assert kinds == ["anon_inode:signalfd", "socket:", "waiting"], held
 
 
 class TestNamespaces:

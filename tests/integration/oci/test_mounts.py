@@ -499,6 +499,18 @@ def test_a_file_in_the_place_of_a_device_gives_way(bundle, ours, cid) -> None:
     assert ours.run(made, cid).stdout == "character special file 1 3\n"
 
 
+def test_a_dev_that_is_elsewhere_in_the_root(bundle, ours, cid) -> None:
+    config = bundle.config("sh", "-c", "ls -l /elsewhere/null /elsewhere/fd; echo x > /dev/null; ls /dev/pts")
+    config["mounts"] = [entry for entry in config["mounts"] if entry["destination"] != "/dev"]
+    made = bundle(config=config)
+    (made / "rootfs/dev").rmdir()
+    (made / "rootfs/elsewhere").mkdir()
+    (made / "rootfs/dev").symlink_to("elsewhere")
+    done = ours.run(made, cid)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [line[0] for line in done.stdout.splitlines()] == ["l", "c", "p"]  # the last is pts/ptmx
+
+
 def test_a_bind_of_dev_gets_no_nodes(bundle, ours, cid, volume) -> None:
     config = bundle.config("ls", "/dev")
     config["mounts"] = [entry for entry in config["mounts"] if not entry["destination"].startswith("/dev")]
@@ -569,21 +581,26 @@ def test_a_source_that_an_earlier_mount_has_made(options: list[str], bundle, our
     assert (done.stdout, done.stderr) == ("content\n", "")
 
 
-def test_in_a_user_namespace_what_mounts_have_made_is_not_mapped(bundle, ours, cid, volume) -> None:
-    """Only outside of it ids can be mapped, and outside the container's mounts are not there: another tree would be."""
+def test_in_a_user_namespace_ids_are_mapped_of_what_mounts_have_made(bundle, ours, cid, volume) -> None:
+    """Only outside of it ids can be mapped, and outside the container's mounts are not there."""
     made = bundle("true")
     config = user_namespace(json.loads((made / "config.json").read_text()))
-    config["process"]["args"] = ["cat", "/final/file"]
-    config["mounts"] += [bind(volume, "/mnt", "bind"), bind(made / "rootfs/mnt", "/final", "rbind", "idmap")]
+    config["process"]["args"] = ["sh", "-c", "cat /one/file; stat -c %u /one/file /two/file /mnt/file"]
+    config["mounts"] += [
+        bind(volume, "/mnt", "bind"),
+        bind(made / "rootfs/mnt", "/one", "rbind", "idmap"),
+        bind(made / "rootfs/mnt", "/two", "rbind", "ridmap"),
+    ]
     (made / "rootfs/mnt").mkdir(exist_ok=True)
-    open_to_all(made / "rootfs", volume)
+    open_to_all(made / "rootfs")
     (made / "config.json").write_text(json.dumps(config))
     done = ours.run(made, cid)
-    assert done.returncode == 1
-    assert "the container's own mounts are in it" in done.stderr
-    config["mounts"][-1]["options"] = ["rbind"]
+    assert (done.stdout.split(), done.stderr) == (["content", "0", "0", "65534"], "")
+    config["mounts"].append(bind(made / "rootfs/mnt/missing", "/three", "rbind", "idmap"))
     (made / "config.json").write_text(json.dumps(config))
-    assert ours.run(made, cid).stdout == "content\n"
+    refused = ours.run(made, cid)
+    assert refused.returncode == 1
+    assert "its ids cannot be mapped, or it is not there" in refused.stderr
 
 
 def test_a_target_below_a_link_that_leads_nowhere_yet(bundle, ours, cid, volume) -> None:
@@ -850,7 +867,7 @@ def test_the_terminal_is_the_console(bundle, ours, cid) -> None:
     done = on_terminal([*ours.command, "--root", ours.root, "run", "--bundle", bundle(config=config), cid])
     kind, name = done.stdout.splitlines()[:2]
     assert kind.endswith("character special file")
-    assert name == "/dev/pts/0"
+    assert name.endswith("/dev/pts/0")
     assert " /0 /dev/console " in done.stdout
 
 

@@ -75,6 +75,20 @@ def test_what_is_not_named_stays(ours, running, cid):
     assert quota(running) == ["50000", "50000"]
 
 
+def test_limits_that_are_lifted(ours, running, cid):
+    assert ours("update", "--memory-swap", "-1", cid).returncode == 0
+    assert memory(running) == 64 << 20
+    if LAYOUT.version("memory") == 2:
+        assert running("memory", "memory.swap.max") == "max"
+    else:
+        assert with_swap(running) > 1 << 60
+    assert ours("update", "--memory-swap", "80m", cid).returncode == 0
+    assert ours("update", "--memory", "-1", cid).returncode == 0
+    assert running("memory", "memory.max", "memory.limit_in_bytes") in ("max", str((1 << 63) - 4096))
+    assert ours("update", "--memory", "70m", cid).returncode == 0
+    assert memory(running) == 70 << 20
+
+
 @pytest.mark.parametrize("source", ["-", "file"])
 def test_json(ours, running, cid, tmp_path, source):
     resources = {"memory": {"limit": 80 << 20, "swap": 0}, "cpu": {"quota": -1, "shares": 0}, "pids": {"limit": -1}}
@@ -177,3 +191,13 @@ def test_the_peoples_command_line_knows_it(ours, running, cid):
     assert ours("update", "--memory", "80m", cid).returncode == 0
     (line,) = [line for line in mydocker("stats", "--no-stream").stdout.splitlines() if line.startswith(cid)]
     assert "80MiB" in line
+
+
+def test_shares_of_the_cache_need_a_host_that_can_divide_it(ours, bundle, cid):
+    """Such a file system is on few hosts: what is done on one is tested on an imitation."""
+    if "resctrl" in Path("/proc/self/mountinfo").read_text():
+        pytest.skip("this host has a resctrl file system")
+    done = ours.create(bundle("true", linux__intelRdt={"l3CacheSchema": "L3:0=f"}), cid)
+    assert done.returncode == 1
+    assert "linux.intelRdt: no resctrl file system is mounted on this host" in done.stderr
+    assert "does not exist" in ours("state", cid).stderr

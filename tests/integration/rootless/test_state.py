@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -68,3 +70,16 @@ def test_the_table_of_plugins_is_kept_in_the_users_cache(stranger: Any) -> None:
     stranger.run("-m", "1", "true")  # a limit that is refused, after the plugins were looked up
     kept = list((stranger.home / ".cache/mydocker").iterdir())
     assert all(path.stat().st_uid == stranger.uid for path in kept)
+
+
+def test_root_of_a_users_namespace_is_that_user(tmp_path: Path) -> None:
+    """Podman calls its runtime so for a plain user. Root of the host has such a variable in his session, too."""
+    tmp_path.chmod(0o700)
+    script = [sys.executable, "-c", "from mydocker import state; print(state.default_root())"]
+    environment = {**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)}
+    environment.pop("MYDOCKER_STATE_DIR", None)
+    places = [
+        subprocess.check_output([*prefix, *script], env=environment, text=True).strip()
+        for prefix in ([], ["unshare", "--user", "--map-root-user"])
+    ]
+    assert places == ["/run/mydocker", f"{tmp_path}/mydocker"]
