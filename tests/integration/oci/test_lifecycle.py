@@ -19,7 +19,7 @@ import pytest
 
 from mydocker import state
 
-pytestmark = pytest.mark.vm
+pytestmark = pytest.mark.vm_once
 
 KILLS = 25
 
