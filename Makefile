@@ -14,7 +14,7 @@ AS_ROOT := $(if $(filter-out 0,$(shell id -u)),$(if $(shell command -v sudo),sud
 PACKAGE := setup.py setup.cfg pyproject.toml $(wildcard README.md) mydocker subsystems bin
 SOURCES := $(shell find $(PACKAGE) -name __pycache__ -prune -o -print)
 
-.PHONY: help run test test-vm test-engines bench lint types clean uidmap runc
+.PHONY: help run test test-vm test-engines bench lint types clean uidmap peers
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -27,10 +27,10 @@ run: $(VENV)/.installed  ## Set up .venv, then run a command in a container with
 	@if [ -t 0 ]; then $(AS_ROOT) $(RUN); else $(AS_ROOT) $(BIN)/python -c '$(PTY_SPAWN)' $(RUN) </dev/null; fi
 
 # pytest's own script and not python -m pytest: that would put the source tree before the installed package.
-test: $(VENV)/.installed-dev uidmap runc  ## Run the unit and integration tests on this host
+test: $(VENV)/.installed-dev uidmap peers  ## Run the unit and integration tests on this host
 	@$(AS_ROOT) $(BIN)/pytest -o faulthandler_timeout=300 tests/unit tests/integration
 
-test-vm: $(VENV)/.installed-dev uidmap  ## Run what is marked vm in virtual machines with cgroup v2, v1 and hybrid
+test-vm: $(VENV)/.installed-dev uidmap peers  ## Run what is marked vm in virtual machines with cgroup v2, v1 and hybrid
 	@$(AS_ROOT) $(BIN)/python tests/vm/run_layouts.py
 
 test-engines: $(VENV)/.installed-dev  ## Run containers by Podman, Docker and containerd, on mydocker-oci and on runc
@@ -42,10 +42,11 @@ uidmap:
 	@if ! command -v newuidmap >/dev/null && command -v apt-get >/dev/null; then $(AS_ROOT) sh -c 'apt-get update -qq && \
 		DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends uidmap >/dev/null'; fi
 
-# With it the same containers are run as with mydocker-oci; without it those tests are left out.
-runc:
-	@if ! PATH="$$PATH:/usr/sbin" command -v runc >/dev/null && command -v apt-get >/dev/null; then $(AS_ROOT) sh -c \
-		'apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends runc >/dev/null'; fi
+# The same containers are run by runc as by mydocker-oci; a bus of its own stands in for systemd's.
+peers:
+	@if ! PATH="$$PATH:/usr/sbin" sh -c 'command -v runc && command -v dbus-daemon' >/dev/null && command -v apt-get >/dev/null; \
+		then $(AS_ROOT) sh -c 'apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends runc dbus-daemon >/dev/null'; fi
 
 bench: $(VENV)/.installed  ## Time a run beside runc, bubblewrap and unshare
 	@$(AS_ROOT) $(BIN)/python tests/bench/bench.py
