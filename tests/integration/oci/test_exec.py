@@ -427,7 +427,12 @@ class TestProcessOfTheRuntime:
         assert (made / "rootfs/tmp/found").read_text() == ""
 
     def test_of_a_container_that_joins(
-        self, ours: Any, bundle: Any, running: Callable[[Path], str], stopped: Callable[[Any, str], None]
+        self,
+        ours: Any,
+        bundle: Any,
+        running: Callable[[Path], str],
+        stopped: Callable[[Any, str], None],
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """The first process of another container in the same user and PID namespaces, as in a pod."""
         made = in_user_namespace(bundle("sh", "-c", self.SPY))
@@ -442,6 +447,7 @@ class TestProcessOfTheRuntime:
             if entry["type"] in ("user", "pid"):
                 entry["path"] = f"/proc/{pid}/ns/{entry['type']}"
         (other / "config.json").write_text(json.dumps(config))
+        monkeypatch.setenv("SECRET", "of the host")
         for number in range(5):
             name = f"{made.name}-{number}"
             done = ours.create(other, name)
