@@ -53,16 +53,16 @@ _IPC_SYSCTLS = frozenset(
 )
 
 
-def load(bundle: str) -> dict[str, Any]:
+def load(bundle: str, file: str = "config.json") -> dict[str, Any]:
     """The config of the bundle, validated. OciError if it cannot be read, or is not valid."""
-    path = f"{bundle}/config.json"
+    path = os.path.join(bundle, file)
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as f:
             text = f.read()
     except FileNotFoundError:
         if not os.path.isdir(bundle):
             raise OciError(f"bundle {bundle}: no such directory") from None
-        raise OciError(f"JSON specification file config.json not found: there is no {path}") from None
+        raise OciError(f"JSON specification file {os.path.basename(path)} not found: there is no {path}") from None
     except OSError as e:
         raise OciError(f"cannot read {path}: {e.strerror}") from e
     config = parse(text, path)
