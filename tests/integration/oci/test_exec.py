@@ -298,6 +298,18 @@ class TestContainer:
         assert done.returncode == 255
         assert "setgid to 6000: invalid argument" in done.stderr
 
+    def test_its_time_and_cgroup_namespaces(self, ours: Any, bundle: Any, running: Callable[[Path], str]) -> None:
+        made = bundle("sleep", "1000", linux__timeOffsets={"boottime": {"secs": 1_000_000, "nanosecs": 0}})
+        config = json.loads((made / "config.json").read_text())
+        config["linux"]["namespaces"] += [{"type": "time"}, {"type": "cgroup"}]
+        (made / "config.json").write_text(json.dumps(config))
+        box = running(made)
+        script = "cut -d. -f1 /proc/uptime; readlink /proc/self/ns/cgroup; cut -d: -f3 /proc/self/cgroup | sort -u"
+        uptime, namespace, paths = ours("exec", box, *say(script)).stdout.splitlines()
+        assert int(uptime) > 1_000_000
+        assert namespace == os.readlink(f"/proc/{ours.state(box)['pid']}/ns/cgroup")
+        assert paths == "/"
+
     def test_its_seccomp_filter(self, ours: Any, bundle: Any, running: Callable[[Path], str]) -> None:
         rule = {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 95}
         profile = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]}
