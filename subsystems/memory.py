@@ -79,9 +79,9 @@ def parse_memory(text: str) -> int:
     return size
 
 
-def parse_protection(text: str) -> int | None:
-    """Bytes; None for ``max``, all that the container has."""
-    return None if text.strip() == "max" else parse_size(text)
+def parse_protection(text: str) -> int:
+    """Bytes; `UNLIMITED` for ``max``, all that the container has."""
+    return UNLIMITED if text.strip() == "max" else parse_size(text)
 
 
 def memory_from_oci(limit: int | None, unified: str | None) -> str | None:
@@ -462,7 +462,7 @@ def _change_v2(config: ResourceConfig, changed: set[str], cgroup: ContainerCgrou
 
 def _protect(cgroup: ContainerCgroup, name: str, value: int) -> None:
     cgroup.on_undo(lambda: _protect_parents(cgroup, name))
-    setattr(cgroup.controller("memory"), name, value)
+    setattr(cgroup.controller("memory"), name, None if value == UNLIMITED else value)
     _protect_parents(cgroup, name)
 
 

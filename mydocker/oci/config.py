@@ -53,16 +53,16 @@ _IPC_SYSCTLS = frozenset(
 )
 
 
-def load(bundle: str) -> dict[str, Any]:
+def load(bundle: str, file: str = "config.json") -> dict[str, Any]:
     """The config of the bundle, validated. OciError if it cannot be read, or is not valid."""
-    path = f"{bundle}/config.json"
+    path = os.path.join(bundle, file)
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as f:
             text = f.read()
     except FileNotFoundError:
         if not os.path.isdir(bundle):
             raise OciError(f"bundle {bundle}: no such directory") from None
-        raise OciError(f"JSON specification file config.json not found: there is no {path}") from None
+        raise OciError(f"JSON specification file {os.path.basename(path)} not found: there is no {path}") from None
     except OSError as e:
         raise OciError(f"cannot read {path}: {e.strerror}") from e
     config = parse(text, path)
@@ -143,7 +143,7 @@ def _version(value: Any) -> None:
     """Semantic Versioning 2.0.0, and a version that these rules are for.
 
     A config is for runtimes of its own version or a later one of the same major version (config.md, "Specification
-    version"), so one of 1.3 may ask for what is not known here.
+    version"). Of 1.3, which engines write by now, the properties are known too: those that cannot be are refused.
     """
     string(value)
     core, plus, build = value.partition("+")
@@ -156,8 +156,8 @@ def _version(value: Any) -> None:
         or not all(tail.isascii() and tail.replace("-", "a").isalnum() for tail in tails)
     ):
         raise Wrong(f'"{short(value)}" is not a version in the form of 1.2.0')
-    if numbers[0] != "1" or int(numbers[1]) > 2:
-        raise Wrong(f'version "{short(value)}" is not supported: it must be 1.0.0 or later and below 1.3')
+    if numbers[0] != "1" or int(numbers[1]) > 3:
+        raise Wrong(f'version "{short(value)}" is not supported: it must be 1.0.0 or later and below 1.4')
 
 
 def _variable(value: Any) -> None:
@@ -470,6 +470,10 @@ def _no_flags(value: Any) -> None:
         raise Wrong("must be empty: no flags are defined")
 
 
+def _not_in_force(value: Any) -> None:
+    raise Wrong("is not supported here, and would not be in force: leave it out")
+
+
 def _schemata(value: Any) -> None:
     """A list of lines since version 1.3; what came before it had one string."""
     if type(value) is list:
@@ -531,6 +535,7 @@ _LINUX = object_of(
         "maskedPaths": _PATHS,
         "readonlyPaths": _PATHS,
         "mountLabel": string,
+        "memoryPolicy": _not_in_force,
         "personality": object_of({"domain": one_of(DOMAINS), "flags": _no_flags}, ("domain",)),
     },
     also=_drop_empty_seccomp,

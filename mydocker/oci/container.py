@@ -6,12 +6,13 @@
     state.json   the record (`mydocker.state.Record`), replaced by a whole new one at each change
     config.json  the bundle's, as it was at ``create``: what changes there later has no effect (runtime.md, "create")
     start        the socket on which the container's init waits for ``start``
+    waiting      an empty file, on which the init holds a flock until its execve(2) closes the descriptor
 
 The states are not written down, for who writes them may be killed. They are asked of the kernel:
 
     creating  the record is not complete, and ``create`` holds the lock
-    created   the init lives and holds a flock on config.json: on a descriptor that its execve(2) closes
-    running   the init lives and holds none
+    created   the init lives and holds the lock of ``waiting``
+    running   it lives and does not
     paused    it lives and its cgroup is frozen
     stopped   the process with the record's PID and start time is gone, or a zombie
 """

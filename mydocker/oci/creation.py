@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 #: Of ``create`` and ``run``.
 OPTIONS = (
     Option(names=("--bundle", "-b"), metavar="DIR", help="the bundle (default: the working directory)"),
+    Option(names=("--config", "-f"), metavar="FILE", help="the config, if it is not the bundle's config.json"),
     Option(names=("--console-socket",), metavar="SOCKET", help="where the master of the command's terminal is sent"),
     Option(names=("--pidfd-socket",), metavar="SOCKET", help="where a pidfd of the container's first process is sent"),
     Option(names=("--pid-file",), metavar="FILE", help="where the PID of the container's first process is written"),
@@ -72,7 +73,7 @@ class Creation:
     def run(self) -> None:
         """Make it. OciError, or another `MydockerError`, if it cannot be; then nothing is left of it."""
         container.check_id(self._call.id)
-        self.config = configs.load(self._bundle)
+        self.config = configs.load(self._bundle, str(self._call.options.get("config", "config.json")))
         self._check_console()
         preserved = self._count = self._preserved()
         try:

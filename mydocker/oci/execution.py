@@ -3,14 +3,13 @@
 A helper joins the namespaces of the container's init, all at once and through its pidfd, and clones the process with
 the runtime as its parent: it is born in the container's PID namespace, and nothing of the runtime ever is in it. It
 cannot be traced or looked into before it executes the command (CVE-2016-9962, CVE-2019-5736): it is not dumpable, and
-has closed what it does not need. It gets ready and waits; the runtime puts it into the container's cgroups, sets what
-is set by PID, and sends the command.
+has closed what it does not need (`mydocker.oci.newcomer`). It enters the container's cgroups, gets ready and waits; the
+runtime sets what is set by PID and sends the command.
 """
 
 from __future__ import annotations
 
 import errno
-import gc
 import os
 import select
 
@@ -18,18 +17,18 @@ from mydocker import handoff, state, streams
 from mydocker.cgroups import files
 from mydocker.cgroups.layout import Layout, parse_memberships
 from mydocker.child import Child, clone_to_run
-from mydocker.errors import CgroupError, HandoffError, OciError
-from mydocker.linux import executable, paths, process, signals, statfs
-from mydocker.mounts import Step
-from mydocker.oci import console, foreground, restriction
+from mydocker.errors import CgroupError, OciError
+from mydocker.linux import executable, process, signals
+from mydocker.oci import console, foreground
 from mydocker.oci import process as oci_process
 from mydocker.oci.lookup import reason_of
+from mydocker.oci.newcomer import Ends, Joining, Newcomer
 from mydocker.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any, NoReturn
+    from typing import Any
 
     from mydocker.oci.container import Container
     from mydocker.oci.log import Log
@@ -65,21 +64,6 @@ class Work(Value):
     console_socket: str = ""
     pidfd_socket: str = ""
     cgroups: Mapping[str, str] = {}
-
-
-class _Ends(Value):
-    """The child's descriptors, -1 for those that it lacks.
-
-    ``channel``    the socket to the runtime for descriptors.
-    ``entrances``  of v1 ``tasks`` files: writing ``0`` to them puts the child into its cgroup.
-    """
-
-    commands: int
-    reports: int
-    channel: int
-    proc: int = -1
-    console: int = -1
-    entrances: tuple[int, ...] = ()
 
 
 def run(work: Work) -> int:
@@ -166,7 +150,7 @@ class _Execution:
             self._cgroups = _cgroups(work.container, work.cgroups)
             entrances = self._open_entrances()
             theirs += entrances
-            ends = _Ends(
+            ends = Ends(
                 commands=commands,
                 reports=reports,
                 channel=channel,
@@ -174,12 +158,12 @@ class _Execution:
                 console=terminal,
                 entrances=tuple(entrances),
             )
-            newcomer = _Newcomer(plan, ends, work.preserved, self._filter)
+            newcomer = Newcomer(plan, ends, work.preserved, self._filter)
             root = -1
             if not namespaces & process.CLONE_NEWNS:  # it has a root of its own all the same, by chroot(2)
                 root = os.open(f"/proc/{work.container.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
                 theirs.append(root)
-            join = _Joining(init, namespaces, root, plan.oom_score_adj)
+            join = Joining(init, namespaces, root, plan.oom_score_adj)
             if not self._clone_into_cgroup(newcomer, join, child):
                 clone_to_run(newcomer.run, 0, child, join.run)
         except OSError as e:
@@ -202,7 +186,7 @@ class _Execution:
                 self._cgroups.remove(directory)
         return opened
 
-    def _clone_into_cgroup(self, newcomer: _Newcomer, join: _Joining, child: Child) -> bool:
+    def _clone_into_cgroup(self, newcomer: Newcomer, join: Joining, child: Child) -> bool:
         """Clone the child in its v2 cgroup, if that can be and a limit there is not charged with what it does first."""
         if len(self._cgroups) != 1 or any("memory" in field for field in self._work.container.record.limits):
             return False
@@ -371,101 +355,3 @@ def _unified_cgroup_of(pid: int) -> str:
     if hierarchy is None or own is None:
         raise OciError("cannot find the cgroup of the container's init")
     return f"{hierarchy.mountpoint}{own}"
-
-
-class _Joining:
-    """What the helper does before it clones: it goes where the container's init is."""
-
-    def __init__(self, init: int, namespaces: int, root: int, oom_score_adj: int | None) -> None:
-        self._init = init
-        self._namespaces = namespaces
-        self._root = root
-        self._oom_score_adj = oom_score_adj
-
-    def run(self) -> None:
-        oci_process.set_own_oom_score_adj(self._oom_score_adj)
-        process.prctl(process.PR_SET_DUMPABLE, 0)
-        if self._root >= 0:
-            os.fchdir(self._root)
-            os.chroot(".")
-        if self._namespaces:
-            process.setns(self._init, self._namespaces)
-            process.prctl(process.PR_SET_DUMPABLE, 0)  # new credentials may have put it on again
-
-
-class _Newcomer:
-    """The child. It imports nothing, and opens nothing in the container by name but through ``linux/paths.py``."""
-
-    def __init__(self, plan: ProcessPlan, ends: _Ends, preserved: frozenset[int], filter_: Filter | None) -> None:
-        self._plan = plan
-        self._ends = ends
-        self._preserved = preserved
-        self._filter = filter_
-
-    def run(self) -> NoReturn:
-        step = Step()
-        try:
-            gc.disable()
-            self._become(step)
-        except HandoffError:
-            pass  # the runtime is gone: nobody reads a report
-        except BaseException as e:  # whatever it is, the child must not run on as a second runtime
-            self._report(restriction.failure(step, e))
-        finally:
-            os._exit(255)
-
-    def _report(self, failure: handoff.Failure) -> None:
-        try:
-            handoff.report_failure(self._ends.reports, failure)
-        except OSError:
-            pass
-
-    def _become(self, step: Step) -> NoReturn:
-        plan, ends = self._plan, self._ends
-        step.doing = "set up the process"
-        signals.default_all()
-        executable.let_go_where_possible()
-        kept = {ends.commands, ends.reports, ends.channel, ends.proc, ends.console}
-        process.close_all_except({*kept, *ends.entrances, *self._preserved})
-        os.setsid()
-        if plan.user_namespace:
-            step.doing = "become root of the user namespace"
-            restriction.become_root()
-        step.doing = "leave the session keyring"
-        restriction.leave_keyring()
-        if plan.terminal:
-            step.doing = "open a pseudo-terminal"
-            self._take_terminal()
-        step.doing = "enter the cgroup"
-        for entrance in ends.entrances:
-            os.write(entrance, b"0")
-            os.close(entrance)
-        handoff.report_ready(ends.reports)
-        argv, env = handoff.receive(ends.commands)
-        variables = restriction.environment(plan, env)
-        load = self._load_filter if self._filter is not None else None
-        path = restriction.restrict(plan, step, argv[0], variables, filtered=load is not None, proc=ends.proc)
-        restriction.seal(plan, step, load)
-        restriction.execute(path, argv, variables)
-
-    def _take_terminal(self) -> None:
-        """The container's own devpts, of which nothing but the descriptor is used."""
-        root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        devpts = paths.open_in_root(root, b"dev/pts", os.O_PATH | os.O_DIRECTORY)
-        if statfs.filesystem_type(devpts) != statfs.DEVPTS:
-            raise OSError(errno.ENOENT, "/dev/pts is not a devpts")
-        master, _ = console.take(self._plan, devpts)
-        for fd in (root, devpts):
-            os.close(fd)
-        console.send(self._ends.channel if self._ends.console < 0 else self._ends.console, console.MASTER_NAME, master)
-        os.close(master)
-
-    def _load_filter(self) -> None:
-        assert self._filter is not None
-        listener = self._filter.load()
-        if listener >= 0:
-            # Until the agent has it, what the agent is to decide about waits for ever.
-            handoff.report_listener(self._ends.reports, listener)
-            if os.read(self._ends.channel, 1) != b"k":
-                raise HandoffError("nobody listens to the seccomp filter")
-            os.close(listener)

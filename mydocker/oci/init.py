@@ -291,6 +291,7 @@ class _Init:
         os.close(deadly)
         listener.close()
         self._reports = self._answers = connection
+        handoff.report_ready(connection)
 
     @staticmethod
     def _accept(listener: _socket.socket) -> int:

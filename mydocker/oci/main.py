@@ -44,6 +44,7 @@ OPTIONS = (
     Option(names=("--log-level",), metavar="LEVEL", help="debug, info, warning or error"),
     Option(names=("--debug",), kind="flag", help="also say what is being done"),
     Option(names=("--systemd-cgroup",), kind="flag", help="have systemd make the cgroups of SLICE:PREFIX:NAME"),
+    Option(names=("--cgroup-manager",), metavar="cgroupfs|systemd", help="the same by name, as crun has it"),
     Option(names=("--rootless",), metavar="true|false|auto", help="whether the caller is taken for a plain user"),
     Option(names=("--version", "-v"), kind="flag", help="show the version"),
 )
@@ -180,7 +181,7 @@ def _call(verb: str, words: Sequence[str], given: dict[str, Any], log: Log) -> i
         verb=verb,
         root=_root(given),
         log=log,
-        systemd_cgroup=bool(given.get("systemd_cgroup")),
+        systemd_cgroup=_by_systemd(given),
         rootless=_rootless(given.get("rootless", "auto")),
         options=chosen,
         arguments=tuple(others),
@@ -212,6 +213,13 @@ def _root(given: dict[str, Any]) -> str:
     from mydocker import state
 
     return state.default_root()
+
+
+def _by_systemd(given: dict[str, Any]) -> bool:
+    manager = given.get("cgroup_manager", "cgroupfs")
+    if manager not in ("cgroupfs", "systemd"):
+        raise OciError(f'invalid value "{manager}" for --cgroup-manager: write cgroupfs or systemd')
+    return bool(given.get("systemd_cgroup")) or manager == "systemd"
 
 
 def _rootless(text: str) -> str:

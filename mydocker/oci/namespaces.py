@@ -225,6 +225,8 @@ class _Preparation:
                 raise OSError(e.errno, e.strerror, "linux.timeOffsets") from None
             finally:
                 os.close(fd)
+        if namespaces.joined:  # where somebody may be already, who is not to look into the child (CVE-2016-9962)
+            process.prctl(process.PR_SET_DUMPABLE, 0)
 
 
 class _Mapping:

@@ -267,29 +267,36 @@ def _capabilities(sets: Mapping[str, Any], user_namespace: bool, warn: Callable[
         return bits
 
     found = Capabilities(**{kind: mask(kind) for kind in Capabilities._fields})
+    _check_grants(found)
+    if not user_namespace:  # in one that is new or joined there are all of them
+        ours = capabilities.permitted()
+        unknown += _names((found.permitted | found.inheritable) & ~ours)
+        found = found.replace(
+            permitted=found.permitted & ours, effective=found.effective & ours, inheritable=found.inheritable & ours
+        )
     if unknown:
+        # "Runtimes SHOULD NOT fail if the container configuration requests capabilities that cannot be granted"
+        # (config.md, "Linux Process"), but say so.
         warn(f"ignoring unknown or unavailable capabilities: {', '.join(unknown)}")
-    _check_grants(found, user_namespace)
     # The kernel raises no others (capabilities(7)), and engines' configs name them all the same: runc drops them too.
     return found.replace(ambient=found.ambient & found.permitted & found.inheritable)
 
 
-def _check_grants(wanted: Capabilities, user_namespace: bool) -> None:
+def _check_grants(wanted: Capabilities) -> None:
     """The kernel's rules of capset(2), so that what is refused is named."""
     problem = ""
     if wanted.effective & ~wanted.permitted:
-        problem = f"{_names(wanted.effective & ~wanted.permitted)} cannot be effective without being permitted"
+        names = _names(wanted.effective & ~wanted.permitted)
+        problem = f"{', '.join(names)} cannot be effective without being permitted"
     elif wanted.inheritable & ~wanted.bounding:
-        problem = f"{_names(wanted.inheritable & ~wanted.bounding)} cannot be inheritable outside the bounding set"
-    elif not user_namespace and wanted.permitted & ~capabilities.permitted():
-        lacking = _names(wanted.permitted & ~capabilities.permitted())
-        problem = f"{lacking} cannot be given: the runtime does not have it itself"
+        names = _names(wanted.inheritable & ~wanted.bounding)
+        problem = f"{', '.join(names)} cannot be inheritable outside the bounding set"
     if problem:
         raise OciError(f"unable to apply caps: operation not permitted: process.capabilities: {problem}")
 
 
-def _names(bits: int) -> str:
-    return ", ".join(name for number, name in enumerate(capabilities.NAMES) if bits >> number & 1)
+def _names(bits: int) -> list[str]:
+    return [name for number, name in enumerate(capabilities.NAMES) if bits >> number & 1]
 
 
 def _rlimits(entries: Sequence[Mapping[str, Any]]) -> tuple[tuple[int, int, int], ...]:

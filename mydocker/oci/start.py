@@ -41,19 +41,10 @@ def start(found: Container) -> None:
         raise OciError("process property must be non-empty: config.json has no process to start")
     connection = _connect(found)
     try:
-        connection.send(handoff.GO)
-        while True:
-            report = handoff.read_report(connection.fileno())
-            if not isinstance(report, Listener):
-                break
-            _send_listener(found, report.fd)
-            connection.send(b"k")
-    except (ConnectionResetError, BrokenPipeError):
-        report = None  # it was killed: that is the end of a container that was started
+        _be_accepted(connection)
+        _await_execution(connection, found)
     finally:
         connection.close()
-    if isinstance(report, Failure):
-        raise OciError(report.text)
     _forget_waiting(found)
     wanted = (found.config.get("hooks") or {}).get("poststart")
     if wanted:
@@ -65,6 +56,32 @@ def start(found: Container) -> None:
         except OciError:
             _stop(found)
             raise
+
+
+def _be_accepted(connection: _socket.socket) -> None:
+    """Have the init take this ``start``, and not another that came at the same time and waits behind it."""
+    try:
+        connection.send(handoff.GO)
+        accepted = isinstance(handoff.read_report(connection.fileno()), int)
+    except (ConnectionResetError, BrokenPipeError):
+        accepted = False
+    if not accepted:
+        raise OciError("cannot start an already running container")
+
+
+def _await_execution(connection: _socket.socket, found: Container) -> None:
+    """Until the init has executed the command, which closes its end. OciError with its words if it fails."""
+    try:
+        while True:
+            report = handoff.read_report(connection.fileno())
+            if not isinstance(report, Listener):
+                break
+            _send_listener(found, report.fd)
+            connection.send(b"k")
+    except (ConnectionResetError, BrokenPipeError):
+        return  # it was killed: that is the end of a container that was started
+    if isinstance(report, Failure):
+        raise OciError(report.text)
 
 
 def _stop(found: Container) -> None:

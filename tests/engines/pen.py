@@ -20,6 +20,9 @@ PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 #: Of a cgroup that is a pen's. The PID of its owner follows.
 PREFIX = "mydocker-test-engines-"
 
+#: Options of a v1 hierarchy that do not say which it is.
+UNNAMING = ("rw", "ro", "clone_children", "xattr", "release_agent")
+
 
 class Pen:
     """The place of one engine. ``run`` runs a program in it."""
@@ -145,7 +148,7 @@ def _hierarchies() -> list[tuple[str, str, str]]:
         kind, _, options = source.split(" ", 2)
         place = mount.split()[4]
         if kind in ("cgroup", "cgroup2") and place.startswith("/sys/fs/cgroup"):
-            named = [o for o in options.split(",") if o not in ("rw", "ro", "clone_children", "xattr")]
+            named = [o for o in options.split(",") if o.split("=")[0] not in UNNAMING]
             found[place] = (place, kind, ",".join(named) if kind == "cgroup" else "")
     return list(found.values())
 

@@ -158,3 +158,21 @@ def test_realtime_has_no_more_than_its_period(tmp_path):
     cpu.mydocker_validate(config(cpu_rt_runtime="1000", cpu_rt_period="1000"), v1_host(tmp_path))
     with pytest.raises(LimitError, match="1001 µs is more than the period, 1000 µs"):
         cpu.mydocker_validate(config(cpu_rt_runtime="1001", cpu_rt_period="1000"), v1_host(tmp_path))
+
+
+@pytest.mark.cgroup_layout("v2")
+def test_the_weight_of_v2(limit_journey):
+    container = limit_journey(cpu, cpu_weight="42")
+    assert container.read("cpu.weight") == "42"
+    container.update(cpu_weight="10000")
+    assert container.read("cpu.weight") == "10000"
+    with pytest.raises(LimitError, match="it cannot be combined with"):
+        container.update(cpu_shares="512")
+    with pytest.raises(LimitError, match="0 is not between 1 and 10000"):
+        container.update(cpu_weight="0")
+
+
+@pytest.mark.cgroup_layout("v1")
+def test_the_weight_of_v2_is_not_on_v1(limit_journey):
+    with pytest.raises(UnsupportedLimit, match="use --cpu-shares"):
+        limit_journey(cpu, cpu_weight="42")

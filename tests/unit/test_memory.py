@@ -156,3 +156,27 @@ def test_swap_that_cannot_be_limited_is_an_error_only_if_it_was_asked_for(tmp_pa
     with pytest.raises(LimitError, match="does not account for swap"):
         set_limits(controller, 100 << 20, 200 << 20)
     assert not (tmp_path / missing).exists()
+
+
+@pytest.mark.cgroup_layout("v2")
+def test_swap_by_itself(limit_journey):
+    container = limit_journey(memory, memory="100m", memory_swap_max="30m")
+    assert (container.read("memory.max"), container.read("memory.swap.max")) == (str(100 << 20), str(30 << 20))
+    container.update(memory_swap_max="0")
+    assert (container.read("memory.max"), container.read("memory.swap.max")) == (str(100 << 20), "0")
+    container.update(memory_swap_max="-1")
+    assert container.read("memory.swap.max") == "max"
+    with pytest.raises(LimitError, match="it cannot be combined with"):
+        container.update(memory_swap="200m")
+
+
+@pytest.mark.cgroup_layout("v1")
+def test_swap_by_itself_is_not_on_v1(limit_journey):
+    with pytest.raises(UnsupportedLimit, match=r"memory\.swap\.max exists on cgroup v2 only"):
+        limit_journey(memory, memory_swap_max="30m")
+
+
+@pytest.mark.cgroup_layout("v2")
+def test_all_memory_is_protected(limit_journey):
+    container = limit_journey(memory, memory_min="max")
+    assert container.read("memory.min") == "max"

@@ -181,6 +181,17 @@ def test_of_exec_on_ours(ours: Any, bundle: Any, cid: str, on_terminal: Callable
     assert terminal.settings() == terminal.before, "our terminal is as it was"
 
 
+def test_of_run_on_ours(ours: Any, bundle: Any, cid: str, on_terminal: Callable[..., OurTerminal]) -> None:
+    made = bundle("sh", "-c", "tty; stty size; read word; echo got $word; exit 7", process__terminal=True)
+    terminal = on_terminal([*ours.command, "--root", ours.root, "run", "--bundle", made, cid], 11, 22)
+    text = read_until(terminal.master, "11 22")
+    assert "/dev/pts/0" in text
+    os.write(terminal.master, b"it\r")
+    assert "got it" in read_until(terminal.master, "got it")
+    assert terminal.caller.wait(PATIENCE) == 7
+    assert terminal.settings() == terminal.before, "our terminal is as it was"
+
+
 def test_of_exec_follows_the_size_of_ours(
     ours: Any, bundle: Any, cid: str, on_terminal: Callable[..., OurTerminal]
 ) -> None:

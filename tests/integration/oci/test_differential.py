@@ -1231,7 +1231,7 @@ APART = [
         },
         sense="syscalls[0].errnoRet SCMP_ACT_KILL",
     ),
-    Case("version-later", ociVersion="1.3.0", sense="ociVersion 1.3.0"),
+    Case("version-later", ociVersion="1.4.0", sense="ociVersion 1.4.0"),
     Case(
         "hook-timeout-of-nothing",
         hooks={"poststop": [{"path": "/bin/true", "timeout": 0}]},

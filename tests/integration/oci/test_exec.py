@@ -298,6 +298,18 @@ class TestContainer:
         assert done.returncode == 255
         assert "setgid to 6000: invalid argument" in done.stderr
 
+    def test_its_time_and_cgroup_namespaces(self, ours: Any, bundle: Any, running: Callable[[Path], str]) -> None:
+        made = bundle("sleep", "1000", linux__timeOffsets={"boottime": {"secs": 1_000_000, "nanosecs": 0}})
+        config = json.loads((made / "config.json").read_text())
+        config["linux"]["namespaces"] += [{"type": "time"}, {"type": "cgroup"}]
+        (made / "config.json").write_text(json.dumps(config))
+        box = running(made)
+        script = "cut -d. -f1 /proc/uptime; readlink /proc/self/ns/cgroup; cut -d: -f3 /proc/self/cgroup | sort -u"
+        uptime, namespace, paths = ours("exec", box, *say(script)).stdout.splitlines()
+        assert int(uptime) > 1_000_000
+        assert namespace == os.readlink(f"/proc/{ours.state(box)['pid']}/ns/cgroup")
+        assert paths == "/"
+
     def test_its_seccomp_filter(self, ours: Any, bundle: Any, running: Callable[[Path], str]) -> None:
         rule = {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 95}
         profile = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]}
@@ -427,7 +439,12 @@ class TestProcessOfTheRuntime:
         assert (made / "rootfs/tmp/found").read_text() == ""
 
     def test_of_a_container_that_joins(
-        self, ours: Any, bundle: Any, running: Callable[[Path], str], stopped: Callable[[Any, str], None]
+        self,
+        ours: Any,
+        bundle: Any,
+        running: Callable[[Path], str],
+        stopped: Callable[[Any, str], None],
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """The first process of another container in the same user and PID namespaces, as in a pod."""
         made = in_user_namespace(bundle("sh", "-c", self.SPY))
@@ -442,6 +459,7 @@ class TestProcessOfTheRuntime:
             if entry["type"] in ("user", "pid"):
                 entry["path"] = f"/proc/{pid}/ns/{entry['type']}"
         (other / "config.json").write_text(json.dumps(config))
+        monkeypatch.setenv("SECRET", "of the host")
         for number in range(5):
             name = f"{made.name}-{number}"
             done = ours.create(other, name)

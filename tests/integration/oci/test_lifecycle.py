@@ -328,6 +328,11 @@ def only_child(pid: int) -> int:
     return int(children.read_text().split()[0])
 
 
+def waits_on_a_socket(pid: int) -> bool:
+    asleep = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] == "S"
+    return asleep and any(os.readlink(link).startswith("socket:") for link in Path(f"/proc/{pid}/fd").iterdir())
+
+
 def catches(pid: int, number: int) -> bool:
     line = next(row for row in Path(f"/proc/{pid}/status").read_text().splitlines() if row.startswith("SigCgt"))
     return bool(int(line.split()[1], 16) >> (number - 1) & 1)
@@ -516,12 +521,17 @@ class TestTwoAtOnce:
 
     def test_of_two_starts_one_wins(self, ours: Any, sleeper: Path, cid: str) -> None:
         ok(ours.create(sleeper, cid))
+        pid = ours.state(cid)["pid"]
+        os.kill(pid, signal.SIGSTOP)  # so that all of them have said "start" before the first is heard
         calls = [
             subprocess.Popen(
                 [*ours.command, "--root", ours.root, "start", cid], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL
             )
             for _ in range(4)
         ]
+        for call in calls:
+            until(lambda pid=call.pid: waits_on_a_socket(pid))
+        os.kill(pid, signal.SIGCONT)
         assert sorted(call.wait(60) for call in calls) == [0, 1, 1, 1]
         assert ours.state(cid)["status"] == "running"
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from mydocker.linux.capabilities import NAMES, permitted
 from mydocker.linux.scheduling import ioprio_get, sched_getattr
 
 SETS = ("bounding", "permitted", "effective", "inheritable", "ambient")
@@ -295,3 +296,11 @@ def test_nothing_of_the_runtime_can_be_read_before_start(ours: Any, cid: str, bu
     done = ours("exec", cid, "sh", "-c", script)
     assert done.stdout == ""
     assert done.stderr.count("ermission denied") >= 2, done.stderr
+
+
+def test_capabilities_that_root_lacks_here_are_left_out(ours: Any, cid: str, bundle: Any) -> None:
+    """As in a container in which engines run: the runtime specification wants a warning and no failure."""
+    sets = dict.fromkeys(("bounding", "permitted", "effective"), NAMES)
+    done = ours.run(bundle("grep", "CapPrm", "/proc/self/status", process__capabilities=sets), cid)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.split()[1], 16) == permitted()

@@ -191,7 +191,7 @@ def test_the_least_config_is_valid() -> None:
 
 
 @pytest.mark.parametrize(
-    "version", ["1.0.0", "1.0.2-dev", "1.1.0-rc.3", "1.2.0", "1.2.1", "1.2.0+build.5", "1.0.1-0.a-b"]
+    "version", ["1.0.0", "1.0.2-dev", "1.1.0-rc.3", "1.2.0", "1.2.1", "1.2.0+build.5", "1.0.1-0.a-b", "1.3.0"]
 )
 def test_versions_of_the_specification(version: str) -> None:
     validate(changed("ociVersion", version))
@@ -200,7 +200,7 @@ def test_versions_of_the_specification(version: str) -> None:
 @pytest.mark.parametrize(
     "version",
     [
-        "1.3.0",
+        "1.4.0",
         "2.0.0",
         "0.9.0",
         "1",
@@ -373,6 +373,7 @@ WRONG: list[tuple[str, Any, str, str]] = [
     ("linux/maskedPaths/0", "proc/kcore", "linux.maskedPaths[0]", "absolute"),
     ("linux/readonlyPaths/0", "proc/sys", "linux.readonlyPaths[0]", "absolute"),
     ("linux/mountLabel", 1, "linux.mountLabel", "string"),
+    ("linux/memoryPolicy", {"mode": "MPOL_BIND", "nodes": "0"}, "linux.memoryPolicy", "not supported"),
     ("linux/personality/domain", "BSD", "linux.personality.domain", "LINUX32"),
     ("linux/personality/domain", NOTHING, "linux.personality.domain", "required"),
     ("linux/personality/flags", ["X"], "linux.personality.flags", "empty"),

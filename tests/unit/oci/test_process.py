@@ -80,11 +80,14 @@ def test_impossible_capabilities_are_named(sets: dict[str, list[str]], named: st
     assert "operation not permitted" in str(caught.value)
 
 
-def test_capabilities_that_the_runtime_lacks_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_capabilities_that_the_runtime_lacks_are_left_out_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(capabilities, "permitted", lambda: mask("CAP_CHOWN"))
     sets = {"bounding": ["CAP_KILL", "CAP_CHOWN"], "permitted": ["CAP_KILL", "CAP_CHOWN"]}
-    with pytest.raises(OciError, match=r"CAP_KILL cannot be given"):
-        planned(capabilities=sets)
+    said: list[str] = []
+    plan = process.plan({"cwd": "/", "capabilities": sets}, {}, warn=said.append)
+    assert plan.capabilities.permitted == mask("CAP_CHOWN")
+    assert plan.capabilities.bounding == mask("CAP_KILL", "CAP_CHOWN")
+    assert said == ["ignoring unknown or unavailable capabilities: CAP_KILL"]
     user_namespace = {"linux": {"namespaces": [{"type": "user"}]}}
     assert planned(user_namespace, capabilities=sets).capabilities.permitted == mask("CAP_KILL", "CAP_CHOWN")
 
