@@ -338,7 +338,7 @@ def test_the_error_for_a_mount_that_is_read_only_or_not_ours(layout, wanted):
         "try: ContainerCgroup(Layout.read(), 'mydocker/nobody').controller('pids')\n"
         "except MydockerError as e: print(e)"
     )
-    program = f"import mydocker.cgroups.controllers, mydocker.cgroups.group, mydocker.errors\n{script}"
+    program = f"import mydocker.cgroups.controllers, mydocker.cgroups.delegation, mydocker.cgroups.group\n{script}"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("cannot make the cgroup ")
     assert "docs/rootless.md" in done.stdout

@@ -284,6 +284,9 @@ def test_a_v2_cgroup_with_processes_gives_no_controllers_to_its_children(
         assert cgroup.layout.kind == "v1"
         return
     names = [name for name in ("memory", "hugetlb", "pids") if name in unified.controllers]
+    if not names:
+        assert cgroup.layout.kind == "hybrid"
+        return
     outcomes = []
     for one in (cgroup, imitated(2)):
         for name in names:
