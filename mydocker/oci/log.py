@@ -120,11 +120,9 @@ def take_over_core_messages(log: Log) -> None:
     logs.send_to(lambda level, message: methods[level](message), "debug" if log.debugging else "warning")
 
 
-def say_unexpected(error: BaseException) -> str:
-    """The message for an error that is a fault of ours; the traceback to stderr where somebody debugs."""
-    if "MYDOCKER_TRACEBACK" in os.environ:
-        import traceback
+def show_traceback(error: BaseException) -> None:
+    """For ``--debug``: where an error comes from, on stderr."""
+    import traceback
 
-        traceback.print_exception(error)
-        sys.stderr.flush()
-    return f"unexpected {type(error).__name__}: {error}"
+    traceback.print_exception(error)
+    sys.stderr.flush()

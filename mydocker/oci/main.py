@@ -8,7 +8,7 @@ import sys
 
 from mydocker.errors import MydockerError, OciError
 from mydocker.oci import options
-from mydocker.oci.log import Log, say_unexpected, take_over_core_messages
+from mydocker.oci.log import Log, show_traceback, take_over_core_messages
 from mydocker.oci.options import Option
 from mydocker.value import Value
 
@@ -115,21 +115,24 @@ def command(arguments: Sequence[str]) -> int:
         code = _call(verb, rest[1:], given, log)
         log.flush()
         return code
-    except MydockerError as e:
-        log.error(str(e))
-        return _exit_code(verb, e)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
         return 141
-    except OSError as e:
-        about = f"{os.fsdecode(e.filename)}: " if isinstance(e.filename, (str, bytes)) else ""
-        log.error(f"{verb}: {about}{e.strerror or e}")
-        say_unexpected(e)
-        return _exit_code(verb, e)
     except Exception as e:
-        log.error(f"{verb}: {say_unexpected(e)}")
+        log.error(_message(e) if isinstance(e, MydockerError) else f"{verb}: {_message(e)}")
+        if log.debugging:
+            show_traceback(e)
         return _exit_code(verb, e)
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, MydockerError):
+        return str(error)
+    if isinstance(error, OSError):
+        about = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, (str, bytes)) else ""
+        return f"{about}{error.strerror or error}"
+    return f"unexpected {type(error).__name__}: {error}; --debug shows where it comes from"
 
 
 def _exit_code(verb: str, error: Exception) -> int:
