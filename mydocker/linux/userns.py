@@ -25,12 +25,6 @@ def read_map(pid: int, kind: Literal["uid", "gid"]) -> tuple[Range, ...]:
     return tuple((int(inside), int(outside), int(count)) for inside, outside, count in rows)
 
 
-def is_nested() -> bool:
-    """Whether this process is in another user namespace than the host's, whose map is of all ids to themselves."""
-    with open("/proc/self/uid_map") as f:
-        return f.read().split() != ["0", "0", "4294967295"]
-
-
 def deny_setgroups(pid: int) -> None:
     """Refuse setgroups(2) in the namespace for good.
 

@@ -141,7 +141,9 @@ class _Execution:
             self._own(self._channel)
             theirs.append(channel)
             proc = terminal = -1
-            if plan.labelled:
+            if plan.labelled and (plan.user_namespace or not process.in_initial_user_namespace()):
+                # Only where it cannot make one of its own (mount_namespaces(7)): through the host's, who may trace it
+                # in the container would come to the host's processes.
                 proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
                 theirs.append(proc)
             if work.console_socket:

@@ -291,7 +291,10 @@ class _Init:
         os.close(deadly)
         listener.close()
         self._reports = self._answers = connection
-        handoff.report_ready(connection)
+        try:
+            handoff.report_ready(connection)
+        except OSError:
+            signals.discard(signals.SIGPIPE)  # that start was killed: the command runs all the same
 
     @staticmethod
     def _accept(listener: _socket.socket) -> int:

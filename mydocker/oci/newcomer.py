@@ -11,7 +11,7 @@ import os
 
 from mydocker import handoff
 from mydocker.errors import HandoffError
-from mydocker.linux import executable, paths, process, signals, statfs
+from mydocker.linux import executable, mount, paths, process, signals, statfs
 from mydocker.mounts import Step
 from mydocker.oci import console, restriction
 from mydocker.oci.process import set_own_oom_score_adj
@@ -90,10 +90,10 @@ class Newcomer:
     def _become(self, step: Step) -> NoReturn:
         plan, ends = self._plan, self._ends
         step.doing = "set up the process"
+        kept = {ends.commands, ends.reports, ends.channel, ends.proc, ends.console}
+        process.close_all_except({*kept, *ends.entrances, *self._preserved})  # first: a tracer sees what is open
         signals.default_all()
         executable.let_go_where_possible()
-        kept = {ends.commands, ends.reports, ends.channel, ends.proc, ends.console}
-        process.close_all_except({*kept, *ends.entrances, *self._preserved})
         os.setsid()
         if plan.user_namespace:
             step.doing = "become root of the user namespace"
@@ -111,7 +111,11 @@ class Newcomer:
         argv, env = handoff.receive(ends.commands)
         variables = restriction.environment(plan, env)
         load = self._load_filter if self._filter is not None else None
-        path = restriction.restrict(plan, step, argv[0], variables, filtered=load is not None, proc=ends.proc)
+        proc = ends.proc
+        if plan.labelled and proc < 0:
+            step.doing = "open a procfs"
+            proc = mount.new_filesystem(b"proc")
+        path = restriction.restrict(plan, step, argv[0], variables, filtered=load is not None, proc=proc)
         restriction.seal(plan, step, load)
         restriction.execute(path, argv, variables)
 

@@ -24,9 +24,9 @@ def state_root() -> str:
 
 def is_of_plain_user(runtime: str) -> bool:
     """Whether root, who has this XDG_RUNTIME_DIR, is a plain user of the host in a user namespace."""
-    from mydocker.linux import userns
+    from mydocker.linux import process
 
-    return runtime.startswith("/") and _is_ours(runtime, 0o022) and userns.is_nested()
+    return runtime.startswith("/") and _is_ours(runtime, 0o022) and not process.in_initial_user_namespace()
 
 
 def in_tmp() -> str:

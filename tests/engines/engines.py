@@ -40,6 +40,8 @@ cgroup_file() {{
     path=$(sed -n "s/^[0-9]*:$2:\/*//p" /proc/$1/cgroup) &&
     cat "/sys/fs/cgroup/$2/$path/$3"
 }}
+# Docker gives all capabilities, and runc refuses those that this machine does not have itself.
+refused_by_runc() {{ [ "$ENGINE" = docker ] && ! grep -q 'CapBnd:.*1ffffffffff' /proc/self/status; }}
 {engine}
 """
 

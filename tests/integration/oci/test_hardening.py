@@ -389,7 +389,7 @@ def test_terminal_of_exec_where_ptmx_was_exchanged(
         ["script", "-qec", command, "/dev/null"], text=True, capture_output=True, stdin=subprocess.DEVNULL, timeout=60,
         check=False,
     )  # fmt: skip
-    assert done.stdout.strip().startswith("/dev/pts/"), done
+    assert "/dev/pts/" in done.stdout, done  # behind what the terminal has echoed
     assert (made / "rootfs/tmp/file").read_text() == "untouched\n"
 
 
@@ -479,8 +479,8 @@ class TestState:
         with socket.socket(socket.AF_UNIX) as s:
             s.settimeout(PATIENCE)
             s.connect("start")
-            s.send(b"g")
             try:
+                s.send(b"g")
                 return 0 if s.recv(1) == b"" else 1
-            except ConnectionResetError:
+            except (ConnectionResetError, BrokenPipeError):
                 return 0

@@ -597,6 +597,13 @@ class TestKilledVerbs:
                 assert done.returncode == 0 or "already running" in done.stderr
             until(lambda: ours.state(cid)["status"] == "running")
 
+    def test_start_before_it_was_answered(self, ours: Any, sleeper: Path, cid: str) -> None:
+        ok(ours.create(sleeper, cid))
+        with socket.socket(socket.AF_UNIX) as s:
+            s.connect(os.path.relpath(ours.root / cid / "start"))
+            s.send(b"g")
+        until(lambda: ours.state(cid)["status"] == "running")
+
     def test_delete(self, ours: Any, sleeper: Path, cid: str) -> None:
         ok(ours.create(sleeper, cid))
         whole = self.seconds(ours, "delete", "--force", cid)

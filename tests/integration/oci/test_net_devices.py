@@ -74,7 +74,7 @@ def test_what_cannot_be_moved(
     assert "does not exist" in ours("state", cid).stderr
 
 
-def test_the_hosts_own_namespace_is_no_place_to_move_to(ours: Any, on_host: Callable[..., Any], bundle: Any, cid: str):
+def test_the_hosts_own_namespace_is_no_place_to_move_to(on_host: Callable[..., Any], bundle: Any, cid: str) -> None:
     config = bundle.config("true")
     (network,) = (entry for entry in config["linux"]["namespaces"] if entry["type"] == "network")
     network["path"] = "/proc/self/ns/net"
