@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Run the tests that are marked ``vm`` in a virtual machine of each cgroup layout, two at a time.
 
-Those marked ``vm_once`` run in the first one only, v2. A hybrid host's controllers are on v1 but for some, so what
-runs there is what finds them and goes by their versions.
+With --all the first one, v2, also runs those marked ``vm_once``. The host of `make test` has the controllers of v1, as
+a rule, so v1 and hybrid run what finds the controllers and goes by their versions.
 
-    run_layouts.py [--layout v2] [--jobs N] [--timeout SECONDS] [-- PYTEST_ARGUMENT...]
+    run_layouts.py [--layout v2] [--all] [--jobs N] [--timeout SECONDS] [-- PYTEST_ARGUMENT...]
 
 A guest mostly keeps one processor busy, so on two there is room for two. What each prints is shown when it has ended.
 
@@ -30,16 +30,13 @@ from cgroup_vm import LAYOUTS, VM_FAILED
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent.parent
-TESTS = {
-    "v2": ["tests/integration"],
-    "v1": ["tests/integration"],
-    "hybrid": [
-        "tests/integration/cgroups",
-        "tests/integration/test_limits_by_version.py",
-        "tests/integration/test_stats.py",
-        "tests/integration/oci/test_cgroup_mounts.py",
-    ],
-}
+BY_VERSION = [
+    "tests/integration/cgroups",
+    "tests/integration/test_limits_by_version.py",
+    "tests/integration/test_stats.py",
+    "tests/integration/oci/test_cgroup_mounts.py",
+]
+TESTS = {"v2": ["tests/integration"], "v1": BY_VERSION, "hybrid": BY_VERSION}
 PYTEST_STATUS = {
     2: "pytest was interrupted",
     3: "pytest failed",
@@ -64,7 +61,9 @@ def main() -> int:
     def run(layout: str) -> Outcome:
         started = time.monotonic()
         with tempfile.TemporaryFile("w+", errors="replace") as output:
-            found = run_tests(layout, arguments.timeout, arguments.pytest or TESTS[layout], output)
+            marked = "vm or vm_once" if arguments.all and layout == LAYOUTS[0] else "vm"
+            tests = ["-m", marked, *(arguments.pytest or TESTS[layout])]
+            found = run_tests(layout, arguments.timeout, tests, output)
             output.seek(0)
             said = output.read()
         with printing:
@@ -83,6 +82,7 @@ def main() -> int:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layout", choices=LAYOUTS, action="append", help="only this one (may be repeated)")
+    parser.add_argument("--all", action="store_true", help="in the first layout those marked vm_once too")
     parser.add_argument("--jobs", type=int, default=2, help="how many layouts at a time (default: 2)")
     parser.add_argument("--timeout", type=float, default=3300, help="seconds for each layout (default: 3300)")
     parser.add_argument("pytest", nargs="*", help="for pytest (default: the layout's tests)")
@@ -131,8 +131,7 @@ def run_guest(
     """Boot a guest and run pytest in it: what it counted, or why there is nothing to count."""
     report = shared / f"{name}.xml"
     vm = [sys.executable, str(HERE / "cgroup_vm.py"), "--cgroup", layout, "--rw", str(shared), "--"]
-    marked = "vm or vm_once" if layout == LAYOUTS[0] else "vm"
-    pytest = [str(Path(sys.executable).with_name("pytest")), "-m", marked, "-o", f"cache_dir={shared}/cache"]
+    pytest = [str(Path(sys.executable).with_name("pytest")), "-o", f"cache_dir={shared}/cache"]
     pytest += ["--durations=15", "-o", f"faulthandler_timeout={timeout / 2:.0f}"]  # shows where a test hangs
     command = [*vm, *pytest, f"--junit-xml={report}", *pytest_arguments]
     process = subprocess.Popen(command, cwd=REPOSITORY, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
