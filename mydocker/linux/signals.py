@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from ctypes import create_string_buffer
 
-from mydocker.linux.libc import c_char_p, c_int, c_void_p, function
+from mydocker.linux.libc import architecture_number, c_char_p, c_int, c_size_t, c_void_p, function, system_call
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ _sigprocmask = function("pthread_sigmask", c_int, c_char_p, c_char_p)
 _signalfd = function("signalfd", c_int, c_char_p, c_int)
 _signal = function("signal", c_int, c_void_p)
 _sigtimedwait = function("sigtimedwait", c_char_p, c_void_p, c_char_p)
+_rt_sigaction = system_call(architecture_number(13, 134), c_int, c_char_p, c_void_p, c_size_t)
 
 
 def _sigset(signals: Iterable[int]) -> bytes:
@@ -58,10 +59,15 @@ def unblock_all() -> None:
 
 
 def default_all() -> None:
-    """Set every disposition to the default: what is ignored stays so over exec (signal(7)); Python ignores PIPE."""
+    """Set every disposition to the default: what is ignored stays so over exec (signal(7)); Python ignores PIPE.
+
+    libc refuses to touch its own two, 32 and 33, which who was started by its posix_spawn(3) finds ignored.
+    """
     for number in range(1, 65):
         if number not in (SIGKILL, SIGSTOP, 32, 33):
             _signal(number, None)
+    for number in (32, 33):
+        _rt_sigaction(number, bytes(32), None, 8)  # struct sigaction of the kernel: all zero is SIG_DFL
 
 
 def default(number: int) -> None:

@@ -161,7 +161,7 @@ def test_the_example_works_on_the_kernel_of_each_layout(site: Any) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--rootdir={site.path}", "tests"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site.path), os.environ.get("PYTHONPATH", "")])}
     done = subprocess.run(command, cwd=site.path, env=environment, capture_output=True, text=True, check=False)
-    assert "31 passed" in done.stdout, done.stdout + done.stderr
+    assert done.returncode == 0 and "32 passed" in done.stdout, done.stdout + done.stderr
 
 
 def test_a_new_limit_is_a_project_that_works(workshop: Path) -> None:

@@ -138,7 +138,7 @@ class TestAsWithRunc:
             {"user": {"uid": 1000, "gid": 1000}, "capabilities": {"bounding": CAPABILITIES, "ambient": CAPABILITIES}},
             {
                 "rlimits": [
-                    {"type": "RLIMIT_NOFILE", "soft": 100, "hard": 200},
+                    {"type": "RLIMIT_NOFILE", "soft": 200, "hard": 200},  # a Go program may raise its own
                     {"type": "RLIMIT_CORE", "soft": 0, "hard": 5},
                     {"type": "RLIMIT_STACK", "soft": 1 << 20, "hard": 1 << 30},
                     {"type": "RLIMIT_AS", "soft": 1 << 33, "hard": 1 << 34},
