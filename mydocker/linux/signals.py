@@ -59,13 +59,15 @@ def unblock_all() -> None:
 
 
 def default_all() -> None:
-    """Set every disposition to the default: what is ignored stays so over exec (signal(7)); Python ignores PIPE.
-
-    libc refuses to touch its own two, 32 and 33, which who was started by its posix_spawn(3) finds ignored.
-    """
+    """Set every disposition to the default: what is ignored stays so over exec (signal(7)); Python ignores PIPE."""
     for number in range(1, 65):
         if number not in (SIGKILL, SIGSTOP, 32, 33):
             _signal(number, None)
+    default_of_libc()
+
+
+def default_of_libc() -> None:
+    """The default for libc's own two, which it refuses to touch, as posix_spawn(3) leaves them ignored."""
     for number in (32, 33):
         _rt_sigaction(number, bytes(32), None, 8)  # struct sigaction of the kernel: all zero is SIG_DFL
 

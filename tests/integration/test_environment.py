@@ -12,6 +12,7 @@ from subprocess import CompletedProcess
 import pytest
 
 import mydocker
+from mydocker.linux import signals
 
 Run = Callable[..., CompletedProcess[str]]
 
@@ -122,6 +123,9 @@ def test_no_signal_is_blocked_or_ignored(run: Run) -> None:
     def ignore_some() -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        ignored = (1).to_bytes(8, "little") + bytes(24)  # SIG_IGN in the kernel's struct sigaction
+        for number in (32, 33):
+            signals._rt_sigaction(number, ignored, None, 8)
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1, signal.SIGALRM])
 
     for options in ([], ["--init"], ["-mem", "100m"]):

@@ -19,6 +19,8 @@ from typing import Any
 
 import pytest
 
+from mydocker.linux import signals
+
 #: Seconds for one call of a runtime.
 PATIENCE = 60
 
@@ -56,6 +58,12 @@ CAPABILITIES = [
         "AUDIT_WRITE"
     ).split()
 ]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def signals_of_the_c_library() -> None:
+    """posix_spawn(3), as make uses it, leaves two signals ignored, which runc passes on and mydocker does not."""
+    signals.default_of_libc()
 
 
 class Runtime:
