@@ -36,26 +36,18 @@ def test_it_stops_what_does_nothing_and_leaves_what_works(limit_journey, clock):
         assert container.look() == [Verdict.stop("idle", "it used no CPU for 10 seconds")]
 
 
-def test_a_paused_container_is_not_idle(run_container):
-    name = f"test-idle-{os.getpid()}"
+def test_a_paused_container_is_not_idle(run_container, tmp_path):
+    name, runs = f"test-idle-{os.getpid()}", tmp_path / "runs"
     with ThreadPoolExecutor() as others:
-        running = others.submit(run_container, ["sleep", "60"], idle="2s", name=name)
-        while not paused(name) and not running.done():
+        running = others.submit(run_container, ["sh", "-c", f"echo >{runs}; exec sleep 60"], idle="2s", name=name)
+        while not runs.exists() and not running.done():
             time.sleep(0.01)
+        mydocker.pause(name)
         time.sleep(3)
-        if not running.done():
-            mydocker.unpause(name)
+        mydocker.unpause(name)
         result = running.result()
     assert result.reason == "idle"
     assert result.wall_seconds > 4
-
-
-def paused(name):
-    try:
-        mydocker.pause(name)
-    except mydocker.StateError:  # it has not started yet
-        return False
-    return True
 
 
 def test_a_real_container(run_container):
