@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from mydocker.cgroups.layout import Layout
 
@@ -25,6 +26,10 @@ APPLETS = (
     "awk cat chmod chown cp cut dd df echo env false find grep head hostname id kill ln ls mkdir mknod mount mv nproc "
     "od printenv ps pwd readlink rm rmdir sed seq sh sleep sort stat stty tail test touch tr true tty umount uname wc"
 ).split()
+
+# No test fails for the time it takes.
+settings.register_profile("mydocker", deadline=None)
+settings.load_profile("mydocker")
 
 
 @pytest.fixture(autouse=True)
