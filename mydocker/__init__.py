@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from mydocker.resources import ResourceField as ResourceField
     from mydocker.result import Result as Result
     from mydocker.result import Usage as Usage
+    from mydocker.spawner import Spawner as Spawner
     from mydocker.spec import Tmpfs as Tmpfs
     from mydocker.spec import Volume as Volume
     from mydocker.updating import update as update
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from mydocker.watch import Watch as Watch
 
 _HOMES = {
+    "Spawner": "spawner",
     "Volume": "spec",
     "Tmpfs": "spec",
     "Verdict": "watch",

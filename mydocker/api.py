@@ -1,12 +1,17 @@
-"""`run`: a container as ``subprocess.run`` runs a process."""
+"""`run`: a container as ``subprocess.run`` runs a process.
+
+All runs of a program share one `SharedMeans`, with one helper process; `mydocker.spawner.Spawner` is made of the same
+parts.
+"""
 
 from __future__ import annotations
 
 import os
 
-from mydocker import config, plugins, runner
+from mydocker import config, runner
 from mydocker.errors import RunFailed, UsageError
 from mydocker.resources import ResourceConfig, parse_duration
+from mydocker.spawning.means import SharedMeans
 from mydocker.spec import Spec, Tmpfs, Volume, resolve_capabilities
 from mydocker.streams import CapturedStreams, reserve_standard
 
@@ -15,7 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import IO, Any, Literal
 
+    from mydocker.plugins import Registry
     from mydocker.result import Result
+    from mydocker.runner import Container, Control
 
     StrOrBytes = str | bytes
     Stream = int | IO[Any] | None
@@ -80,68 +87,138 @@ def run(
     a value; `UsageError` for a wrong call; `CommandNotFound` and `CommandNotExecutable`; another `MydockerError`
     if the container could not be made. KeyboardInterrupt kills the container and passes on.
     """
-    if isinstance(argv, (str, bytes)) or not argv:
-        raise UsageError("argv is a list of the command and its arguments, as in ['ls', '-l']")
-    if limits not in ("strict", "best-effort"):
-        raise UsageError(f'limits: "{limits}" is not a way to treat limits: use strict or best-effort')
-    registry, resources = None, ResourceConfig()
-    configuration = config.load()
-    given = {key: value for key, value in fields.items() if value is not None}
-    if given or configuration.limits or accounting:
-        registry = plugins.load(configuration)
-        # errors name the keyword, not a flag
-        resources = registry.parse(*configuration.with_defaults(given, {key: key for key in given}))
-    if capture_output:
-        if stdout is not None or stderr is not None:
+    options = {name: value for name, value in locals().items() if name not in ("argv", "fields")}
+    return run_call(Call(argv, {**options, **fields}))
+
+
+#: The parameters of `run` that are not limits, with their defaults.
+_DEFAULTS: dict[str, Any] = dict(run.__kwdefaults__ or {})
+
+#: Those that may differ between the runs of one prepared container.
+_BY_RUN = ("stdin", "input", "stdout", "stderr", "capture_output", "text", "timeout", "check", "env")
+
+
+class Call:
+    """One call of `run`, as it was meant: what to run, under which limits, with which streams."""
+
+    def __init__(self, argv: Sequence[StrOrBytes | os.PathLike[str]], options: Mapping[str, Any]) -> None:
+        """``options``: the keywords of `run`. Raises as `run` does for what is wrong with them."""
+        values = {**_DEFAULTS, **options}
+        fields = {name: value for name, value in options.items() if name not in _DEFAULTS}
+        if isinstance(argv, (str, bytes)) or not argv:
+            raise UsageError("argv is a list of the command and its arguments, as in ['ls', '-l']")
+        self.registry, self.config = _limits(fields, accounting=values["accounting"])
+        self.spec = _spec(argv, values)
+        self._options = values
+        self._check_streams()
+
+    def _check_streams(self) -> None:
+        options = self._options
+        if options["capture_output"] and (options["stdout"] is not None or options["stderr"] is not None):
             raise UsageError("stdout and stderr may not be given together with capture_output")
-        stdout = stderr = PIPE
-    if input is not None:
-        if stdin is not None:
+        if options["input"] is not None and options["stdin"] is not None:
             raise UsageError("stdin and input may not be given together")
-        stdin = PIPE
-    elif stdin == PIPE:
-        stdin = DEVNULL  # nothing would ever be written to it
-    if isinstance(input, str):
-        input = input.encode()  # noqa: A001
-    spec = Spec(
-        args=tuple(os.fsencode(arg) for arg in argv),
-        env=None if env is None else tuple(os.fsencode(k) + b"=" + os.fsencode(v) for k, v in env.items()),
-        cwd=None if cwd is None else os.fspath(cwd),
-        user=str(user),
-        hostname=hostname,
-        rootfs=None if rootfs is None else os.path.abspath(rootfs),
-        readonly=readonly,
-        overlay=overlay,
-        mounts=tuple(mounts),
-        network=network,
-        init=init,
-        timeout=None if timeout is None else _seconds(timeout),
-        name=name,
-        pidfile=None if pidfile is None else os.fspath(pidfile),
-        cgroup_parent=cgroup_parent,
-        capabilities=resolve_capabilities(cap_add, cap_drop),
-        privileged=privileged,
-        seccomp=_profile(seccomp),
-        no_new_privileges=no_new_privileges,
-        apparmor_profile=apparmor_profile,
-        selinux_label=selinux_label,
-        accounting=accounting,
-        limits=limits,
-    )
+
+    @property
+    def setting(self) -> tuple[object, ...]:
+        """What a prepared container is made for: all but the command, its environment, its streams and its time."""
+        return self.spec.replace(args=(), env=None, extra_env=(), timeout=None), self.config.texts
+
+    def streams(self, null: int) -> CapturedStreams:
+        """``null``: a descriptor of /dev/null."""
+        options = self._options
+        stdin, stdout, stderr, data = (options[name] for name in ("stdin", "stdout", "stderr", "input"))
+        if options["capture_output"]:
+            stdout = stderr = PIPE
+        if data is not None:
+            stdin = PIPE
+        elif stdin == PIPE:
+            stdin = DEVNULL  # nothing would ever be written to it
+        if isinstance(data, str):
+            data = data.encode()
+        return CapturedStreams(
+            _descriptor(stdin, null, null), _descriptor(stdout, 1, null), _descriptor(stderr, 2, null), data or b""
+        )
+
+    def finished(self, result: Result, streams: CapturedStreams) -> Result:
+        """The Result with what was captured. `RunFailed` if that was asked for."""
+        out, err = streams.output("stdout"), streams.output("stderr")
+        text = self._options["text"]
+        result = result.replace(stdout=_text(out) if text else out, stderr=_text(err) if text else err)
+        if self._options["check"] and result.exit_code != 0:
+            raise RunFailed(result)
+        return result
+
+
+def run_call(call: Call, forwarder: Control | None = None, prepared: Container | None = None) -> Result:
+    """Do what ``call`` says, in a container that stands by if there is one. ``forwarder``: interrupts it."""
     reserve_standard()
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     try:
-        streams = CapturedStreams(
-            _descriptor(stdin, null, null), _descriptor(stdout, 1, null), _descriptor(stderr, 2, null), input or b""
-        )
-        result = runner.run(spec, resources, registry, streams)
+        streams = call.streams(null)
+        if prepared is not None:
+            result = run_prepared(prepared, call, streams, forwarder)
+        else:
+            result = runner.run(call.spec, call.config, call.registry, streams, forwarder, means=means())
     finally:
         os.close(null)
-    out, err = streams.output("stdout"), streams.output("stderr")
-    result = result.replace(stdout=_text(out) if text else out, stderr=_text(err) if text else err)
-    if check and result.exit_code != 0:
-        raise RunFailed(result)
-    return result
+    return call.finished(result, streams)
+
+
+def run_prepared(prepared: Container, call: Call, streams: CapturedStreams, forwarder: Control | None) -> Result:
+    try:
+        return prepared.run_now(call.spec, streams, forwarder)
+    except OSError as e:
+        raise runner.as_setup_error(e) from e
+    finally:
+        streams.close()
+
+
+_shared: list[SharedMeans] = []
+
+
+def means() -> SharedMeans:
+    """Those of this process, made when they are first used."""
+    if not _shared:
+        _shared.append(SharedMeans())
+    return _shared[0]
+
+
+def close() -> None:
+    """End the helper process that the runs of this program share. The next run starts another."""
+    while _shared:
+        _shared.pop().close()
+
+
+def _limits(fields: Mapping[str, Any], *, accounting: bool) -> tuple[Registry | None, ResourceConfig]:
+    configuration = config.load()
+    given = {key: value for key, value in fields.items() if value is not None}
+    if not (given or configuration.limits or accounting):
+        return None, ResourceConfig()
+    registry = means().registry(configuration)
+    # errors name the keyword, not a flag
+    return registry, registry.parse(*configuration.with_defaults(given, {key: key for key in given}))
+
+
+def _spec(argv: Sequence[StrOrBytes | os.PathLike[str]], options: Mapping[str, Any]) -> Spec:
+    env, cwd, rootfs, pidfile, timeout = (options[name] for name in ("env", "cwd", "rootfs", "pidfile", "timeout"))
+    if options["limits"] not in ("strict", "best-effort"):
+        raise UsageError(f'limits: "{options["limits"]}" is not a way to treat limits: use strict or best-effort')
+    same = ("readonly", "overlay", "network", "hostname", "init", "name", "cgroup_parent", "privileged", "limits")
+    more = ("no_new_privileges", "apparmor_profile", "selinux_label", "accounting")
+    return Spec(
+        args=tuple(os.fsencode(arg) for arg in argv),
+        env=None if env is None else tuple(os.fsencode(k) + b"=" + os.fsencode(v) for k, v in env.items()),
+        cwd=None if cwd is None else os.fspath(cwd),
+        user=str(options["user"]),
+        rootfs=None if rootfs is None else os.path.abspath(rootfs),
+        mounts=tuple(options["mounts"]),
+        timeout=None if timeout is None else _seconds(timeout),
+        pidfile=None if pidfile is None else os.fspath(pidfile),
+        capabilities=resolve_capabilities(options["cap_add"], options["cap_drop"]),
+        seccomp=_profile(options["seccomp"]),
+        **{name: options[name] for name in (*same, *more)},
+    )
 
 
 def _profile(seccomp: str | os.PathLike[str] | Mapping[str, Any]) -> str | Mapping[str, Any]:

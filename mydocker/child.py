@@ -6,8 +6,9 @@ import errno
 import os
 import struct
 
+from mydocker import handoff
 from mydocker.errors import CommandNotExecutable, CommandNotFound, SetupError
-from mydocker.linux import process, signals
+from mydocker.linux import process, rights, signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,12 +33,40 @@ class Child:
         self.commands = -1
         self.reports = -1
         self.status = -1
+        #: our end of the socket by which a prepared container gets its command's descriptors
+        self.messages = -1
+        self._runtime = -1
         self.ended: tuple[int, Any] | None = None
 
     def close_commands(self) -> None:
         commands, self.commands = self.commands, -1  # forgotten first, so that it is not closed twice
         if commands >= 0:
             os.close(commands)
+
+    def watch_runtime(self) -> int:
+        """A pidfd of this process, for the child to look at."""
+        self._runtime = os.pidfd_open(os.getpid())
+        return self._runtime
+
+    def send_stdio(self, stdio: tuple[int, int, int]) -> None:
+        """Send what become the command's 0, 1 and 2, before the command. If the child is gone, `tell` notices."""
+        try:
+            rights.send(self.messages, b"s", stdio)
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+
+    def tell(self, data: bytes, wait: Callable[[], None] | None = None) -> bool:
+        """`handoff.send` down the pipe; False if the child is gone, whose report, if any, says why."""
+        mask = signals.current_mask()
+        try:
+            signals.block((signals.SIGPIPE,))
+            handoff.send(self.commands, data, wait)
+        except BrokenPipeError:
+            signals.discard(signals.SIGPIPE)
+            return False
+        finally:
+            signals.restore(mask)
+        return True
 
     def kill(self) -> None:
         """Kill the container, frozen or not, by whoever: on v1 what is frozen ends only when it is thawed."""
@@ -81,15 +110,18 @@ class Child:
                 self.kill()
                 self.reap()
         finally:
-            for fd in (self.pidfd, self.reports, self.status):
+            descriptors = (self.pidfd, self.reports, self.status, self.messages, self._runtime)
+            self.pidfd = self.reports = self.status = self.messages = self._runtime = -1
+            for fd in descriptors:
                 if fd >= 0:
                     os.close(fd)
 
 
 def clone(plan: init.Plan, namespaces: int, child: Child) -> None:
     """Clone the child, which runs `mydocker.init.run`."""
-    from mydocker import init  # before the clone: the child imports nothing
+    from mydocker import init
 
+    plan = init.loaded(plan)
     clone_to_run(lambda: init.run(plan), namespaces, child)
 
 

@@ -98,6 +98,30 @@ class Forwarder:
             signals.restore(self._mask)
 
 
+class Interrupt:
+    """Ends a run from another thread: in the place of a `Forwarder`, which a library's run has none of."""
+
+    kill_at: float | None = None
+    ended_by: int | None = None
+
+    def __init__(self) -> None:
+        self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+    def stop(self) -> None:
+        """Kill the container, wherever its run is."""
+        os.eventfd_write(self.fd, 1)
+
+    def pending_stop(self) -> int | None:
+        return signals.SIGKILL
+
+    def forward(self, pid: int, pidfd: int, kill: Callable[[], None], streams: Streams, *, reaper: bool) -> None:
+        os.eventfd_read(self.fd)
+        kill()
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+
 def _default_action(pid: int, number: int) -> bool:
     """Whether the process neither handles, nor ignores, nor blocks, nor waits for the signal.
 

@@ -8,8 +8,8 @@ Down the first pipe goes the command, as one frame::
 Numbers are little-endian. The frame is also the word "go". A child that reads the end of the pipe before the
 frame's end, or anything else than a frame, does not execute anything: a truncated command never runs.
 
-Where the child has a user namespace, one byte comes before the frame: the id maps are written. Until then the child
-has no ids and does nothing.
+Words of one byte come before the frame. `MAPPED`, where the child has a user namespace: the id maps are written;
+until then the child has no ids and does nothing. `PLACED`: it is in its cgroups, and the limits are in force.
 
 Up the second pipe, whose end in the child is close-on-exec, come reports: ``R`` (ready: the mounts are made,
 the child waits; in `mydocker.oci` more than once), then either the end of the pipe (the command runs) or ``E`` (failed:
@@ -30,6 +30,13 @@ if TYPE_CHECKING:
 
 #: What ``mydocker-oci start`` sends to the init of a container that waits for it.
 GO = b"g"
+
+#: The words before the frame.
+MAPPED = b"m"
+PLACED = b"p"
+
+#: In `mydocker.oci`, after the frame: the container is noted as complete.
+NOTED = b"d"
 
 _MAGIC = b"MYDK\x01"
 _HEADER = struct.Struct("<5sQ")
@@ -90,9 +97,10 @@ def _read_exactly(fd: int, size: int) -> bytes:
     return b"".join(parts)
 
 
-def await_namespace(fd: int) -> None:
-    """Child: wait for the byte before the frame, which says that the user namespace has its id maps."""
-    _read_exactly(fd, 1)
+def await_word(fd: int, word: bytes) -> None:
+    """Child: wait for one of the words before the frame. HandoffError if it is another, or the pipe ends."""
+    if _read_exactly(fd, 1) != word:
+        raise HandoffError("what came through the pipe is not what was to come first")
 
 
 def receive(fd: int) -> tuple[list[bytes], list[bytes]]:

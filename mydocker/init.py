@@ -3,7 +3,8 @@
 It has been cloned into its namespaces with a copy of the runtime's memory: everything that it needs is loaded,
 and it imports nothing. It looks up no user or host name, and opens nothing in the root by name except through
 ``linux/paths.py``. First comes all that costs memory; then it reports "ready" and waits, and the runtime puts it
-under its limits; what follows touches little, since it is charged to the container.
+under its limits; what follows touches little, since it is charged to the container. A second word of the runtime, that
+it is in its place, lets it go on to its cgroup namespace; the command is the third.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import struct
 from mydocker import handoff, mounts
 from mydocker.errors import HandoffError
 from mydocker.handoff import Failure
-from mydocker.linux import capabilities, executable, mount, network, process, pty, signals
+from mydocker.linux import capabilities, executable, mount, network, process, pty, rights, signals
 from mydocker.spec import DEFAULT_PATH
 from mydocker.value import Value
 
@@ -39,15 +40,19 @@ class Plan(Value):
     ``staging``       directory on the host over which the root is assembled, in the child's mount namespace only.
     ``hierarchies``   the cgroup hierarchies to show below /sys/fs/cgroup.
     ``capabilities``  mask of the bounding, permitted and effective set.
-    ``stdio``         descriptors that become 0, 1 and 2; not used where the command gets a terminal.
+    ``stdio``         descriptors that become 0, 1 and 2; not used where the command gets a terminal. None: they come
+                      through ``messages`` when the command does.
     ``commands``      read end of the pipe that brings the frame.
     ``reports``       write end of the pipe for reports.
     ``runtime``       pidfd of the runtime, readable when it has died.
+    ``messages``      socket that brings the descriptors of a prepared container's command, or -1.
     ``status``        write end of the pipe for the command's wait status, used with ``init``; or -1.
     ``upper``         descriptor of the mount for the overlay's upper layer, or -1.
     ``entrances``     descriptors of v1 ``tasks`` files: writing ``0`` to them puts the child into its cgroup.
     ``filter``        of the system calls that the command may make, or None.
     ``set_label``     asks a security module for the command's label, or None.
+    ``blank``         the process is a copy of a spawner's, which has done `become_blank` for all its children.
+    ``ahead``         the command comes later: what can be done without it is done before.
     """
 
     spec: Spec
@@ -56,15 +61,37 @@ class Plan(Value):
     user: User
     capabilities: int
     cwd: str
-    stdio: tuple[int, int, int]
+    stdio: tuple[int, int, int] | None
     commands: int
     reports: int
-    runtime: int
+    runtime: int = -1
+    messages: int = -1
     status: int = -1
     upper: int = -1
     entrances: tuple[int, ...] = ()
     filter: Filter | None = None
     set_label: Callable[[], None] | None = None
+    blank: bool = False
+    ahead: bool = False
+
+    @property
+    def drops_ahead(self) -> bool:
+        """Whether the child gives its privileges up before it knows the command: not where it is to become a reaper,
+        which forks first.
+        """
+        return self.ahead and not self.spec.init
+
+
+def loaded(plan: Plan) -> Plan:
+    """``plan``, with all loaded that its child needs: the child imports nothing."""
+    if plan.spec.overlay and plan.user.maps is not None:
+        from mydocker.rootless import overlay as _overlay  # noqa: F401
+    spec = plan.spec
+    if not (spec.apparmor_profile or spec.selinux_label):
+        return plan
+    from mydocker.labels import set_for_exec
+
+    return plan.replace(set_label=lambda: set_for_exec(spec.apparmor_profile, spec.selinux_label))
 
 
 def run(plan: Plan) -> NoReturn:
@@ -73,12 +100,19 @@ def run(plan: Plan) -> NoReturn:
     try:
         gc.disable()
         _die_with_runtime(plan)
-        argv, env = _prepare_and_wait(plan, step)
-        if not plan.spec.gains_nothing:
-            _filter_calls(plan, step)  # this takes CAP_SYS_ADMIN, which is given up next
+        _prepare_and_wait(plan, step)
+        if plan.drops_ahead:
+            _confine(plan, step)
+        step.doing = "take the command"
+        argv, env = _take_command(plan)
         if plan.spec.init:
-            _become_reaper(plan, step, argv, env)
-        _execute(plan, step, argv, env)
+            _become_reaper(plan, step)
+        if not plan.drops_ahead:
+            _confine(plan, step)
+        step.doing = "start the command"
+        signals.unblock_all()
+        number, text = _exec(argv, env)
+        _report(plan, "exec", number, text)
     except HandoffError:
         pass  # the runtime is gone: nobody reads a report
     except OSError as e:
@@ -107,16 +141,26 @@ def _die_with_runtime(plan: Plan) -> None:
         os._exit(125)
 
 
-def _prepare_and_wait(plan: Plan, step: mounts.Step) -> tuple[list[bytes], list[bytes]]:
+def become_blank() -> None:
+    """Put off what a process has from its past and a command is not to have; once in a process, for all its children.
+
+    The default action for every signal, and nothing of the host's interpreter that a descendant could reach.
+    """
+    signals.default_all()
+    executable.let_go_where_possible()
+
+
+def _prepare_and_wait(plan: Plan, step: mounts.Step) -> None:
     spec = plan.spec
     step.doing = "set up the process"
-    signals.default_all()
-    keep = {plan.commands, plan.reports, plan.runtime, plan.status, plan.upper, *plan.stdio, *plan.entrances}
-    process.close_all_except(keep)
+    if not plan.blank:
+        signals.default_all()
+    keep = {plan.commands, plan.reports, plan.runtime, plan.messages, plan.status, plan.upper}
+    process.close_all_except(keep.union(plan.stdio or (), plan.entrances))
     if plan.user.maps is not None:
         step.doing = "wait for the id maps"
-        handoff.await_namespace(plan.commands)
-    if spec.own_root:  # else the command sees the interpreter anyway
+        handoff.await_word(plan.commands, handoff.MAPPED)
+    if spec.own_root and not plan.blank:  # else the command sees the interpreter anyway
         executable.let_go_where_possible()
     os.setsid()
     os.umask(0)
@@ -135,7 +179,7 @@ def _prepare_and_wait(plan: Plan, step: mounts.Step) -> tuple[list[bytes], list[
         if devpts < 0:
             raise OSError(errno.ENOENT, "this root has no /dev/pts")
         terminal = _take_terminal(plan, root, devpts)
-    else:
+    elif plan.stdio is not None:
         _take_stdio(plan.stdio)
     step.doing = "make the place of the cgroup mounts"
     view = mounts.CgroupView(root, plan.hierarchies, writable=spec.privileged)
@@ -148,13 +192,25 @@ def _prepare_and_wait(plan: Plan, step: mounts.Step) -> tuple[list[bytes], list[
         os.write(entrance, b"0")
         os.close(entrance)
     handoff.report_ready(plan.reports, terminal)
-    argv, env = handoff.receive(plan.commands)
+    handoff.await_word(plan.commands, handoff.PLACED)
     if terminal >= 0:
         os.close(terminal)  # the runtime has its own by now
     step.doing = "make a cgroup namespace"
     process.unshare(process.CLONE_NEWCGROUP)
     view.fill()
-    return argv, env
+
+
+def _take_command(plan: Plan) -> tuple[list[bytes], list[bytes]]:
+    """Wait for the command and, where they are its own, for its 0, 1 and 2."""
+    if plan.stdio is not None:
+        return handoff.receive(plan.commands)
+    process.close_standard()  # so that these are what comes, also under the smallest RLIMIT_NOFILE
+    command = handoff.receive(plan.commands)
+    if rights.receive(plan.messages, 1, 3)[1] != [0, 1, 2]:
+        raise OSError(errno.EBADF, "its standard input, output and error did not come")
+    for fd in (0, 1, 2):
+        os.set_inheritable(fd, True)
+    return command
 
 
 def _leave_keyring() -> None:
@@ -188,25 +244,25 @@ def _take_stdio(stdio: tuple[int, int, int]) -> None:
         os.close(fd)
 
 
-def _execute(plan: Plan, step: mounts.Step, argv: list[bytes], env: list[bytes]) -> NoReturn:
+def _confine(plan: Plan, step: mounts.Step) -> None:
+    """Take away what the command is not to have."""
     spec = plan.spec
+    if not spec.gains_nothing:
+        _filter_calls(plan, step)  # this takes CAP_SYS_ADMIN, which is given up next
     step.doing = "drop privileges"
     _drop_privileges(plan)
     step.doing = f"enter the working directory {plan.cwd}"
     _enter(plan.cwd)
     step.doing = "start the command"
-    process.close_all_except({plan.reports, plan.runtime})
+    # All of them are close-on-exec.
+    process.close_all_except({plan.reports, plan.runtime, *((plan.commands, plan.messages) if plan.ahead else ())})
     _die_with_runtime(plan)  # a change of ids has cleared it (prctl(2), PR_SET_PDEATHSIG)
     if plan.set_label is not None:
         step.doing = "set the security label"
         plan.set_label()
-    signals.unblock_all()
     if spec.gains_nothing:
         process.prctl(process.PR_SET_NO_NEW_PRIVS, 1)
         _filter_calls(plan, step)  # last, since what is done after it may be refused
-    number, text = _exec(argv, env)
-    _report(plan, "exec", number, text)
-    os._exit(125)
 
 
 def _filter_calls(plan: Plan, step: mounts.Step) -> None:
@@ -251,6 +307,12 @@ def _exec(argv: list[bytes], env: list[bytes]) -> tuple[int, str]:
     failed = (errno.ENOENT, name)
     for candidate in candidates:
         try:
+            os.stat(candidate)  # a failed execve(2) would have copied all the arguments before
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError:
+            pass  # execve says why
+        try:
             os.execve(candidate, argv, environment)
         except OSError as e:
             number = e.errno or errno.EIO
@@ -264,7 +326,7 @@ def _exec(argv: list[bytes], env: list[bytes]) -> tuple[int, str]:
     return failed[0], os.fsdecode(failed[1])
 
 
-def _become_reaper(plan: Plan, step: mounts.Step, argv: list[bytes], env: list[bytes]) -> None:
+def _become_reaper(plan: Plan, step: mounts.Step) -> None:
     """Fork: the child returns to become the command, this process stays PID 1 and reaps.
 
     It forwards the signals that it gets, waits for every process of the container, and ends when the command

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mydocker.amendment import Amendment
     from mydocker.cgroups.group import ContainerCgroup
     from mydocker.cgroups.layout import Layout
+    from mydocker.hooks import Phase
     from mydocker.plugins import Plugin, Registry
     from mydocker.spec import Spec
     from mydocker.watch import Watch
@@ -31,8 +32,19 @@ if TYPE_CHECKING:
 class Limits:
     """What was asked for, the plugins that put it in force, and what of it cannot be."""
 
-    def __init__(self, config: ResourceConfig, registry: Registry | None, spec: Spec, layout: Layout) -> None:
-        """``registry`` may be None if ``config`` is empty and no figures were asked for."""
+    def __init__(
+        self,
+        config: ResourceConfig,
+        registry: Registry | None,
+        spec: Spec,
+        layout: Layout,
+        supervised: Callable[[Callable[[Phase], None]], None] = hooks.supervised,
+    ) -> None:
+        """``registry`` may be None if ``config`` is empty and no figures were asked for.
+
+        ``supervised``: calls hooks, within a time.
+        """
+        self._supervised = supervised
         self.config = config
         #: with best-effort limits: field to the reason why it is not in force
         self.unenforced: dict[str, str] = {}
@@ -70,14 +82,14 @@ class Limits:
     def validate(self) -> None:
         """All plugins, before anything exists."""
         if self._owners("mydocker_validate"):
-            hooks.supervised(self._validate_each)
+            self._supervised(self._validate_each)
 
-    def _validate_each(self, phase: hooks.Phase) -> None:
+    def _validate_each(self, phase: Phase) -> None:
         assert self._registry is not None
         for plugin in self._owners("mydocker_validate"):
             self._attempt(phase, plugin, "mydocker_validate", layout=self._layout)
 
-    def _attempt(self, phase: hooks.Phase, plugin: Plugin, hook: str, **arguments: Any) -> None:
+    def _attempt(self, phase: Phase, plugin: Plugin, hook: str, **arguments: Any) -> None:
         """Call the hook; with best-effort limits again and again, each time without what this host lacks."""
         while any(field.name in self.config for field in plugin.fields):
             try:
@@ -90,7 +102,7 @@ class Limits:
                 self.unenforced[error.field] = error.reason
                 self.config = self.config.without(error.field)
 
-    def _call(self, phase: hooks.Phase, plugin: Plugin, hook: str, **arguments: Any) -> Any:
+    def _call(self, phase: Phase, plugin: Plugin, hook: str, **arguments: Any) -> Any:
         """The one place from which a hook is called."""
         assert self._registry is not None
         view = self.cgroup.for_plugin(plugin.name) if self.cgroup is not None else None
@@ -103,14 +115,14 @@ class Limits:
         `undo` is owed from now on, also if this raises.
         """
         self.cgroup = cgroup
-        hooks.supervised(self._prepare_each)
+        self._supervised(self._prepare_each)
         return self._spec
 
-    def _prepare_each(self, phase: hooks.Phase) -> None:
+    def _prepare_each(self, phase: Phase) -> None:
         self._amend_each(phase)
         self._write_each(phase)
 
-    def _amend_each(self, phase: hooks.Phase) -> None:
+    def _amend_each(self, phase: Phase) -> None:
         claims = _Claims(self._spec)
         for plugin in self._owners("mydocker_amend"):
             self._will_undo(plugin)
@@ -121,7 +133,7 @@ class Limits:
                 self.mounted_by.update((entry.destination, str(plugin)) for entry in answer.mounts)
         self._spec = claims.spec
 
-    def _write_each(self, phase: hooks.Phase) -> None:
+    def _write_each(self, phase: Phase) -> None:
         for plugin in self._owners("mydocker_prepare"):
             self._will_undo(plugin)
             self._attempt(phase, plugin, "mydocker_prepare")
@@ -130,7 +142,7 @@ class Limits:
                 self._will_undo(plugin)
                 self._account(phase, plugin)
 
-    def _account(self, phase: hooks.Phase, plugin: Plugin) -> None:
+    def _account(self, phase: Phase, plugin: Plugin) -> None:
         """Have the plugin's figures counted. They are no limit: a plain user goes without those that need root."""
         try:
             self._call(phase, plugin, "mydocker_account")
@@ -162,16 +174,16 @@ class Limits:
     def apply(self, pid: int) -> None:
         """Put all limits in force for the child, which waits, and do the work in its network namespace."""
         if self._owners("mydocker_apply"):
-            hooks.supervised(lambda phase: self._apply_each(phase, pid))
+            self._supervised(lambda phase: self._apply_each(phase, pid))
         if self._network:
-            hooks.supervised(lambda phase: self._enter_network(phase, pid))
+            self._supervised(lambda phase: self._enter_network(phase, pid))
 
-    def _apply_each(self, phase: hooks.Phase, pid: int) -> None:
+    def _apply_each(self, phase: Phase, pid: int) -> None:
         for plugin in self._owners("mydocker_apply"):
             self._will_undo(plugin)
             self._attempt(phase, plugin, "mydocker_apply", pid=pid)
 
-    def _enter_network(self, phase: hooks.Phase, pid: int) -> None:
+    def _enter_network(self, phase: Phase, pid: int) -> None:
         """The thread enters the namespace, and ends with it."""
         namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -193,10 +205,10 @@ class Limits:
         """What the plugins want to look at while the container runs, each with the name of its plugin for texts."""
         found: list[tuple[str, Watch]] = []
         if self._owners("mydocker_watch"):
-            hooks.supervised(lambda phase: self._ask_for_watches(phase, pid, found))
+            self._supervised(lambda phase: self._ask_for_watches(phase, pid, found))
         return found
 
-    def _ask_for_watches(self, phase: hooks.Phase, pid: int, found: list[tuple[str, Watch]]) -> None:
+    def _ask_for_watches(self, phase: Phase, pid: int, found: list[tuple[str, Watch]]) -> None:
         from mydocker.watch import Watch
 
         for plugin in self._owners("mydocker_watch"):
@@ -252,12 +264,12 @@ class Limits:
         waiting = list(self.plugins) if self.cgroup is not None else []
         while waiting:
             try:
-                hooks.supervised(lambda phase: self._ask_for_figures(phase, waiting, figures))
+                self._supervised(lambda phase: self._ask_for_figures(phase, waiting, figures))
             except PluginError as e:  # one hangs: the others are still asked
                 figures[waiting.pop(0).name] = {"error": str(e)}
         return Usage.of(figures, cpu_user, cpu_system)
 
-    def _ask_for_figures(self, phase: hooks.Phase, waiting: list[Plugin], figures: dict[str, Any]) -> None:
+    def _ask_for_figures(self, phase: Phase, waiting: list[Plugin], figures: dict[str, Any]) -> None:
         while waiting:
             plugin = waiting[0]
             try:
@@ -288,7 +300,7 @@ class Limits:
         try:
             while waiting:
                 try:
-                    hooks.supervised(lambda phase: self._undo_each(phase, waiting, failed))
+                    self._supervised(lambda phase: self._undo_each(phase, waiting, failed))
                 except PluginError as e:
                     failed.append(e)
         finally:
@@ -299,7 +311,7 @@ class Limits:
         if failed:
             raise failed[0]
 
-    def _undo_each(self, phase: hooks.Phase, waiting: list[Plugin], failed: list[MydockerError]) -> None:
+    def _undo_each(self, phase: Phase, waiting: list[Plugin], failed: list[MydockerError]) -> None:
         while waiting:
             plugin = waiting.pop(0)
             try:

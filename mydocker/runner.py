@@ -12,13 +12,13 @@ import os
 import select
 import time
 
-from mydocker import handoff, init, logs, seccomp, state
+from mydocker import handoff, hooks, init, logs, seccomp, state
 from mydocker.cgroups.layout import Layout
 from mydocker.child import Child, not_started, reported_status
 from mydocker.child import clone as clone_child
 from mydocker.errors import HandoffError, MydockerError, PluginError, SetupError, UsageError
 from mydocker.limits import Limits
-from mydocker.linux import capabilities, process, signals
+from mydocker.linux import capabilities, process, rights, signals
 from mydocker.linux.paths import read_in_root
 from mydocker.resources import ResourceConfig
 from mydocker.result import Result
@@ -29,16 +29,22 @@ from mydocker.value import Value
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from typing import Any
+    from typing import Any, Self, TypeVar
 
     from mydocker.cgroups.group import ContainerCgroup
-    from mydocker.forwarding import Forwarder
+    from mydocker.forwarding import Forwarder, Interrupt
+    from mydocker.hooks import Phase
     from mydocker.plugins import Registry
     from mydocker.result import Usage
-    from mydocker.spec import Spec
+    from mydocker.spec import Spec, Tmpfs
     from mydocker.streams import Streams
     from mydocker.watch import Verdict, Watch
     from mydocker.watching import Watcher
+
+    T = TypeVar("T")
+
+    #: what a run also listens to
+    Control = Forwarder | Interrupt
 
     #: given a function that reads the usage, what to look at while the container runs
     Observer = Callable[[Callable[[], Usage]], Iterable[Watch]]
@@ -46,13 +52,37 @@ if TYPE_CHECKING:
 _NAMESPACES = process.CLONE_NEWNS | process.CLONE_NEWUTS | process.CLONE_NEWIPC | process.CLONE_NEWPID
 
 
+class Means:
+    """By what containers are made: all is found out anew, and this process clones them.
+
+    `mydocker.spawner` knows better for a program that makes many.
+    """
+
+    def layout(self) -> Layout:
+        """Where the cgroup controllers are."""
+        return Layout.read()
+
+    def filter(self, spec: Spec, capabilities: int) -> seccomp.Filter | None:
+        """The filter of system calls for a command with these capabilities."""
+        return seccomp.of_run(spec.seccomp, capabilities, privileged=spec.privileged)
+
+    def clone(self, plan: init.Plan, namespaces: int, child: Child) -> None:
+        """Clone the child, which does as ``plan`` says. OSError."""
+        clone_child(plan.replace(runtime=child.watch_runtime()), namespaces, child)
+
+    def supervised(self, work: Callable[[Phase], T]) -> T:
+        """Call hooks of plugins (`mydocker.hooks.supervised`)."""
+        return hooks.supervised(work)
+
+
 def run(
     spec: Spec,
     config: ResourceConfig,
     registry: Registry | None,
     streams: Streams,
-    forwarder: Forwarder | None = None,
+    forwarder: Control | None = None,
     observer: Observer | None = None,
+    means: Means = Means(),  # noqa: B008 (it holds nothing)
 ) -> Result:
     """Run the command of ``spec`` under the limits of ``config`` and wait for its end.
 
@@ -61,12 +91,19 @@ def run(
     `MydockerError` if the command did not run.
     """
     try:
-        return _run(spec, config, registry, streams, forwarder, observer)
-    except OSError as e:  # such as a process that may open no more files
-        about = f": {os.fsdecode(e.filename)}" if isinstance(e.filename, (str, bytes)) else ""
-        raise SetupError(f"cannot run the container: {e.strerror}{about}", e.errno or 0) from e
+        logs.info("all command is %s", b" ".join(spec.args).decode(errors="replace"))
+        with claimed(spec, config, registry, means, forwarder) as container:
+            return container.run(streams, observer)
+    except OSError as e:
+        raise as_setup_error(e) from e
     finally:
         streams.close()
+
+
+def as_setup_error(error: OSError) -> SetupError:
+    """What failed outside of all steps that name themselves, such as a process that may open no more files."""
+    about = f": {os.fsdecode(error.filename)}" if isinstance(error.filename, (str, bytes)) else ""
+    return SetupError(f"cannot run the container: {error.strerror}{about}", error.errno or 0)
 
 
 def run_foreground(
@@ -96,18 +133,17 @@ def run_foreground(
             os.close(null)
 
 
-def _run(
+def claimed(
     spec: Spec,
     config: ResourceConfig,
     registry: Registry | None,
-    streams: Streams,
-    forwarder: Forwarder | None,
-    observer: Observer | None,
-) -> Result:
-    logs.info("all command is %s", b" ".join(spec.args).decode(errors="replace"))
-    layout = Layout.read()
+    means: Means,
+    forwarder: Control | None = None,
+) -> Container:
+    """Validate all that can be wrong, claim a name, and note it: a container of which nothing else exists yet."""
+    layout = means.layout()
     _validate(spec)
-    limits = Limits(config, registry, spec, layout)
+    limits = Limits(config, registry, spec, layout, means.supervised)
     limits.validate()
     user = _look_up_user(spec)
     if os.geteuid() != 0:
@@ -117,7 +153,7 @@ def _run(
     allowed = capabilities.permitted() if user.maps is None else capabilities.ALL
     if not spec.privileged:
         allowed &= capabilities.mask(spec.capabilities)
-    filter_ = seccomp.of_run(spec.seccomp, allowed, privileged=spec.privileged)
+    powers = _Powers(capabilities=allowed, filter=means.filter(spec, allowed))
     root = state.default_root()
     state.recover(root)
     claim = state.claim(spec.name, root)
@@ -132,11 +168,10 @@ def _run(
             limits=limits.config.texts,
         )
         claim.write(record)
-        powers = _Powers(capabilities=allowed, filter=filter_)
-        container = _Container(spec, limits, claim, record, streams, forwarder, observer, powers)
-        return container.run(layout, user)
-    finally:
+        return Container(spec, limits, claim, record, layout, user, powers, means, forwarder)
+    except BaseException:
         claim.release()
+        raise
 
 
 def _validate(spec: Spec) -> None:
@@ -229,8 +264,8 @@ class _Ending:
         self.notes: list[str] = []
 
 
-class _Container:
-    """One run, from its claimed name on."""
+class Container:
+    """One container, from its claimed name on: a context, at whose end nothing of it is left."""
 
     def __init__(
         self,
@@ -238,38 +273,109 @@ class _Container:
         limits: Limits,
         claim: state.Claim,
         record: state.Record,
-        streams: Streams,
-        forwarder: Forwarder | None,
-        observer: Observer | None,
+        layout: Layout,
+        user: User,
         powers: _Powers,
+        means: Means,
+        forwarder: Control | None,
     ) -> None:
         self._spec = spec
         self._limits = limits
         self._claim = claim
         self._record = record
-        self._streams = streams
-        self._forwarder = forwarder
-        self._observer = observer
+        self._layout = layout
+        self._user = user
         self._powers = powers
+        self._means = means
+        self._forwarder = forwarder
+        self._hostname = spec.hostname or (claim.id[:64] if spec.rootfs is not None else None)
+        self._child = Child(layout, record.cgroup)
+        self._terminal = -1
         self._ending = _Ending()
+        #: what plugins have added to the environment
+        self._added_env: tuple[bytes, ...] = ()
+        self._removed = False
 
-    def run(self, layout: Layout, user: User) -> Result:
-        if not self._limits.plugins:
-            try:
-                return self._run_child(layout, user, None)
-            finally:
-                self._remove_made_meanwhile(layout)
-        from mydocker.cgroups.group import ContainerCgroup
+    def __enter__(self) -> Self:
+        return self
 
-        cgroup = ContainerCgroup(layout, self._record.cgroup)
-        self._claim.unfinished = True
+    def __exit__(self, *_: object) -> None:
         try:
-            self._spec = self._limits.prepare(cgroup)
-            _validate_mounts(self._spec, self._limits.mounted_by)
-            result = self._run_child(layout, user, cgroup)
+            self._remove()
         finally:
-            notes = self._undo(cgroup)
+            self._claim.release()
+
+    @property
+    def child(self) -> Child:
+        """Its first process."""
+        return self._child
+
+    def run(self, streams: Streams, observer: Observer | None = None) -> Result:
+        """Make the container, run the command in it, remove it."""
+        try:
+            self._prepare()
+            frame = self._frame()
+            self._clone(streams.for_child())
+            self._apply()
+            result = self._execute(handoff.PLACED + frame, streams, observer)
+        finally:
+            notes = self._remove()
         return result.replace(notes=(*result.notes, *notes)) if notes else result
+
+    def stand_by(self) -> None:
+        """Make the container up to the point at which it waits for a command, whatever that will be."""
+        self._prepare()
+        self._clone(None)
+        self._apply()
+        self._child.tell(handoff.PLACED)
+
+    def run_now(self, spec: Spec, streams: Streams, forwarder: Control | None = None) -> Result:
+        """Run the command of ``spec`` in the container that stands by, and remove it.
+
+        Of ``spec`` its arguments, environment and timeout count; in all else it is what the container was made for.
+        """
+        self._forwarder = forwarder
+        env = (*spec.extra_env, *self._added_env)
+        self._spec = self._spec.replace(args=spec.args, env=spec.env, extra_env=env, timeout=spec.timeout)
+        try:
+            frame = self._frame()
+            self._child.send_stdio(streams.for_child())
+            result = self._execute(frame, streams, None)
+        finally:
+            notes = self._remove()
+        return result.replace(notes=(*result.notes, *notes)) if notes else result
+
+    def _frame(self) -> bytes:
+        try:
+            return handoff.encode(self._spec.args, _environment(self._spec, self._user, self._hostname))
+        except ValueError as e:
+            raise UsageError(str(e)) from None
+
+    def _prepare(self) -> None:
+        """Let the plugins amend the container, make its cgroups and write the limits."""
+        if self._limits.plugins:
+            from mydocker.cgroups.group import ContainerCgroup
+
+            cgroup = ContainerCgroup(self._layout, self._record.cgroup)
+            self._claim.unfinished = True
+            own = len(self._spec.extra_env)
+            self._spec = self._limits.prepare(cgroup)
+            self._added_env = self._spec.extra_env[own:]
+            _validate_mounts(self._spec, self._limits.mounted_by)
+
+    def _remove(self) -> tuple[str, ...]:
+        """End the child, undo what the limits made, remove the cgroups. Once; what cannot be undone, in words."""
+        if self._removed:
+            return ()
+        self._removed = True
+        try:
+            pid = self._child.pid
+            self._child.close()
+            if self._record.pidfile:
+                state.remove_pidfile(self._record.pidfile, pid)
+        finally:
+            notes = self._undo(self._limits.cgroup) if self._limits.cgroup else self._remove_made_meanwhile()
+        return notes
 
     def _undo(self, cgroup: ContainerCgroup) -> tuple[str, ...]:
         """What cannot be undone does not change how the run ended: a warning and a note. The next call tries again."""
@@ -282,56 +388,50 @@ class _Container:
         self._claim.unfinished = False
         return ()
 
-    def _remove_made_meanwhile(self, layout: Layout) -> None:
+    def _remove_made_meanwhile(self) -> tuple[str, ...]:
         """An update, or a pause, gives a cgroup to a container that was started without."""
+        layout = self._layout
         if any(os.access(f"{hierarchy.base}/{self._record.cgroup}", os.W_OK) for hierarchy in layout.hierarchies):
             from mydocker.cgroups.group import remove_stale
 
             self._claim.unfinished = True
             remove_stale(layout, self._record.cgroup)
             self._claim.unfinished = False
+        return ()
 
-    def _run_child(self, layout: Layout, user: User, cgroup: ContainerCgroup | None) -> Result:
-        spec = self._spec
-        hostname = spec.hostname or (self._claim.id[:64] if spec.rootfs is not None else None)
+    def _apply(self) -> None:
+        """Wait until the child is set up, and put all limits in force for it."""
+        self._terminal = self._await_ready(self._child)
+        self._note_pid(self._child)
+        cgroup = self._limits.cgroup
+        if cgroup is not None:
+            cgroup.entered(self._child.pid)
+            self._limits.apply(self._child.pid)
+            cgroup.runs(self._child.pid)
+
+    def _execute(self, words: bytes, streams: Streams, observer: Observer | None) -> Result:
+        """Hand the command over, wait for its end, and tell how it was."""
+        child, terminal = self._child, self._terminal
+        poll = select.poll()
+        streams.started(process.pidfd_getfd(child.pidfd, terminal) if terminal >= 0 else -1, poll)
+        watcher = self._watcher(child, observer)
+        started = time.monotonic()
         try:
-            frame = handoff.encode(spec.args, _environment(spec, user, hostname))
-        except ValueError as e:
-            raise UsageError(str(e)) from None
-        child = Child(layout, self._record.cgroup)
-        try:
-            self._clone(child, layout, user, hostname, cgroup)
-            terminal = self._await_ready(child)
-            self._note_pid(child)
-            if cgroup is not None:
-                cgroup.entered(child.pid)
-                self._limits.apply(child.pid)
-                cgroup.runs(child.pid)
-            poll = select.poll()
-            self._streams.started(process.pidfd_getfd(child.pidfd, terminal) if terminal >= 0 else -1, poll)
-            watcher = self._watcher(child)
-            started = time.monotonic()
-            try:
-                self._hand_over(child, frame, started)
-                if watcher is not None:
-                    watcher.start()
-                self._wait(child, poll, started, watcher)
-            finally:
-                if watcher is not None:
-                    watcher.stop()
-            status, usage = child.reap()
-            wall = time.monotonic() - started
-            self._streams.finish()
-            return self._result(child, status, usage, wall)
+            self._hand_over(child, words, started)
+            if watcher is not None:
+                watcher.start()
+            self._wait(child, poll, started, watcher, streams)
         finally:
-            child.close()
-            if self._record.pidfile:
-                state.remove_pidfile(self._record.pidfile, child.pid)
+            if watcher is not None:
+                watcher.stop()
+        status, usage = child.reap()
+        wall = time.monotonic() - started
+        streams.finish()
+        return self._result(child, status, usage, wall)
 
-    def _clone(
-        self, child: Child, layout: Layout, user: User, hostname: str | None, cgroup: ContainerCgroup | None
-    ) -> None:
-        spec = self._spec
+    def _clone(self, stdio: tuple[int, int, int] | None) -> None:
+        """``stdio``: what become 0, 1 and 2 of the command; None if that is not known yet."""
+        spec, child, user = self._spec, self._child, self._user
         cwd = _working_directory(spec)
         theirs: list[int] = []  # the child has copies
         try:
@@ -339,38 +439,43 @@ class _Container:
             theirs.append(commands)
             child.reports, reports = os.pipe()
             theirs.append(reports)
-            status = -1
+            status = messages = -1
             if spec.init:
                 child.status, status = os.pipe()
                 theirs.append(status)
-            runtime = os.pidfd_open(os.getpid())
-            theirs.append(runtime)
+            if stdio is None:
+                child.messages, messages = rights.pair()
+                theirs.append(messages)
+            cgroup = self._limits.cgroup
             entrances = cgroup.open_entrances() if cgroup is not None else []
             theirs += entrances
             plan = init.Plan(
-                spec=spec.replace(hostname=hostname),
-                staging=self._claim.path,
-                hierarchies=layout.hierarchies,
+                spec=spec.replace(hostname=self._hostname, mounts=tuple(map(_from_here, spec.mounts))),
+                staging=os.path.abspath(self._claim.path),
+                hierarchies=self._layout.hierarchies,
                 user=user,
                 capabilities=self._powers.capabilities,
                 filter=self._powers.filter,
-                set_label=_label_setter(spec),
                 cwd=cwd,
                 upper=self._limits.upper,
-                stdio=self._streams.for_child(),
+                stdio=stdio,
                 commands=commands,
                 reports=reports,
-                runtime=runtime,
+                messages=messages,
                 status=status,
                 entrances=tuple(entrances),
+                ahead=stdio is None,
             )
             namespaces = _NAMESPACES | (process.CLONE_NEWNET if spec.network == "none" else 0)
             if user.maps is None:
-                clone_child(plan, namespaces, child)
+                self._means.clone(plan, namespaces, child)
             else:
                 from mydocker.rootless import clone
 
-                clone.into_user_namespace(user.maps, child, lambda flags: clone_child(plan, namespaces | flags, child))
+                def clone_it(flags: int) -> None:
+                    self._means.clone(plan, namespaces | flags, child)
+
+                clone.into_user_namespace(user.maps, child, clone_it)
         except OSError as e:
             raise SetupError(f"cannot make the container's first process: {e.strerror}", e.errno or 0) from e
         finally:
@@ -406,21 +511,14 @@ class _Container:
         if self._record.pidfile:
             state.write_pidfile(self._record.pidfile, child.pid)
 
-    def _hand_over(self, child: Child, frame: bytes, started: float) -> None:
+    def _hand_over(self, child: Child, words: bytes, started: float) -> None:
         """Send the command and wait until it runs. Once the limits are in force, and not before.
 
         The child takes its time if it is frozen, so signals and the timeout are watched.
         """
-        mask = signals.current_mask()
-        try:
-            signals.block((signals.SIGPIPE,))
-            os.set_blocking(child.commands, False)
-            handoff.send(child.commands, frame, lambda: self._await(child.commands, select.POLLOUT, child, started))
-        except BrokenPipeError:
-            signals.discard(signals.SIGPIPE)  # the child is gone; its report, if any, says why
+        os.set_blocking(child.commands, False)
+        if not child.tell(words, lambda: self._await(child.commands, select.POLLOUT, child, started)):
             self._ending.before_command = True
-        finally:
-            signals.restore(mask)
         child.close_commands()
         self._await(child.reports, select.POLLIN, child, started)
         report = handoff.read_report(child.reports)
@@ -455,12 +553,12 @@ class _Container:
             if number is not None:
                 raise _stopped(number)
 
-    def _watcher(self, child: Child) -> Watcher | None:
+    def _watcher(self, child: Child, observer: Observer | None) -> Watcher | None:
         """What looks after the running container for the plugins and the observer, if any does."""
         watches = self._limits.watches(child.pid) if self._limits.plugins else []
-        if self._observer is not None:
+        if observer is not None:
             self._limits.count_pressure()
-            watches += [("the observer", watch) for watch in self._observer(self._limits.usage)]
+            watches += [("the observer", watch) for watch in observer(self._limits.usage)]
         if not watches:
             return None
         from mydocker.hooks import timeout
@@ -468,7 +566,9 @@ class _Container:
 
         return Watcher(watches, timeout())
 
-    def _wait(self, child: Child, poll: select.poll, started: float, watcher: Watcher | None) -> None:
+    def _wait(
+        self, child: Child, poll: select.poll, started: float, watcher: Watcher | None, streams: Streams
+    ) -> None:
         """Serve streams, signals and watches until the container has ended; `_ending` says what did it."""
         forwarder = self._forwarder
         poll.register(child.pidfd, select.POLLIN)
@@ -497,12 +597,12 @@ class _Container:
                 if fd == child.pidfd:
                     return
                 if forwarder is not None and fd == forwarder.fd:
-                    forwarder.forward(child.pid, child.pidfd, child.kill, self._streams, reaper=self._spec.init)
+                    forwarder.forward(child.pid, child.pidfd, child.kill, streams, reaper=self._spec.init)
                 elif watcher is not None and fd == watcher.fd:
                     for owner, verdict in watcher.take():
                         self._act(verdict, child, owner)
                 else:
-                    self._streams.serve(fd, poll)
+                    streams.serve(fd, poll)
 
     def _act(self, verdict: Verdict, child: Child, owner: str = "") -> None:
         """Do what ``owner``, a plugin that watches the container, has decided."""
@@ -575,12 +675,11 @@ def _about_plain_user(failure: handoff.Failure) -> str:
     return refusals.set_up_refused(failure.text, failure.errno)
 
 
-def _label_setter(spec: Spec) -> Callable[[], None] | None:
-    if not (spec.apparmor_profile or spec.selinux_label):
-        return None
-    from mydocker.labels import set_for_exec
-
-    return lambda: set_for_exec(spec.apparmor_profile, spec.selinux_label)
+def _from_here(entry: Volume | Tmpfs) -> Volume | Tmpfs:
+    """A relative source is taken from this process's working directory; who clones the child may have another."""
+    if isinstance(entry, Volume) and not entry.source.startswith("/"):
+        return entry.replace(source=os.path.abspath(entry.source))
+    return entry
 
 
 def _working_directory(spec: Spec) -> str:

@@ -87,8 +87,12 @@ class Layout(Value):
     @classmethod
     def read(cls) -> Layout:
         """The layout as this process sees it."""
-        mounts = parse_mountinfo(_contents("/proc/self/mountinfo"))
-        memberships = parse_memberships(_contents("/proc/self/cgroup"))
+        return cls.of_sources(*sources())
+
+    @classmethod
+    def of_sources(cls, mountinfo: bytes, membership: bytes) -> Layout:
+        """The layout by what `sources` has read."""
+        mounts, memberships = parse_mountinfo(mountinfo), parse_memberships(membership)
         return cls.of(_hierarchy(mount, membership) for mount, membership in matched(mounts, memberships))
 
     @classmethod
@@ -153,6 +157,11 @@ class Layout(Value):
     def in_container(self) -> bool:
         """Whether only a part of a hierarchy is visible: we are in a container, or in a cgroup namespace."""
         return any(not hierarchy.at_kernel_root for hierarchy in self.hierarchies)
+
+
+def sources() -> tuple[bytes, bytes]:
+    """What the layout is read from: /proc/self/mountinfo and /proc/self/cgroup."""
+    return _contents("/proc/self/mountinfo"), _contents("/proc/self/cgroup")
 
 
 def parse_mountinfo(text: bytes) -> list[CgroupMount]:

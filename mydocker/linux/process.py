@@ -157,6 +157,11 @@ def close_all_except(keep: set[int] | frozenset[int]) -> None:
     _close_range(first, 0xFFFFFFFF, 0)
 
 
+def close_standard() -> None:
+    """Close 0, 1 and 2."""
+    _close_range(0, 2, 0)
+
+
 def start_time(pid: int) -> int:
     """When the process started, in clock ticks since boot: with the PID it names one process for good.
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import _socket
 import os
-import struct
 
 from mydocker.errors import OciError
-from mydocker.linux import pty
+from mydocker.linux import pty, rights
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,31 +51,18 @@ def connect(path: str, option: str) -> int:
 
 def pair() -> tuple[int, int]:
     """Two ends of a channel for descriptors: a message is read as it was sent."""
-    one, other = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC, 0)
-    return one.detach(), other.detach()
+    return rights.pair(_socket.SOCK_SEQPACKET)
 
 
 def send(connection: int, name: bytes, fd: int) -> None:
     """Send a descriptor to whoever is at the other end of the socket ``connection``."""
-    end = _socket.socket(fileno=os.dup(connection))
-    try:
-        rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack("=i", fd))]
-        end.sendmsg([name], rights)
-    finally:
-        end.close()
+    rights.send(connection, name, (fd,))
 
 
 def receive(connection: int) -> int:
     """The descriptor that comes on the socket, close-on-exec; -1 if the other end is closed without."""
-    end = _socket.socket(fileno=os.dup(connection))
-    try:
-        data, rights, _, _ = end.recvmsg(4096, _socket.CMSG_SPACE(4), _socket.MSG_CMSG_CLOEXEC)
-    finally:
-        end.close()
-    if not data or not rights:
-        return -1
-    (fd,) = struct.unpack("=i", rights[0][2][:4])
-    return int(fd)
+    data, descriptors = rights.receive(connection, 4096, 1)
+    return descriptors[0] if data and descriptors else -1
 
 
 def take(plan: ProcessPlan, devpts: int) -> tuple[int, int]:

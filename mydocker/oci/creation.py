@@ -20,7 +20,7 @@ from mydocker.child import Child
 from mydocker.errors import HandoffError, MydockerError, OciError
 from mydocker.handoff import Failure, Listener
 from mydocker.limits import Limits
-from mydocker.linux import process, signals
+from mydocker.linux import process
 from mydocker.oci import config as configs
 from mydocker.oci import console, container, descriptors, hooks, host_mounts, init, mounts, namespaces, sysctl, watching
 from mydocker.oci import process as processes
@@ -351,7 +351,7 @@ class Creation:
         child = self.child
         self._note(pid=child.pid, start_time=process.start_time(child.pid))
         if "user" in self._namespaces.new:
-            self._tell(b"m")
+            self.child.tell(handoff.MAPPED)
         self._await_ready()
         self._cgroup.entered(child.pid)
         self._limits.apply(child.pid)
@@ -373,7 +373,7 @@ class Creation:
         argv, environment = processes.command(self._process()) if self._process() else ([], [])
         # The PID is that of whoever looks (runtime.md, "State").
         inside = self._state("created", pid=process.pid_inside(child.pid))
-        self._tell(handoff.encode(argv, environment) + handoff.encode([inside, os.fsencode(self._bundle)], []))
+        self.child.tell(handoff.encode(argv, environment) + handoff.encode([inside, os.fsencode(self._bundle)], []))
         if self._relayed and self._process_plan is not None and self._process_plan.terminal:
             self.terminal = self._receive_terminal()
             if self.terminal >= 0:
@@ -393,23 +393,13 @@ class Creation:
                 # The container's own environment is made, which is the step after which it is "created" (runtime.md).
                 hooks.run(kind, wanted, self._state("created"), cwd=os.fsencode(self._bundle))
 
-    def _tell(self, data: bytes) -> None:
-        mask = signals.current_mask()
-        try:
-            signals.block((signals.SIGPIPE,))
-            handoff.send(self.child.commands, data)
-        except BrokenPipeError:
-            signals.discard(signals.SIGPIPE)  # the child is gone; its report says why
-        finally:
-            signals.restore(mask)
-
     def _await_ready(self) -> None:
         """Until the child has come to its next stop. OciError with its own words if it has failed."""
         while True:
             report = handoff.read_report(self.child.reports)
             if isinstance(report, Listener):
                 send_listener(self._seccomp, self.child.pidfd, report.fd, self.container, "creating")
-                self._tell(b"k")
+                self.child.tell(b"k")
                 continue
             check_report(report)
             return
@@ -443,7 +433,7 @@ class Creation:
         inherited = range(3, 3 + self._count)
         not_ours = [child.commands, child.reports, self.terminal, self._claim.lock, *self._descriptors, *inherited]
         watching.stay_if_wanted(self._limits, self.container, child.pidfd, not_ours)
-        self._tell(b"d")
+        self.child.tell(handoff.NOTED)
         if not isinstance(handoff.read_report(self.child.reports), int):
             raise HandoffError("the container's first process was killed while it was set up")
         if not self._relayed:

@@ -213,7 +213,7 @@ class _Init:
     def _await_maps(self) -> None:
         if "user" in self._plan.namespaces.new:
             self._step.doing = "wait for the id maps"
-            handoff.await_namespace(self._plan.commands)
+            handoff.await_word(self._plan.commands, handoff.MAPPED)
 
     def _be_root(self) -> None:
         """In a user namespace: what is made from now on belongs to its root, if it has one."""
@@ -274,7 +274,7 @@ class _Init:
         process.prctl(process.PR_SET_DUMPABLE, 0)
         self._die_with_runtime()
         handoff.report_ready(self._reports)
-        handoff.await_namespace(self._answers)  # one byte: the container is noted as complete
+        handoff.await_word(self._answers, handoff.NOTED)
         process.prctl(process.PR_SET_PDEATHSIG, 0)
         handoff.report_ready(self._reports)
         process.close_all_except({plan.listener, plan.waiting, *self._preserved()})

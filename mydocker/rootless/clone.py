@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
-from mydocker.linux import process, signals
-from mydocker.rootless import overlay as _overlay  # noqa: F401 (the child needs it, and imports nothing)
+from mydocker import handoff
+from mydocker.linux import process
 from mydocker.rootless import refusals
 
 TYPE_CHECKING = False
@@ -27,11 +25,4 @@ def into_user_namespace(maps: IdMaps, child: Child, clone: Callable[[int], None]
         maps.write(child.pid)
     except OSError as e:
         raise refusals.clone_refused(e) from e
-    mask = signals.current_mask()
-    try:
-        signals.block((signals.SIGPIPE,))
-        os.write(child.commands, b"m")
-    except BrokenPipeError:
-        signals.discard(signals.SIGPIPE)  # the child is gone; its report, if any, says why
-    finally:
-        signals.restore(mask)
+    child.tell(handoff.MAPPED)

@@ -32,6 +32,7 @@ NAMES = {
     "Result",
     "RunFailed",
     "SetupError",
+    "Spawner",
     "StateError",
     "Usage",
     "UsageError",

@@ -1,0 +1,60 @@
+"""Descriptors that go from one process to another by a socket (unix(7), SCM_RIGHTS).
+
+``_socket`` is the C part of ``socket``, whose import builds enumerations at several milliseconds.
+"""
+
+from __future__ import annotations
+
+import _socket
+import os
+import struct
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def pair(kind: int = _socket.SOCK_STREAM) -> tuple[int, int]:
+    """The two ends of a connection, close-on-exec."""
+    one, other = _socket.socketpair(_socket.AF_UNIX, kind | _socket.SOCK_CLOEXEC, 0)
+    return one.detach(), other.detach()
+
+
+def send(connection: int, data: bytes, descriptors: Sequence[int]) -> None:
+    """Send ``data``, at least one byte, all of it, with the descriptors. BrokenPipeError and no signal at its end."""
+    end = _attached(connection)
+    try:
+        rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack(f"={len(descriptors)}i", *descriptors))]
+        sent = end.sendmsg([data], rights if descriptors else [], _socket.MSG_NOSIGNAL)
+        while sent < len(data):
+            sent += end.send(data[sent:], _socket.MSG_NOSIGNAL)
+    finally:
+        end.detach()
+
+
+def receive(connection: int, size: int, most: int) -> tuple[bytes, list[int]]:
+    """At most ``size`` bytes with the descriptors, at most ``most``, that came with them, which are close-on-exec.
+
+    No bytes at the end of the connection. OSError (EMFILE) if descriptors were lost, those that came being closed.
+    """
+    end = _attached(connection)
+    try:
+        data, found, flags, _ = end.recvmsg(size, _socket.CMSG_SPACE(4 * most), _socket.MSG_CMSG_CLOEXEC)
+    finally:
+        end.detach()
+    descriptors: list[int] = []
+    for level, kind, content in found:
+        if (level, kind) == (_socket.SOL_SOCKET, _socket.SCM_RIGHTS):
+            descriptors += struct.unpack(f"={len(content) // 4}i", content[: len(content) // 4 * 4])
+    if flags & _socket.MSG_CTRUNC:
+        import errno
+
+        for fd in descriptors:
+            os.close(fd)
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    return data, descriptors
+
+
+def _attached(connection: int) -> _socket.socket:
+    """With the family and the kind, it asks the kernel for neither; what kind of AF_UNIX does not matter here."""
+    return _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, connection)

@@ -1,0 +1,86 @@
+"""What one run finds out and the next one need not: `mydocker.runner.Means` of a program that makes many containers."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from mydocker import hooks, plugins
+from mydocker.cgroups import layout
+from mydocker.runner import Means
+from mydocker.spawning.client import Helper
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeVar
+
+    from mydocker import init, seccomp
+    from mydocker.cgroups.layout import Layout
+    from mydocker.child import Child
+    from mydocker.config import Config
+    from mydocker.hooks import Phase
+    from mydocker.plugins import Registry
+    from mydocker.spec import Spec
+
+    T = TypeVar("T")
+
+
+class SharedMeans(Means):
+    """One helper, one crew of threads for hooks, the last layout and filters: looked at again where they may change.
+
+    For threads; what they find out twice at the same time is the same.
+    """
+
+    def __init__(self) -> None:
+        self.helper = Helper()
+        self.crew = hooks.Crew()
+        self._layout: tuple[tuple[bytes, bytes], Layout] | None = None
+        self._registry: tuple[object, Registry] | None = None
+        self._filters: dict[tuple[str, int, bool], seccomp.Filter | None] = {}
+
+    def layout(self) -> Layout:
+        now = layout.sources()
+        known = self._layout
+        if known is None or known[0] != now:
+            self._layout = known = (now, layout.Layout.of_sources(*now))
+        return known[1]
+
+    def registry(self, configuration: Config) -> Registry:
+        """The plugins that are installed and that the configuration file allows.
+
+        What is imported stays as it is while the program runs, so that they are looked for again only where a package
+        may have been installed or removed, or the selection is another.
+        """
+        places = (os.environ.get(plugins.DISABLE_VARIABLE), *((path, _changed(path)) for path in sys.path))
+        known = self._registry
+        if known is None or known[0] != (configuration, places):
+            self._registry = known = ((configuration, places), plugins.load(configuration))
+        return known[1]
+
+    def filter(self, spec: Spec, capabilities: int) -> seccomp.Filter | None:
+        if spec.seccomp not in ("default", "unconfined"):
+            return super().filter(spec, capabilities)  # a file that may change
+        key = (str(spec.seccomp), capabilities, spec.privileged)
+        if key not in self._filters:
+            self._filters[key] = super().filter(spec, capabilities)
+        return self._filters[key]
+
+    def clone(self, plan: init.Plan, namespaces: int, child: Child) -> None:
+        self.helper.clone(plan, namespaces, child)
+
+    def supervised(self, work: Callable[[Phase], T]) -> T:
+        return self.crew.supervised(work)
+
+    def close(self) -> None:
+        """End the helper and the threads; the next run starts them again."""
+        self.helper.close()
+        self.crew.close()
+
+
+def _changed(path: str) -> int:
+    """When the directory was last changed, 0 if there is none."""
+    try:
+        return os.stat(path or ".").st_mtime_ns
+    except OSError:
+        return 0
