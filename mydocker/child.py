@@ -48,6 +48,13 @@ class Child:
         self._runtime = os.pidfd_open(os.getpid())
         return self._runtime
 
+    def let_in(self, word: bytes, entrances: list[int]) -> None:
+        """Send it the entrances of its cgroups. If it is gone, its report says why."""
+        try:
+            rights.send(self.messages, word, entrances)
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+
     def send_stdio(self, stdio: tuple[int, int, int]) -> None:
         """Send what become the command's 0, 1 and 2, before the command. If the child is gone, `tell` notices."""
         try:

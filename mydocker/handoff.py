@@ -9,7 +9,8 @@ Numbers are little-endian. The frame is also the word "go". A child that reads t
 frame's end, or anything else than a frame, does not execute anything: a truncated command never runs.
 
 Words of one byte come before the frame. `MAPPED`, where the child has a user namespace: the id maps are written;
-until then the child has no ids and does nothing. `PLACED`: it is in its cgroups, and the limits are in force.
+until then the child has no ids and does nothing. `PLACED`: it is in its cgroups, and the limits are in force; only
+where the runtime has to move it there.
 
 Up the second pipe, whose end in the child is close-on-exec, come reports: ``R`` (ready: the mounts are made,
 the child waits; in `mydocker.oci` more than once), then either the end of the pipe (the command runs) or ``E`` (failed:
@@ -34,6 +35,12 @@ GO = b"g"
 #: The words before the frame.
 MAPPED = b"m"
 PLACED = b"p"
+
+#: What comes with the entrances of the child's cgroups: these are all that it is to be in, or it is moved into others.
+ENTER = b"e"
+ENTER_SOME = b"s"
+#: More hierarchies than a host has.
+MOST_ENTRANCES = 64
 
 #: In `mydocker.oci`, after the frame: the container is noted as complete.
 NOTED = b"d"

@@ -45,14 +45,16 @@ class Plan(Value):
     ``commands``      read end of the pipe that brings the frame.
     ``reports``       write end of the pipe for reports.
     ``runtime``       pidfd of the runtime, readable when it has died.
-    ``messages``      socket that brings the descriptors of a prepared container's command, or -1.
+    ``messages``      socket that brings the entrances, and the descriptors of a prepared container's command; or -1.
     ``status``        write end of the pipe for the command's wait status, used with ``init``; or -1.
     ``upper``         descriptor of the mount for the overlay's upper layer, or -1.
-    ``entrances``     descriptors of v1 ``tasks`` files: writing ``0`` to them puts the child into its cgroup.
+    ``cgroups``       whether it has any: then descriptors of v1 ``tasks`` files come through ``messages`` when they are
+                      made, and to write ``0`` to them puts the child into its cgroup; and `handoff.PLACED` is awaited.
     ``filter``        of the system calls that the command may make, or None.
     ``set_label``     asks a security module for the command's label, or None.
     ``blank``         the process is a copy of a spawner's, which has done `become_blank` for all its children.
-    ``ahead``         the command comes later: what can be done without it is done before.
+    ``ahead``         what can be done without the command is done before it comes. Not with a filter that may refuse
+                      what is done after it.
     """
 
     spec: Spec
@@ -68,7 +70,7 @@ class Plan(Value):
     messages: int = -1
     status: int = -1
     upper: int = -1
-    entrances: tuple[int, ...] = ()
+    cgroups: bool = False
     filter: Filter | None = None
     set_label: Callable[[], None] | None = None
     blank: bool = False
@@ -86,6 +88,7 @@ def loaded(plan: Plan) -> Plan:
     """``plan``, with all loaded that its child needs: the child imports nothing."""
     if plan.spec.overlay and plan.user.maps is not None:
         from mydocker.rootless import overlay as _overlay  # noqa: F401
+    mounts.load(plan.spec, plan.hierarchies)
     spec = plan.spec
     if not (spec.apparmor_profile or spec.selinux_label):
         return plan
@@ -156,7 +159,7 @@ def _prepare_and_wait(plan: Plan, step: mounts.Step) -> None:
     if not plan.blank:
         signals.default_all()
     keep = {plan.commands, plan.reports, plan.runtime, plan.messages, plan.status, plan.upper}
-    process.close_all_except(keep.union(plan.stdio or (), plan.entrances))
+    process.close_all_except(keep.union(plan.stdio or ()))
     if plan.user.maps is not None:
         step.doing = "wait for the id maps"
         handoff.await_word(plan.commands, handoff.MAPPED)
@@ -187,17 +190,29 @@ def _prepare_and_wait(plan: Plan, step: mounts.Step) -> None:
         step.doing = "make it the root"
         mount.pivot_to(root)
     os.umask(0o022)
-    step.doing = "enter the cgroup"
-    for entrance in plan.entrances:
-        os.write(entrance, b"0")
-        os.close(entrance)
+    settled = True
+    if plan.cgroups:
+        step.doing = "enter the cgroup"
+        settled = _enter_cgroups(plan)
     handoff.report_ready(plan.reports, terminal)
-    handoff.await_word(plan.commands, handoff.PLACED)
+    if not settled or terminal >= 0:
+        handoff.await_word(plan.commands, handoff.PLACED)
     if terminal >= 0:
         os.close(terminal)  # the runtime has its own by now
     step.doing = "make a cgroup namespace"
     process.unshare(process.CLONE_NEWCGROUP)
     view.fill()
+
+
+def _enter_cgroups(plan: Plan) -> bool:
+    """Go through the entrances as soon as they come; whether these are all the cgroups that the child is to be in."""
+    word, entrances = rights.receive(plan.messages, 1, handoff.MOST_ENTRANCES)
+    if word not in (handoff.ENTER, handoff.ENTER_SOME):
+        raise HandoffError("the runtime ended before the container had its cgroups")
+    for entrance in entrances:
+        os.write(entrance, b"0")
+        os.close(entrance)
+    return word == handoff.ENTER
 
 
 def _take_command(plan: Plan) -> tuple[list[bytes], list[bytes]]:

@@ -110,17 +110,21 @@ class Limits:
         return self._registry.call(plugin, hook, cgroup=view, **arguments)
 
     def prepare(self, cgroup: ContainerCgroup) -> Spec:
-        """Let the plugins amend the container, make its cgroup and write the limits; the Spec as it is then.
+        """`amend`, and then `write`."""
+        spec = self.amend(cgroup)
+        self.write()
+        return spec
 
-        `undo` is owed from now on, also if this raises.
-        """
+    def amend(self, cgroup: ContainerCgroup) -> Spec:
+        """Let the plugins amend the container; the Spec as it is then. `undo` is owed from now on, whatever comes."""
         self.cgroup = cgroup
-        self._supervised(self._prepare_each)
+        if self._owners("mydocker_amend"):
+            self._supervised(self._amend_each)
         return self._spec
 
-    def _prepare_each(self, phase: Phase) -> None:
-        self._amend_each(phase)
-        self._write_each(phase)
+    def write(self) -> None:
+        """Let the plugins make the container's cgroup and write the limits."""
+        self._supervised(self._write_each)
 
     def _amend_each(self, phase: Phase) -> None:
         claims = _Claims(self._spec)

@@ -16,16 +16,20 @@ import errno
 import os
 import stat
 
-from mydocker.linux import mount, paths, process
+from mydocker.linux import libc, mount, paths, process
 from mydocker.spec import Tmpfs, Volume
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from mydocker.cgroups.layout import Hierarchy
+    from mydocker.linux.batch import Slot
     from mydocker.spec import Spec
 
 _NOSUID_NODEV = mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NODEV
 SAFE = _NOSUID_NODEV | mount.MOUNT_ATTR_NOEXEC
+_RDONLY = mount.MOUNT_ATTR_RDONLY
 
 # Docker's lists (moby, oci/defaults.go): what tells about the host, and what steers it.
 _MASKED = (
@@ -54,6 +58,10 @@ LINKS = (
     (b"ptmx", b"pts/ptmx"),
 )
 
+_OPENAT, _MKNODAT, _MKDIRAT, _SYMLINKAT = (
+    libc.architecture_number(*numbers) for numbers in ((257, 56), (259, 33), (258, 34), (266, 36))
+)
+
 # Views of the kernel and not files: they are made anew or left out of a copy-on-write root.
 _KERNEL_FILESYSTEMS = frozenset(
     "autofs binfmt_misc bpf cgroup cgroup2 configfs debugfs devpts devtmpfs efivarfs fusectl hugetlbfs mqueue nsfs "
@@ -80,66 +88,134 @@ class CgroupView:
     def __init__(self, root: int, hierarchies: tuple[Hierarchy, ...], *, writable: bool) -> None:
         # Low numbers, free again for `fill`, which may run under a small RLIMIT_NOFILE.
         self._spare = [os.dup(root), os.dup(root)]
-        self._attributes = SAFE | (0 if writable else mount.MOUNT_ATTR_RDONLY)
-        self._places: list[tuple[Hierarchy, int]] = []
+        self._parts = _cgroup_parts(hierarchies, writable=writable)
+        self._slots: Any = None
         try:
             target = paths.open_in_root(root, b"sys/fs/cgroup", os.O_PATH | os.O_DIRECTORY)
         except OSError:
             return
-        if len(hierarchies) == 1 and hierarchies[0].version == 2:
-            self._places.append((hierarchies[0], target))
-            return
-        if not hierarchies:
-            return
-        tmpfs = mount.new_filesystem(b"tmpfs", ((b"mode", b"755"), (b"size", b"64k")), SAFE)
-        self._places += places_of_hierarchies(tmpfs, hierarchies)
-        mount.attach(tmpfs, target)
-        mount.set_attributes(tmpfs, set_=mount.MOUNT_ATTR_RDONLY)
-        os.close(target)
-        os.close(tmpfs)
+        self._slots = self._parts.place.run({self._parts.target: target})
 
     def fill(self) -> None:
         """Mount each hierarchy, in the new cgroup namespace. One that cannot be mounted is left out: it is a view."""
         for fd in self._spare:
             os.close(fd)
-        for hierarchy, place in self._places:
+        if self._slots is None:
+            return
+        for place, view, into in self._parts.views:
             try:
-                view = new_view(hierarchy, self._attributes)
-                mount.attach(view, place)
-                os.close(view)
+                view.run({into: self._slots[place]})
             except OSError:
                 pass
-            os.close(place)
+            os.close(self._slots[place])
+
+
+class _CgroupParts:
+    """The calls that make the place of the cgroup mounts, and those that fill it."""
+
+    def __init__(self, hierarchies: tuple[Hierarchy, ...], *, writable: bool) -> None:
+        self.place = mount.MountBatch()
+        self.target = self.place.slot()
+        #: slot of a place in the batch that makes them, the calls that fill it, its slot in those
+        self.views: list[tuple[Slot, mount.MountBatch, Slot]] = []
+        places = [(hierarchies[0], self.target)] if _only_v2(hierarchies) else []
+        if hierarchies and not places:
+            places = self._add_places(hierarchies)
+        for hierarchy, place in places:
+            view = mount.MountBatch()
+            into = view.slot()
+            new = view.new_filesystem(*_cgroup_filesystem(hierarchy), SAFE | (0 if writable else _RDONLY))
+            view.attach(new, into)
+            view.close(new)
+            view.freeze()
+            self.views.append((place, view, into))
+        self.place.freeze()
+
+    def _add_places(self, hierarchies: tuple[Hierarchy, ...]) -> list[tuple[Hierarchy, Slot]]:
+        """A tmpfs with a directory for each hierarchy, named as on the host, and links where controllers share one."""
+        batch = self.place
+        tmpfs = batch.new_filesystem(b"tmpfs", ((b"mode", b"755"), (b"size", b"64k")), SAFE)
+        places = []
+        for hierarchy, name, links in named_places(hierarchies):
+            place = batch.slot()
+            batch.call(_MKDIRAT, tmpfs, name, 0o755)
+            batch.call(_OPENAT, tmpfs, name, os.O_PATH | os.O_CLOEXEC, to=place)
+            for link in links:
+                batch.call(_SYMLINKAT, name, tmpfs, link)
+            places.append((hierarchy, place))
+        batch.attach(tmpfs, self.target)
+        batch.set_attributes(tmpfs, set_=_RDONLY)
+        batch.close(self.target, tmpfs)
+        return places
+
+
+_cgroups: dict[tuple[tuple[Hierarchy, ...], bool], _CgroupParts] = {}
+
+
+def _cgroup_parts(hierarchies: tuple[Hierarchy, ...], *, writable: bool) -> _CgroupParts:
+    """Worked out once in a process."""
+    key = (hierarchies, writable)
+    found = _cgroups.get(key)
+    if found is None:
+        found = _cgroups[key] = _CgroupParts(hierarchies, writable=writable)
+    return found
+
+
+def _only_v2(hierarchies: tuple[Hierarchy, ...]) -> bool:
+    return len(hierarchies) == 1 and hierarchies[0].version == 2
+
+
+def named_places(hierarchies: tuple[Hierarchy, ...]) -> list[tuple[Hierarchy, bytes, list[bytes]]]:
+    """Each hierarchy, the directory for it, which is named as on the host, and the links that lead there."""
+    places: list[tuple[Hierarchy, bytes, list[bytes]]] = []
+    taken: set[bytes] = set()
+    for hierarchy in hierarchies:
+        name = os.fsencode(os.path.basename(hierarchy.mountpoint))
+        if name in taken:
+            continue
+        taken.add(name)
+        links = []
+        for controller in hierarchy.controllers if hierarchy.version == 1 else ():
+            link = os.fsencode(controller.partition("=")[2] or controller)
+            if link not in taken:
+                taken.add(link)
+                links.append(link)
+        places.append((hierarchy, name, links))
+    return places
 
 
 def places_of_hierarchies(tmpfs: int, hierarchies: tuple[Hierarchy, ...]) -> list[tuple[Hierarchy, int]]:
-    """A directory for each hierarchy, named as on the host, and its descriptor; links where controllers share one."""
+    """`named_places` made in a tmpfs: each hierarchy with the descriptor of its directory."""
     places = []
-    for hierarchy in hierarchies:
-        name = os.fsencode(os.path.basename(hierarchy.mountpoint))
-        try:
-            os.mkdir(name, 0o755, dir_fd=tmpfs)
-        except FileExistsError:
-            continue
-        for controller in hierarchy.controllers if hierarchy.version == 1 else ():
-            link = controller.partition("=")[2] or controller
-            if os.fsencode(link) != name:
-                try:
-                    os.symlink(name, os.fsencode(link), dir_fd=tmpfs)
-                except FileExistsError:
-                    pass
+    for hierarchy, name, links in named_places(hierarchies):
+        os.mkdir(name, 0o755, dir_fd=tmpfs)
+        for link in links:
+            os.symlink(name, link, dir_fd=tmpfs)
         places.append((hierarchy, os.open(name, os.O_PATH | os.O_CLOEXEC, dir_fd=tmpfs)))
     return places
 
 
 def new_view(hierarchy: Hierarchy, attributes: int) -> int:
     """The hierarchy as this process's cgroup namespace shows it, detached."""
+    return mount.new_filesystem(*_cgroup_filesystem(hierarchy), attributes)
+
+
+def _cgroup_filesystem(hierarchy: Hierarchy) -> tuple[bytes, list[tuple[bytes, bytes | None]]]:
+    """Its type and the options that name it."""
     options: list[tuple[bytes, bytes | None]] = []
     if hierarchy.version == 1:
         for controller in hierarchy.controllers:
             key, _, value = os.fsencode(controller).partition(b"=")
             options += [(b"none", None), (key, value)] if value else [(key, None)]
-    return mount.new_filesystem(b"cgroup2" if hierarchy.version == 2 else b"cgroup", options, attributes)
+    return b"cgroup2" if hierarchy.version == 2 else b"cgroup", options
+
+
+def load(spec: Spec, hierarchies: tuple[Hierarchy, ...]) -> None:
+    """Work out what `build` and `CgroupView` need for a container like this: its child, and the next one, need not."""
+    views_of(spec)
+    _cgroup_parts(hierarchies, writable=spec.privileged)
+    if not spec.privileged:
+        protection_()
 
 
 def build(spec: Spec, staging: str, step: Step, upper: int = -1) -> tuple[int, int]:
@@ -162,7 +238,7 @@ def build(spec: Spec, staging: str, step: Step, upper: int = -1) -> tuple[int, i
         os.close(paths.make_directory_in_root(root, os.fsencode(spec.cwd)))
     if not spec.privileged:
         step.doing = "protect /proc and /sys"
-        _protect(root)
+        _protect(root, step)
     return root, devpts
 
 
@@ -300,104 +376,150 @@ def unescape(path: bytes) -> bytes:
     return path
 
 
+class _Views:
+    """The file systems that show a container its own namespaces, as batches of calls on the descriptor of a root."""
+
+    def __init__(self, *, own_root: bool, readonly: bool, shm: bool, mqueue: bool) -> None:
+        self.proc = _OnRoot("mount /proc")
+        self.proc.mount(b"proc", b"proc")
+        self.sys = _OnRoot("mount /sys")
+        self.sys.mount(b"sys", b"sysfs", attributes=SAFE | (mount.MOUNT_ATTR_RDONLY if readonly else 0))
+        self.dev = _OnRoot("mount /dev")
+        if own_root:
+            _add_dev(self.dev)
+        self.dev.name = "mount the file systems of /dev"
+        if shm:
+            options = ((b"mode", b"1777"), (b"size", b"64m"))  # 64 MB is docker run's --shm-size
+            self.dev.mount(b"dev/shm", b"tmpfs", options, missing=True)
+        if mqueue:
+            self.dev.mount(b"dev/mqueue", b"mqueue", missing=True)
+        self.pts = _OnRoot("mount the file systems of /dev")
+        target = paths.open_in_batch(self.pts, self.pts.root, b"dev/pts", os.O_PATH | os.O_DIRECTORY)
+        attributes = mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NOEXEC
+        self.devpts = self.pts.new_filesystem(b"devpts", (*_PTS, _PTS_GROUP), attributes)
+        self.pts.attach(self.devpts, target)
+        self.pts.close(target)
+        for batch in (self.proc, self.sys, self.dev, self.pts):
+            batch.freeze()
+
+
+class _OnRoot(mount.MountBatch):
+    """Calls on the descriptor of a root, which is in the slot ``root``. ``name``: what those that come next are for."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.root = self.slot()
+        self.name = name
+
+    def mount(
+        self,
+        path: bytes,
+        fstype: bytes,
+        options: tuple[tuple[bytes, bytes | None], ...] = (),
+        attributes: int = SAFE,
+        *,
+        missing: bool = False,
+    ) -> None:
+        """A new file system at ``path``. ``missing``: not where there is no such place, or no such file system."""
+        flags = os.O_PATH | os.O_DIRECTORY
+        failing = errno.ENOENT if missing else 0
+        behind = 8 + len(options)  # so many calls are below
+        target = paths.open_in_batch(
+            self, self.root, path, flags, links=False, name=self.name, failing=failing, over=behind
+        )
+        failing = errno.ENODEV if missing else 0
+        new = self.new_filesystem(fstype, options, attributes, name=self.name, failing=failing, over=2)
+        self.attach(new, target)
+        self.close(new, target)
+
+    def make_on(self, root: int, step: Step) -> Any:
+        """Make the calls on this root."""
+        step.doing = self.name
+        return self.make({self.root: root}, lambda name: setattr(step, "doing", name))
+
+
+_PTS = ((b"ptmxmode", b"0666"), (b"mode", b"0620"))
+#: The group tty, which pt_chown(3) and ``mesg`` count on.
+_PTS_GROUP = (b"gid", b"5")
+
+_views: dict[tuple[bool, bool, bool, bool], _Views] = {}
+
+
+def views_of(spec: Spec) -> _Views:
+    """The views for containers like this one: worked out once in a process."""
+    asked_for = {os.path.normpath(entry.destination) for entry in spec.mounts}
+    key = (spec.own_root, not spec.privileged, "/dev/shm" not in asked_for, "/dev/mqueue" not in asked_for)
+    found = _views.get(key)
+    if found is None:
+        own_root, readonly, shm, mqueue = key
+        found = _views[key] = _Views(own_root=own_root, readonly=readonly, shm=shm, mqueue=mqueue)
+    return found
+
+
 def _kernel_views(spec: Spec, root: int, step: Step) -> int:
     """Fresh /proc, /sys and /dev of this container's own namespaces; the descriptor of devpts, or -1."""
-    step.doing = "mount /proc"
-    _mount_at(root, b"proc", b"proc", (), SAFE)
-    step.doing = "mount /sys"
-    _mount_sysfs(root, 0 if spec.privileged else mount.MOUNT_ATTR_RDONLY)
-    if spec.own_root:
-        step.doing = "mount /dev"
-        _make_dev(root)
-    step.doing = "mount the file systems of /dev"
-    shm = ((b"mode", b"1777"), (b"size", b"64m"))  # 64 MB is docker run's --shm-size
-    asked_for = {os.fsencode(os.path.normpath(entry.destination)) for entry in spec.mounts}
-    for path, fstype, options in ((b"dev/shm", b"tmpfs", shm), (b"dev/mqueue", b"mqueue", ())):
-        if b"/" + path in asked_for:
-            continue
-        try:
-            _mount_at(root, path, fstype, options, SAFE)
-        except OSError as e:
-            # a host without such a directory, or a kernel without POSIX message queues
-            if e.errno not in (errno.ENOENT, errno.ENODEV):
-                raise
+    views = views_of(spec)
+    views.proc.make_on(root, step)
     try:
-        target = paths.open_in_root(root, b"dev/pts", os.O_PATH | os.O_DIRECTORY)
+        views.sys.make_on(root, step)
+    except PermissionError:
+        _bind_sysfs(root, 0 if spec.privileged else mount.MOUNT_ATTR_RDONLY)
+    views.dev.make_on(root, step)
+    try:
+        return int(views.pts.make_on(root, step)[views.devpts])
     except FileNotFoundError:
         return -1
-    devpts = _new_devpts()
+    except OSError as e:
+        if e.errno != errno.EINVAL:
+            raise
+    devpts = mount.new_filesystem(b"devpts", _PTS, mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NOEXEC)
+    target = paths.open_in_root(root, b"dev/pts", os.O_PATH | os.O_DIRECTORY)  # a user namespace without such a group
     mount.attach(devpts, target)
     os.close(target)
     return devpts
 
 
-def _mount_sysfs(root: int, readonly: int) -> None:
-    try:
-        _mount_at(root, b"sys", b"sysfs", (), SAFE | readonly)
-    except PermissionError:
-        # In a user namespace sysfs can be mounted by the owner of the network namespace only (--network host), and
-        # where the one of the host is not covered in parts. With what is mounted below it: that is locked to it.
-        target = paths.open_in_root(root, b"sys", os.O_PATH | os.O_DIRECTORY, links=False)
-        view = mount.clone_tree(mount.AT_FDCWD, b"/sys")
-        mount.set_attributes(view, set_=SAFE | readonly, recursive=True)
-        mount.attach(view, target)
-        os.close(view)
-        os.close(target)
-
-
-def _new_devpts() -> int:
-    attributes = mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NOEXEC
-    options = ((b"ptmxmode", b"0666"), (b"mode", b"0620"))
-    try:
-        # gid 5 is the group tty, which pt_chown(3) and `mesg` count on
-        return mount.new_filesystem(b"devpts", (*options, (b"gid", b"5")), attributes)
-    except OSError as e:
-        if e.errno != errno.EINVAL:
-            raise
-        return mount.new_filesystem(b"devpts", options, attributes)  # a user namespace without such a group
-
-
-def _mount_at(
-    root: int, path: bytes, fstype: bytes, options: tuple[tuple[bytes, bytes | None], ...], attributes: int
-) -> None:
-    target = paths.open_in_root(root, path, os.O_PATH | os.O_DIRECTORY, links=False)
-    try:
-        new = mount.new_filesystem(fstype, options, attributes)
-        try:
-            mount.attach(new, target)
-        finally:
-            os.close(new)
-    finally:
-        os.close(target)
-
-
-def _make_dev(root: int) -> None:
-    target = paths.open_in_root(root, b"dev", os.O_PATH | os.O_DIRECTORY, links=False)
-    dev = mount.new_filesystem(
-        b"tmpfs", ((b"mode", b"755"), (b"size", b"64k")), mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NOEXEC
-    )
-    binds = []
-    for name, major, minor in NODES:
-        try:
-            os.mknod(name, stat.S_IFCHR | 0o666, os.makedev(major, minor), dir_fd=dev)
-            os.chmod(name, 0o666, dir_fd=dev)
-        except PermissionError:  # no CAP_MKNOD, as in another container: take the node that is there
-            os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=dev))
-            binds.append(name)
-    for name, link in LINKS:
-        os.symlink(link, name, dir_fd=dev)
-    for name in (b"pts", b"shm", b"mqueue"):
-        os.mkdir(name, dir_fd=dev)
-    os.close(os.open(b"console", os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=dev))
-    mount.attach(dev, target)
-    for name in binds:
-        node = mount.clone_tree(mount.AT_FDCWD, b"/dev/" + name, recursive=False)
-        place = os.open(name, os.O_PATH | os.O_CLOEXEC, dir_fd=dev)
-        mount.attach(node, place)
-        os.close(place)
-        os.close(node)
-    os.close(dev)
+def _bind_sysfs(root: int, readonly: int) -> None:
+    """In a user namespace sysfs can be mounted by the owner of the network namespace only (--network host), and where
+    the one of the host is not covered in parts. With what is mounted below it: that is locked to it.
+    """
+    target = paths.open_in_root(root, b"sys", os.O_PATH | os.O_DIRECTORY, links=False)
+    view = mount.clone_tree(mount.AT_FDCWD, b"/sys")
+    mount.set_attributes(view, set_=SAFE | readonly, recursive=True)
+    mount.attach(view, target)
+    os.close(view)
     os.close(target)
+
+
+def _add_dev(batch: _OnRoot) -> None:
+    """A /dev of the container's own, with the nodes and links of `NODES` and `LINKS`."""
+    target = paths.open_in_batch(
+        batch, batch.root, b"dev", os.O_PATH | os.O_DIRECTORY, links=False, name="mount /dev"
+    )
+    options = ((b"mode", b"755"), (b"size", b"64k"))
+    dev = batch.new_filesystem(b"tmpfs", options, mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NOEXEC, name="mount /dev")
+    batch.attach(dev, target)
+    batch.close(target)
+    create = os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    for name, major, minor in NODES:
+        # Without CAP_MKNOD, as in another container: the node that is there is bound over a file.
+        mode = stat.S_IFCHR | 0o666
+        batch.call(_MKNODAT, dev, name, mode, os.makedev(major, minor), name="mount /dev", failing=errno.EPERM, over=1)
+        batch.pass_over(6)
+        file, place = batch.slot(), batch.slot()
+        batch.call(_OPENAT, dev, name, create, 0o666, to=file)
+        batch.close(file)
+        node = batch.clone_tree(mount.AT_FDCWD, b"/dev/" + name, recursive=False)
+        batch.call(_OPENAT, dev, name, os.O_PATH | os.O_CLOEXEC, to=place)
+        batch.attach(node, place)
+        batch.close(node)  # the place closes with the process: it is a path
+    for name, link in LINKS:
+        batch.call(_SYMLINKAT, link, dev, name)
+    for name in (b"pts", b"shm", b"mqueue"):
+        batch.call(_MKDIRAT, dev, name, 0o777)
+    console = batch.slot()
+    batch.call(_OPENAT, dev, b"console", create, 0o600, to=console)
+    batch.close(console, dev)
 
 
 def bind_console(root: int, devpts: int, number: int) -> None:
@@ -448,35 +570,74 @@ def heat_of_cpus(directory: str = "/sys/devices/system/cpu") -> list[bytes]:
     return [os.fsencode(f"{directory.lstrip('/')}/{name}/thermal_throttle") for name in cpus]
 
 
-def _protect(root: int) -> None:
+def _protect(root: int, step: Step) -> None:
     """Cover what tells about the host; make read-only what steers it."""
-    covers = Covers()
-    for path in (*_MASKED, *heat_of_cpus()):
-        try:
-            target = paths.open_in_root(root, path)
-        except OSError:
-            continue  # this kernel does not have it
-        covers.hide(target)
-        os.close(target)
-    for path in _READ_ONLY:
-        try:
-            target = paths.open_in_root(root, path)
-        except OSError:
-            continue
-        make_read_only(target)
-        os.close(target)
-    covers.close()
+    protection = protection_()
+    null = open_null_device()
+    protection.make({protection.root: root, protection.null: null}, lambda _: None)
+    os.close(null)
+
+
+class _Protection(_OnRoot):
+    """`_MASKED` and `_READ_ONLY`, on the descriptors of a root and of the host's null device.
+
+    What is hidden is covered as `Covers` does. What this kernel does not have needs no cover.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("protect /proc and /sys")
+        self.null = self.slot()
+        empty = self.new_filesystem(b"tmpfs", (), SAFE | mount.MOUNT_ATTR_RDONLY)
+        for path in (*_MASKED, *heat_of_cpus()):
+            # A file: 1 + 4 + 1 calls; a directory: 1 + 1 + 3 + 1 + 1.
+            target = paths.open_in_batch(self, self.root, path, failing=errno.ENOENT, over=10)
+            directory = paths.open_in_batch(
+                self, self.root, path, os.O_PATH | os.O_DIRECTORY, failing=errno.ENOTDIR, over=5
+            )
+            self._cover(empty, target)
+            self.close(directory)
+            self.pass_over(3)
+            self._cover(self.null, target)
+            self.close(target)
+        for path in _READ_ONLY:
+            target = paths.open_in_batch(self, self.root, path, failing=errno.ENOENT, over=5)
+            cover = self.clone_tree(target)
+            self.set_attributes(cover, set_=mount.MOUNT_ATTR_RDONLY, recursive=True)
+            self.attach(cover, target)
+            self.close(cover, target)
+        self.close(empty)
+        self.freeze()
+
+    def _cover(self, with_: Slot, target: Slot) -> None:
+        cover = self.clone_tree(with_, recursive=False)
+        self.attach(cover, target)
+        self.close(cover)
+
+
+_protections: list[_Protection] = []
+
+
+def protection_() -> _Protection:
+    """Worked out once in a process."""
+    if not _protections:
+        _protections.append(_Protection())
+    return _protections[0]
+
+
+def open_null_device() -> int:
+    """The host's null device, with O_PATH: a cover that is not it would show something instead (CVE-2025-31133)."""
+    null = os.open("/dev/null", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    if not is_null_device(os.fstat(null)):
+        raise OSError(errno.EINVAL, "/dev/null is not the null device")
+    return null
 
 
 class Covers:
     """What paths are hidden with: the host's null device over files, an empty read-only directory over directories."""
 
     def __init__(self) -> None:
-        self._null = os.open("/dev/null", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        self._null = open_null_device()
         self._empty = -1
-        if not is_null_device(os.fstat(self._null)):
-            # a cover that is not the null device would show something instead (CVE-2025-31133)
-            raise OSError(errno.EINVAL, "/dev/null is not the null device")
 
     def hide(self, target: int) -> None:
         if not stat.S_ISDIR(os.fstat(target).st_mode):

@@ -66,9 +66,13 @@ class Means:
         """The filter of system calls for a command with these capabilities."""
         return seccomp.of_run(spec.seccomp, capabilities, privileged=spec.privileged)
 
-    def clone(self, plan: init.Plan, namespaces: int, child: Child) -> None:
-        """Clone the child, which does as ``plan`` says. OSError."""
+    def clone(self, plan: init.Plan, namespaces: int, child: Child) -> Callable[[], None]:
+        """Begin to clone the child, which does as ``plan`` says. What is returned waits until ``child`` knows its PID.
+
+        Both raise OSError.
+        """
         clone_child(plan.replace(runtime=child.watch_runtime()), namespaces, child)
+        return _done
 
     def supervised(self, work: Callable[[Phase], T]) -> T:
         """Call hooks of plugins (`mydocker.hooks.supervised`)."""
@@ -291,6 +295,8 @@ class Container:
         self._hostname = spec.hostname or (claim.id[:64] if spec.rootfs is not None else None)
         self._child = Child(layout, record.cgroup)
         self._terminal = -1
+        #: whether the child waits for `handoff.PLACED`
+        self._awaits_place = False
         self._ending = _Ending()
         #: what plugins have added to the environment
         self._added_env: tuple[bytes, ...] = ()
@@ -313,21 +319,18 @@ class Container:
     def run(self, streams: Streams, observer: Observer | None = None) -> Result:
         """Make the container, run the command in it, remove it."""
         try:
-            self._prepare()
-            frame = self._frame()
-            self._clone(streams.for_child())
-            self._apply()
-            result = self._execute(handoff.PLACED + frame, streams, observer)
+            self._make(streams.for_child(), moved=observer is not None)
+            result = self._execute(self._frame(), streams, observer)
         finally:
             notes = self._remove()
         return result.replace(notes=(*result.notes, *notes)) if notes else result
 
     def stand_by(self) -> None:
         """Make the container up to the point at which it waits for a command, whatever that will be."""
-        self._prepare()
-        self._clone(None)
-        self._apply()
-        self._child.tell(handoff.PLACED)
+        self._make(None)
+        if self._awaits_place:
+            self._child.tell(handoff.PLACED)
+            self._awaits_place = False
 
     def run_now(self, spec: Spec, streams: Streams, forwarder: Control | None = None) -> Result:
         """Run the command of ``spec`` in the container that stands by, and remove it.
@@ -351,17 +354,48 @@ class Container:
         except ValueError as e:
             raise UsageError(str(e)) from None
 
-    def _prepare(self) -> None:
-        """Let the plugins amend the container, make its cgroups and write the limits."""
+    def _make(self, stdio: tuple[int, int, int] | None, *, moved: bool = False) -> None:
+        """All up to the child that waits for a command, under its limits.
+
+        While it makes its mounts the limits are written: it enters the cgroups last of all. ``moved``: it may be moved
+        to others after that.
+        """
+        self._amend()
+        finish = self._clone(stdio)
+        try:
+            self._write_limits(moved=moved)
+        finally:
+            finish()
+        self._note_pid(self._child)
+        self._terminal = self._await_ready(self._child)
+        self._awaits_place = self._awaits_place or self._terminal >= 0
+        self._apply()
+
+    def _amend(self) -> None:
+        """Let the plugins amend the container."""
         if self._limits.plugins:
             from mydocker.cgroups.group import ContainerCgroup
 
             cgroup = ContainerCgroup(self._layout, self._record.cgroup)
             self._claim.unfinished = True
             own = len(self._spec.extra_env)
-            self._spec = self._limits.prepare(cgroup)
+            self._spec = self._limits.amend(cgroup)
             self._added_env = self._spec.extra_env[own:]
             _validate_mounts(self._spec, self._limits.mounted_by)
+
+    def _write_limits(self, *, moved: bool) -> None:
+        """Make the cgroups, write the limits, and let the child in."""
+        cgroup = self._limits.cgroup
+        if cgroup is None:
+            return
+        self._limits.write()
+        entrances = cgroup.open_entrances()
+        try:
+            self._awaits_place = moved or len(entrances) < len(cgroup.dirs)
+            self._child.let_in(handoff.ENTER_SOME if self._awaits_place else handoff.ENTER, entrances)
+        finally:
+            for fd in entrances:
+                os.close(fd)
 
     def _remove(self) -> tuple[str, ...]:
         """End the child, undo what the limits made, remove the cgroups. Once; what cannot be undone, in words."""
@@ -400,18 +434,17 @@ class Container:
         return ()
 
     def _apply(self) -> None:
-        """Wait until the child is set up, and put all limits in force for it."""
-        self._terminal = self._await_ready(self._child)
-        self._note_pid(self._child)
+        """Put all limits in force for the child."""
         cgroup = self._limits.cgroup
         if cgroup is not None:
             cgroup.entered(self._child.pid)
             self._limits.apply(self._child.pid)
             cgroup.runs(self._child.pid)
 
-    def _execute(self, words: bytes, streams: Streams, observer: Observer | None) -> Result:
+    def _execute(self, frame: bytes, streams: Streams, observer: Observer | None) -> Result:
         """Hand the command over, wait for its end, and tell how it was."""
         child, terminal = self._child, self._terminal
+        words = handoff.PLACED + frame if self._awaits_place else frame
         poll = select.poll()
         streams.started(process.pidfd_getfd(child.pidfd, terminal) if terminal >= 0 else -1, poll)
         watcher = self._watcher(child, observer)
@@ -429,8 +462,11 @@ class Container:
         streams.finish()
         return self._result(child, status, usage, wall)
 
-    def _clone(self, stdio: tuple[int, int, int] | None) -> None:
-        """``stdio``: what become 0, 1 and 2 of the command; None if that is not known yet."""
+    def _clone(self, stdio: tuple[int, int, int] | None) -> Callable[[], None]:
+        """Begin the child; what is returned waits until it is there, and is owed.
+
+        ``stdio``: what become 0, 1 and 2 of the command; None if that is not known yet.
+        """
         spec, child, user = self._spec, self._child, self._user
         cwd = _working_directory(spec)
         theirs: list[int] = []  # the child has copies
@@ -439,16 +475,12 @@ class Container:
             theirs.append(commands)
             child.reports, reports = os.pipe()
             theirs.append(reports)
-            status = messages = -1
+            child.messages, messages = rights.pair()
+            theirs.append(messages)
+            status = -1
             if spec.init:
                 child.status, status = os.pipe()
                 theirs.append(status)
-            if stdio is None:
-                child.messages, messages = rights.pair()
-                theirs.append(messages)
-            cgroup = self._limits.cgroup
-            entrances = cgroup.open_entrances() if cgroup is not None else []
-            theirs += entrances
             plan = init.Plan(
                 spec=spec.replace(hostname=self._hostname, mounts=tuple(map(_from_here, spec.mounts))),
                 staging=os.path.abspath(self._claim.path),
@@ -463,24 +495,35 @@ class Container:
                 reports=reports,
                 messages=messages,
                 status=status,
-                entrances=tuple(entrances),
-                ahead=stdio is None,
+                cgroups=self._limits.cgroup is not None,
+                ahead=spec.seccomp in ("default", "unconfined"),
             )
             namespaces = _NAMESPACES | (process.CLONE_NEWNET if spec.network == "none" else 0)
             if user.maps is None:
-                self._means.clone(plan, namespaces, child)
+                finish = self._means.clone(plan, namespaces, child)
             else:
                 from mydocker.rootless import clone
 
                 def clone_it(flags: int) -> None:
-                    self._means.clone(plan, namespaces | flags, child)
+                    self._means.clone(plan, namespaces | flags, child)()
 
                 clone.into_user_namespace(user.maps, child, clone_it)
-        except OSError as e:
-            raise SetupError(f"cannot make the container's first process: {e.strerror}", e.errno or 0) from e
-        finally:
-            for fd in theirs:
-                os.close(fd)
+                finish = _done
+        except BaseException as e:
+            _close_all(theirs)
+            if isinstance(e, OSError):
+                raise _not_cloned(e) from e
+            raise
+
+        def finish_it() -> None:
+            try:
+                finish()
+            except OSError as e:
+                raise _not_cloned(e) from e
+            finally:
+                _close_all(theirs)
+
+        return finish_it
 
     def _await_ready(self, child: Child) -> int:
         """Until the child has made its mounts and waits: the descriptor, there, of its terminal's master, or -1."""
@@ -673,6 +716,19 @@ def _about_plain_user(failure: handoff.Failure) -> str:
     from mydocker.rootless import refusals
 
     return refusals.set_up_refused(failure.text, failure.errno)
+
+
+def _close_all(descriptors: list[int]) -> None:
+    while descriptors:
+        os.close(descriptors.pop())
+
+
+def _done() -> None:
+    """Nothing is left to be done."""
+
+
+def _not_cloned(error: OSError) -> SetupError:
+    return SetupError(f"cannot make the container's first process: {error.strerror}", error.errno or 0)
 
 
 def _from_here(entry: Volume | Tmpfs) -> Volume | Tmpfs:

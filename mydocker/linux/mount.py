@@ -9,11 +9,13 @@ from __future__ import annotations
 import os
 import struct
 
+from mydocker.linux.batch import Batch, BatchError, Slot
 from mydocker.linux.libc import architecture_number, c_char_p, c_int, c_size_t, c_uint, function, system_call
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Any
 
 AT_FDCWD = -100
 _AT_EMPTY_PATH = 0x1000
@@ -51,12 +53,15 @@ _MOVE_MOUNT_F_EMPTY_PATH = 0x4
 _MOVE_MOUNT_T_EMPTY_PATH = 0x40
 _MNT_DETACH = 2
 
-_open_tree = system_call(428, c_int, c_char_p, c_uint)
-_move_mount = system_call(429, c_int, c_char_p, c_int, c_char_p, c_uint)
-_fsopen = system_call(430, c_char_p, c_uint)
-_fsconfig = system_call(431, c_int, c_uint, c_char_p, c_char_p, c_int)
-_fsmount = system_call(432, c_int, c_uint, c_uint)
-_mount_setattr = system_call(442, c_int, c_char_p, c_uint, c_char_p, c_size_t)
+_OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT, _MOUNT_SETATTR = 428, 429, 430, 431, 432, 442
+_CLOSE = architecture_number(3, 57)
+
+_open_tree = system_call(_OPEN_TREE, c_int, c_char_p, c_uint)
+_move_mount = system_call(_MOVE_MOUNT, c_int, c_char_p, c_int, c_char_p, c_uint)
+_fsopen = system_call(_FSOPEN, c_char_p, c_uint)
+_fsconfig = system_call(_FSCONFIG, c_int, c_uint, c_char_p, c_char_p, c_int)
+_fsmount = system_call(_FSMOUNT, c_int, c_uint, c_uint)
+_mount_setattr = system_call(_MOUNT_SETATTR, c_int, c_char_p, c_uint, c_char_p, c_size_t)
 _pivot_root = system_call(architecture_number(155, 41), c_char_p, c_char_p)
 _umount2 = function("umount2", c_char_p, c_int)
 
@@ -99,13 +104,77 @@ def _context_message(context: int) -> str:
         return "; ".join(words)
 
 
+class MountBatch(Batch):
+    """Mounts made in one go: see the functions of these names, and `Batch.call` for ``failing`` and ``over``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._contexts: dict[int, Slot] = {}
+
+    def new_filesystem(
+        self,
+        fstype: bytes,
+        options: Iterable[tuple[bytes, bytes | None]] = (),
+        attributes: int = 0,
+        *,
+        name: str = "",
+        failing: int = 0,
+        over: int = 0,
+    ) -> Slot:
+        """``failing``, ``over``: a kernel that does not have the file system."""
+        context, made = self.slot(), self.slot()
+        first = len(self)
+        calls: list[tuple[int, bytes | None, bytes | None]] = [(_FSCONFIG_SET_STRING, b"source", fstype)]
+        calls += [
+            (_FSCONFIG_SET_FLAG if value is None else _FSCONFIG_SET_STRING, key, value) for key, value in options
+        ]
+        over += len(calls) + 3
+        self.call(_FSOPEN, fstype, _FSOPEN_CLOEXEC, to=context, name=name, failing=failing, over=over)
+        for kind, key, value in (*calls, (_FSCONFIG_CMD_CREATE, None, None)):
+            self.call(_FSCONFIG, context, kind, key, value, 0)
+        self.call(_FSMOUNT, context, _FSMOUNT_CLOEXEC, attributes, to=made)
+        self.close(context)
+        self._contexts.update(dict.fromkeys(range(first + 1, len(self) - 1), context))
+        return made
+
+    def clone_tree(self, directory: int, path: bytes = b"", *, recursive: bool = True, name: str = "") -> Slot:
+        made = self.slot()
+        self.call(_OPEN_TREE, directory, path, _tree_flags(path, recursive=recursive), to=made, name=name)
+        return made
+
+    def attach(self, mount: Slot, target: Slot) -> None:
+        self.call(_MOVE_MOUNT, mount, b"", target, b"", _MOVE_MOUNT_F_EMPTY_PATH | _MOVE_MOUNT_T_EMPTY_PATH)
+
+    def set_attributes(self, mount: Slot, *, set_: int, recursive: bool = False) -> None:
+        attr = struct.pack("=4Q", set_, 0, 0, 0)
+        # Of the size of 32 the NUL that ends the string is not seen.
+        self.call(_MOUNT_SETATTR, mount, b"", _AT_EMPTY_PATH | (_AT_RECURSIVE if recursive else 0), attr, len(attr))
+
+    def close(self, *descriptors: Slot) -> None:
+        for descriptor in descriptors:
+            self.call(_CLOSE, descriptor)
+
+    def make(self, given: Mapping[Slot, int], begin: Callable[[str], object]) -> Any:
+        """`Batch.run`; ``begin`` is told which step has failed. The OSError carries the kernel's own words."""
+        try:
+            return self.run(given)
+        except BatchError as e:
+            begin(self.name_of(e.index))
+            words = _context_message(e.slots[self._contexts[e.index]]) if e.index in self._contexts else ""
+            raise OSError(e.errno, f"{e.strerror} ({words})" if words else e.strerror) from None
+
+
+def _tree_flags(path: bytes, *, recursive: bool, follow: bool = False) -> int:
+    flags = _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC | (0 if follow else _AT_SYMLINK_NOFOLLOW)
+    return flags | (0 if path else _AT_EMPTY_PATH) | (_AT_RECURSIVE if recursive else 0)
+
+
 def clone_tree(directory: int, path: bytes = b"", *, recursive: bool = True, follow: bool = False) -> int:
     """A detached bind mount of what is at ``path`` below ``directory`` (of the descriptor itself if empty).
 
     ``follow``: a symbolic link at the end of ``path`` is followed; for the user's own paths on the host only.
     """
-    flags = _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC | (0 if follow else _AT_SYMLINK_NOFOLLOW)
-    return _open_tree(directory, path, flags | (0 if path else _AT_EMPTY_PATH) | (_AT_RECURSIVE if recursive else 0))
+    return _open_tree(directory, path, _tree_flags(path, recursive=recursive, follow=follow))
 
 
 def attach(mount: int, target: int) -> None:

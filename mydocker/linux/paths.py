@@ -18,6 +18,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from mydocker.linux.batch import Batch, Slot
+
 _RESOLVE_NO_MAGICLINKS = 0x02
 _RESOLVE_NO_SYMLINKS = 0x04
 _RESOLVE_IN_ROOT = 0x10
@@ -25,7 +27,8 @@ _RESOLVE_IN_ROOT = 0x10
 _MAX_TRIES = 1000  # somebody who renames on purpose is not to hold a runtime up for ever
 _MAX_LINKS = 40  # the kernel's own (path_resolution(7))
 
-_openat2 = system_call(437, c_int, c_char_p, c_char_p, c_size_t)
+_OPENAT2 = 437
+_openat2 = system_call(_OPENAT2, c_int, c_char_p, c_char_p, c_size_t)
 
 
 def open_in_root(root: int, path: bytes, flags: int = os.O_PATH, *, links: bool = True) -> int:
@@ -33,8 +36,7 @@ def open_in_root(root: int, path: bytes, flags: int = os.O_PATH, *, links: bool 
 
     With ``links=False`` a symbolic link on the way is an error (ELOOP).
     """
-    resolve = _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS | (0 if links else _RESOLVE_NO_SYMLINKS)
-    how = struct.pack("=3Q", flags | os.O_CLOEXEC, 0, resolve)
+    how = _how(flags, links=links)
     for _ in range(_MAX_TRIES):
         try:
             return _openat2(root, path, how, len(how))
@@ -43,6 +45,30 @@ def open_in_root(root: int, path: bytes, flags: int = os.O_PATH, *, links: bool 
         except OSError as e:
             raise OSError(e.errno, e.strerror, os.fsdecode(path)) from None
     raise OSError(errno.EAGAIN, "something on the way is renamed all the time", os.fsdecode(path))
+
+
+def open_in_batch(
+    batch: Batch,
+    root: Slot,
+    path: bytes,
+    flags: int = os.O_PATH,
+    *,
+    links: bool = True,
+    name: str = "",
+    failing: int = 0,
+    over: int = 0,
+) -> Slot:
+    """As `open_in_root`, as a part of ``batch``, which knows the root; see `Batch.call` for the rest."""
+    opened = batch.slot()
+    how = _how(flags, links=links)
+    batch.call(_OPENAT2, root, path, how, len(how), to=opened, name=name, failing=failing, over=over)
+    return opened
+
+
+def _how(flags: int, *, links: bool) -> bytes:
+    """struct open_how (openat2(2))."""
+    resolve = _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS | (0 if links else _RESOLVE_NO_SYMLINKS)
+    return struct.pack("=3Q", flags | os.O_CLOEXEC, 0, resolve)
 
 
 def make_directory_in_root(root: int, path: bytes, mode: int = 0o755, *, links: bool = True) -> int:

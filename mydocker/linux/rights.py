@@ -55,6 +55,17 @@ def receive(connection: int, size: int, most: int) -> tuple[bytes, list[int]]:
     return data, descriptors
 
 
+def end(connection: int) -> None:
+    """Nothing more is sent: the other side reads the end, whoever else has a copy of ours."""
+    attached = _attached(connection)
+    try:
+        attached.shutdown(_socket.SHUT_WR)
+    except OSError:
+        pass  # there is no other side any more
+    finally:
+        attached.detach()
+
+
 def _attached(connection: int) -> _socket.socket:
     """With the family and the kind, it asks the kernel for neither; what kind of AF_UNIX does not matter here."""
     return _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, connection)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import os
 import resource
+import select
 import sys
 
 from mydocker import logs
@@ -14,10 +15,12 @@ from mydocker.spawning import wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from mydocker import init
     from mydocker.child import Child
+
 
 #: The program need not have this package on its path by more than its own means: the helper gets the directory.
 _START = "import sys; sys.path.append(sys.argv.pop()); from mydocker.spawning.helper import main; main()"
@@ -27,37 +30,66 @@ _NAMESPACES = ("mnt", "net", "user", "uts", "ipc", "cgroup", "pid_for_children")
 _RESOURCES = range(16)  # RLIM_NLIMITS, asm-generic/resource.h
 
 
+class _Connection:
+    """Our end of the socket to a helper, open as long as somebody has to do with it."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def __del__(self) -> None:
+        os.close(self.fd)
+
+
+class _Lost(Exception):
+    """The helper ended before it had answered."""
+
+
 class Helper:
     """The one helper of a process. Safe for threads; a fork of the process starts one of its own."""
 
     def __init__(self) -> None:
         self._lock = _thread.allocate_lock()
-        self._connection = -1
+        self._connection: _Connection | None = None
         self._owner = 0
         self._pid = 0
         self._name = b""
         self._state: tuple[Any, ...] = ()
-        #: the children that are somebody's
-        self._given: set[int] = set()
         self._keeper: _thread.LockType | None = None
 
-    def clone(self, plan: init.Plan, namespaces: int, child: Child) -> None:
-        """Have the child cloned that does as ``plan`` says; it is this process's own. OSError from the clone.
+    def clone(self, plan: init.Plan, namespaces: int, child: Child) -> Callable[[], None]:
+        """Ask for a child of this process that does as ``plan`` says. What is returned waits until ``child`` knows its
+        PID, and raises the OSError of the clone.
 
-        SetupError if no helper can be started.
+        The descriptors of the plan are to stay open until then. SetupError if no helper can be started.
         """
+        asked = self._ask(plan, namespaces)
+
+        def finish() -> None:
+            connection = asked
+            for _ in range(_TRIES):
+                try:
+                    _take_answer(connection, child)
+                    return
+                except _Lost:
+                    self._end_orphan(child)
+                    connection = self._ask(plan, namespaces, lost=connection)
+            raise SetupError("the process that makes the containers ended each time that it was asked for one")
+
+        return finish
+
+    def _ask(self, plan: init.Plan, namespaces: int, lost: _Connection | None = None) -> _Connection:
+        """``lost``: the one whose helper is known to be gone."""
         with self._lock:
             for _ in range(_TRIES):
-                self._start_if_needed()
-                try:
-                    wire.send_plan(self._connection, plan, namespaces)
-                    child.pid, child.pidfd = wire.receive_child(self._connection)
-                    self._given.add(child.pid)
-                    return
-                except (EOFError, BrokenPipeError, ConnectionResetError):
+                if lost is not None and lost is self._connection:
                     self._forget()
-                    self._end_orphans()  # which have the same pipes as the next one
-            raise SetupError("the process that makes the containers ended each time that it was asked for one")
+                connection = self._started()
+                try:
+                    wire.send_plan(connection.fd, plan, namespaces)
+                    return connection
+                except (BrokenPipeError, ConnectionResetError):
+                    lost = connection
+            raise SetupError("the process that makes the containers ended each time that it was started")
 
     def close(self) -> None:
         """End the helper. The containers that it has made go on. The next `clone` starts another one."""
@@ -70,23 +102,25 @@ class Helper:
         """Of the helper; 0 if there is none."""
         return self._pid if self._owner == os.getpid() else 0
 
-    def _start_if_needed(self) -> None:
+    def _started(self) -> _Connection:
         state = _inherited()
-        if self._connection >= 0 and self._owner != os.getpid():
-            os.close(self._connection)  # the helper of the process that this one was forked from
-            self._connection, self._pid, self._keeper = -1, 0, None
-        if self._connection >= 0 and state != self._state:
+        if self._owner != os.getpid():
+            # The helper of the process that this one was forked from.
+            self._connection, self._pid, self._keeper = None, 0, None
+        elif self._connection is not None and state != self._state:
             self._forget()  # what it was started with is not what this process has now, and a child inherits it
-        if self._connection < 0:
-            self._start()
+        if self._connection is None:
+            self._connection = self._start()
             self._state = state
+        return self._connection
 
-    def _start(self) -> None:
+    def _start(self) -> _Connection:
         if not sys.executable:
             raise SetupError("cannot start the process that makes the containers: Python does not know its own path")
         self._owner = os.getpid()
         self._name = b"mydocker-%.6s" % os.urandom(3).hex().encode()
         ours, theirs = rights.pair()
+        connection = _Connection(ours)
         here = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
         # -I, -S: neither the program's variables nor its site-packages change what the helper is.
         command = [sys.executable, "-I", "-S", "-c", _START, str(self._owner), os.fsdecode(self._name), here]
@@ -104,14 +138,13 @@ class Helper:
             # helper, whose parent is that of the containers, is started by a thread that stays.
             self._pid = start() if _thread.get_native_id() == self._owner else self._start_in_keeper(start)
         except OSError as e:
-            os.close(ours)
             raise SetupError(f"cannot start the process that makes the containers: {e.strerror}", e.errno or 0) from e
         finally:
             os.close(theirs)
-        self._connection = ours
         logs.info("the process that makes the containers has the PID %d", self._pid)
+        return connection
 
-    def _start_in_keeper(self, start: Any) -> int:
+    def _start_in_keeper(self, start: Callable[[], int]) -> int:
         keeper, started = _thread.allocate_lock(), _thread.allocate_lock()
         keeper.acquire()
         started.acquire()
@@ -134,10 +167,12 @@ class Helper:
         return outcome[0]
 
     def _forget(self) -> None:
-        """Let the helper end."""
+        """Let the helper end: it does when it has answered what it was asked."""
         connection, pid, keeper = self._connection, self._pid, self._keeper
-        self._connection, self._pid, self._keeper = -1, 0, None
-        os.close(connection)
+        self._connection, self._pid, self._keeper = None, 0, None
+        if connection is None:
+            return
+        rights.end(connection.fd)
         try:
             os.waitpid(pid, 0)
         except ChildProcessError:
@@ -145,15 +180,45 @@ class Helper:
         if keeper is not None:
             keeper.release()
 
-    def _end_orphans(self) -> None:
-        """End the child that a killed helper had no time to tell of, if there is one."""
-        for pid in _children_named(self._name):
-            if pid not in self._given:
+    def _end_orphan(self, child: Child) -> None:
+        """End what a killed helper had no time to tell of, if it is there: it has the pipes of its successor."""
+        pipe = f"pipe:[{os.fstat(child.commands).st_ino}]"
+        for pid in _children():
+            if _has_open(pid, pipe):
                 try:
                     os.kill(pid, signals.SIGKILL)
                     os.waitpid(pid, 0)
                 except (ProcessLookupError, ChildProcessError):
                     pass
+
+
+def _answer(connection: _Connection, messages: int) -> tuple[int, int]:
+    """What the helper answers by the child's socket: `wire.receive_child`. `_Lost` if it is gone without an answer."""
+    poll = select.poll()
+    poll.register(messages, select.POLLIN)
+    poll.register(connection.fd, select.POLLIN)
+    while True:
+        ready = dict(poll.poll())
+        if messages not in ready and connection.fd in ready:
+            ready = dict(poll.poll(0))  # the answer may have come just before the end
+        try:
+            if messages in ready:
+                return wire.receive_child(messages)
+        except EOFError:
+            pass
+        raise _Lost
+
+
+def _take_answer(connection: _Connection, child: Child) -> None:
+    """`_answer`, into ``child``. Ctrl-C does not come between: nobody would know of the child."""
+    interrupt: KeyboardInterrupt | None = None
+    while not child.pid:
+        try:
+            child.pid, child.pidfd = _answer(connection, child.messages)
+        except KeyboardInterrupt as e:
+            interrupt = e
+    if interrupt is not None:
+        raise interrupt
 
 
 def _inherited() -> tuple[Any, ...]:
@@ -169,25 +234,24 @@ def _inherited() -> tuple[Any, ...]:
     )
 
 
-def _children_named(name: bytes) -> list[int]:
-    """The children of this process that were cloned by a helper of that name and have executed nothing yet."""
-    found = []
+def _children() -> list[int]:
+    """The children of this process, of all its threads. SetupError where the kernel does not tell."""
+    found: list[int] = []
     for thread in os.listdir("/proc/self/task"):
         try:
             with open(f"/proc/self/task/{thread}/children", "rb") as f:
-                pids = f.read().split()
+                found += map(int, f.read().split())
         except FileNotFoundError:
-            if os.path.exists(f"/proc/self/task/{os.getpid()}/children"):
-                continue  # a thread that has ended
-            raise SetupError(
-                "the process that makes the containers was killed at its work, and this kernel does not tell of what "
-                "it may have left (CONFIG_PROC_CHILDREN)"
-            ) from None
-        for pid in pids:
-            try:
-                with open(f"/proc/{int(pid)}/comm", "rb") as f:
-                    if f.read().rstrip(b"\n") == name:
-                        found.append(int(pid))
-            except OSError:
-                continue
+            if not os.path.exists(f"/proc/self/task/{os.getpid()}/children"):
+                raise SetupError(
+                    "the process that makes the containers was killed at its work, and this kernel does not tell of "
+                    "what it may have left (CONFIG_PROC_CHILDREN)"
+                ) from None
     return found
+
+
+def _has_open(pid: int, link: str) -> bool:
+    try:
+        return any(os.readlink(f"/proc/{pid}/fd/{fd}") == link for fd in os.listdir(f"/proc/{pid}/fd"))
+    except OSError:
+        return False

@@ -63,9 +63,9 @@ def _serve(connection: int, program: int) -> None:
             if pid == 0:
                 init.run(plan)
         except OSError as e:
-            wire.send_error(connection, e.errno or errno.EIO, os.fsdecode(e.filename or ""))
+            wire.send_error(plan.messages, e.errno or errno.EIO, os.fsdecode(e.filename or ""))
         else:
-            wire.send_child(connection, pid, pidfd)
+            wire.send_child(plan.messages, pid, pidfd)
             os.close(pidfd)
         finally:
             for fd in descriptors:

@@ -66,8 +66,8 @@ class SharedMeans(Means):
             self._filters[key] = super().filter(spec, capabilities)
         return self._filters[key]
 
-    def clone(self, plan: init.Plan, namespaces: int, child: Child) -> None:
-        self.helper.clone(plan, namespaces, child)
+    def clone(self, plan: init.Plan, namespaces: int, child: Child) -> Callable[[], None]:
+        return self.helper.clone(plan, namespaces, child)
 
     def supervised(self, work: Callable[[Phase], T]) -> T:
         return self.crew.supervised(work)

@@ -1,8 +1,8 @@
 """What goes between a program and its helper, by a stream socket.
 
 A request is a header (kind, length), with the descriptors of the child beside it (SCM_RIGHTS), and a body in marshal's
-format. An answer is the child's PID, with its pidfd, or an errno below 0 and a text. Both ends are of one installation
-and one interpreter, and one started the other.
+format. The answer comes by the child's own socket for messages: its PID, with its pidfd, or an errno below 0 and a
+text. Both ends are of one installation and one interpreter, and one started the other.
 """
 
 from __future__ import annotations
@@ -34,7 +34,6 @@ _NUMBERS = {cls: number for number, cls in enumerate(_CLASSES)}
 
 #: The fields of a plan that are descriptors.
 _SINGLE = ("commands", "reports", "messages", "status", "upper")
-_SEVERAL = ("stdio", "entrances")
 
 
 def send_plan(connection: int, plan: init.Plan, flags: int) -> None:
@@ -48,9 +47,7 @@ def send_plan(connection: int, plan: init.Plan, flags: int) -> None:
         return len(descriptors) - 1
 
     changes: dict[str, Any] = {name: place(getattr(plan, name)) for name in _SINGLE}
-    for name in _SEVERAL:
-        several = getattr(plan, name)
-        changes[name] = None if several is None else tuple(map(place, several))
+    changes["stdio"] = None if plan.stdio is None else tuple(map(place, plan.stdio))
     # The command goes by its own way, and the filter is compiled.
     changes["spec"] = plan.spec.replace(args=(), env=None, extra_env=(), seccomp="")
     body = marshal.dumps(_plain(plan.replace(**changes)))
@@ -75,9 +72,8 @@ def receive_plan(connection: int) -> tuple[init.Plan, int, list[int]] | None:
     for name in _SINGLE:
         index = getattr(plan, name)
         changes[name] = descriptors[index] if index >= 0 else -1
-    for name in _SEVERAL:
-        several = getattr(plan, name)
-        changes[name] = None if several is None else tuple(descriptors[index] for index in several)
+    if plan.stdio is not None:
+        changes["stdio"] = tuple(descriptors[index] for index in plan.stdio)
     return plan.replace(**changes), flags, descriptors
 
 

@@ -1,0 +1,57 @@
+"""Functions of machine code: for what must be done without the interpreter, or far faster than by it."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+
+from mydocker.linux.libc import c_int, c_size_t, c_void_p, function
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+PAGE = 4096
+
+_PROT_READ, _PROT_WRITE, _PROT_EXEC = 1, 2, 4
+_MAP_PRIVATE, _MAP_ANONYMOUS, _MAP_POPULATE = 0x02, 0x20, 0x8000
+
+_mmap = ctypes.PyDLL(None, use_errno=True)["mmap"]
+_mmap.argtypes = (c_void_p, c_size_t, c_int, c_int, c_int, ctypes.c_long)
+_mmap.restype = c_void_p
+_mprotect = function("mprotect", c_void_p, c_size_t, c_int)
+_munmap = function("munmap", c_void_p, c_size_t)
+
+
+class Code:
+    """Machine code in a page of its own, which can be executed and no longer written.
+
+    OSError (EACCES, EPERM) where a security module or prctl(2), PR_SET_MDWE, does not let memory become executable.
+    """
+
+    def __init__(self, code: bytes) -> None:
+        self._page = new_memory(PAGE)
+        try:
+            ctypes.memmove(self._page, code, len(code))
+            _mprotect(self._page, PAGE, _PROT_READ | _PROT_EXEC)
+        except OSError:
+            self.close()
+            raise
+
+    def function(self, *argtypes: Any) -> Callable[..., int]:
+        """The code as a function of the C calling convention that gives a long."""
+        return ctypes.PYFUNCTYPE(ctypes.c_long, *argtypes)(self._page)
+
+    def close(self) -> None:
+        _munmap(self._page, PAGE)
+
+
+def new_memory(size: int) -> int:
+    """The address of ``size`` bytes of memory, which are there already. OSError (ENOMEM)."""
+    flags = _MAP_PRIVATE | _MAP_ANONYMOUS | _MAP_POPULATE
+    address = _mmap(None, size, _PROT_READ | _PROT_WRITE, flags, -1, 0)
+    if address is None or address == c_void_p(-1).value:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+    return int(address)
