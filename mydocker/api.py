@@ -197,7 +197,8 @@ def _limits(fields: Mapping[str, Any], *, accounting: bool) -> tuple[Registry | 
         return None, ResourceConfig()
     registry = means().registry(configuration)
     # errors name the keyword, not a flag
-    return registry, registry.parse(*configuration.with_defaults(given, {key: key for key in given}))
+    wanted = configuration.with_defaults(given, {key: key for key in given})
+    return registry, registry.parse(*wanted, means().supervised)
 
 
 def _spec(argv: Sequence[StrOrBytes | os.PathLike[str]], options: Mapping[str, Any]) -> Spec:

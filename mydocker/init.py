@@ -53,6 +53,8 @@ class Plan(Value):
     ``filter``        of the system calls that the command may make, or None.
     ``set_label``     asks a security module for the command's label, or None.
     ``blank``         the process is a copy of a spawner's, which has done `become_blank` for all its children.
+    ``taking_over``   socket that brings what is a spare child's own when there is a container for it, which it has not
+                      yet (`mydocker.spawning.spare`); or -1.
     ``ahead``         what can be done without the command is done before it comes. Not with a filter that may refuse
                       what is done after it.
     """
@@ -63,9 +65,9 @@ class Plan(Value):
     user: User
     capabilities: int
     cwd: str
-    stdio: tuple[int, int, int] | None
-    commands: int
-    reports: int
+    stdio: tuple[int, int, int] | None = None
+    commands: int = -1
+    reports: int = -1
     runtime: int = -1
     messages: int = -1
     status: int = -1
@@ -74,6 +76,7 @@ class Plan(Value):
     filter: Filter | None = None
     set_label: Callable[[], None] | None = None
     blank: bool = False
+    taking_over: int = -1
     ahead: bool = False
 
     @property
@@ -97,13 +100,19 @@ def loaded(plan: Plan) -> Plan:
     return plan.replace(set_label=lambda: set_for_exec(spec.apparmor_profile, spec.selinux_label))
 
 
-def run(plan: Plan) -> NoReturn:
-    """Become the command, or report why not and end with 125. Called in the child; never returns."""
+def run(plan: Plan, take_over: Callable[[Plan], Plan] | None = None) -> NoReturn:
+    """Become the command, or report why not and end with 125. Called in the child; never returns.
+
+    ``take_over``: waits until there is a container for this child, whose own ``plan`` does not have yet.
+    """
     step = mounts.Step()
     try:
         gc.disable()
         _die_with_runtime(plan)
-        _prepare_and_wait(plan, step)
+        view, terminal = _set_up(plan, step)
+        if take_over is not None:
+            plan = take_over(plan)
+        _become_first(plan, step, view, terminal)
         if plan.drops_ahead:
             _confine(plan, step)
         step.doing = "take the command"
@@ -153,12 +162,13 @@ def become_blank() -> None:
     executable.let_go_where_possible()
 
 
-def _prepare_and_wait(plan: Plan, step: mounts.Step) -> None:
+def _set_up(plan: Plan, step: mounts.Step) -> tuple[mounts.CgroupView, int]:
+    """All that needs neither cgroups nor command: the place of the cgroup mounts, and the terminal's master or -1."""
     spec = plan.spec
     step.doing = "set up the process"
     if not plan.blank:
         signals.default_all()
-    keep = {plan.commands, plan.reports, plan.runtime, plan.messages, plan.status, plan.upper}
+    keep = {plan.commands, plan.reports, plan.runtime, plan.messages, plan.status, plan.upper, plan.taking_over}
     process.close_all_except(keep.union(plan.stdio or ()))
     if plan.user.maps is not None:
         step.doing = "wait for the id maps"
@@ -169,9 +179,6 @@ def _prepare_and_wait(plan: Plan, step: mounts.Step) -> None:
     os.umask(0)
     step.doing = "leave the session keyring"
     _leave_keyring()
-    if spec.hostname is not None:
-        step.doing = "set the host name"
-        process.sethostname(spec.hostname.encode(errors="surrogateescape"))
     if spec.network == "none":
         step.doing = "bring the loopback device up"
         network.loopback_up()
@@ -182,14 +189,22 @@ def _prepare_and_wait(plan: Plan, step: mounts.Step) -> None:
         if devpts < 0:
             raise OSError(errno.ENOENT, "this root has no /dev/pts")
         terminal = _take_terminal(plan, root, devpts)
-    elif plan.stdio is not None:
-        _take_stdio(plan.stdio)
     step.doing = "make the place of the cgroup mounts"
     view = mounts.CgroupView(root, plan.hierarchies, writable=spec.privileged)
     if spec.own_root:
         step.doing = "make it the root"
         mount.pivot_to(root)
     os.umask(0o022)
+    return view, terminal
+
+
+def _become_first(plan: Plan, step: mounts.Step, view: mounts.CgroupView, terminal: int) -> None:
+    """Become the container's first process, in its cgroups."""
+    if plan.spec.hostname is not None:
+        step.doing = "set the host name"
+        process.sethostname(plan.spec.hostname.encode(errors="surrogateescape"))
+    if plan.stdio is not None and terminal < 0:
+        _take_stdio(plan.stdio)
     settled = True
     if plan.cgroups:
         step.doing = "enter the cgroup"

@@ -56,6 +56,9 @@ class Limits:
         self.cgroup: ContainerCgroup | None = None
         self._network: list[tuple[Plugin, Callable[[int], None]]] = []
         self._to_undo: list[Plugin] = []
+        #: what `_owners` has found for this config
+        self._owned_config: ResourceConfig | None = None
+        self._owned: dict[str, tuple[Plugin, ...]] = {}
         #: place in the container to the plugin that mounts there
         self.mounted_by: dict[str, str] = {}
 
@@ -68,8 +71,14 @@ class Limits:
         """The owners of what is set; with ``hook`` those that implement it, in its order."""
         if self._registry is None or not self.config:
             return ()
-        owners = self._registry.owners(self.config, hook)
-        return tuple(plugin for plugin in owners if hook in plugin.hooks) if hook else owners
+        if self._owned_config is not self.config:
+            self._owned_config, self._owned = self.config, {}
+        found = self._owned.get(hook)
+        if found is None:
+            owners = self._registry.owners(self.config, hook)
+            found = tuple(plugin for plugin in owners if hook in plugin.hooks) if hook else owners
+            self._owned[hook] = found
+        return found
 
     def _accounting(self) -> tuple[Plugin, ...]:
         if self._registry is None or not self._spec.accounting:

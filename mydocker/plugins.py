@@ -20,7 +20,7 @@ from mydocker.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     from mydocker.config import Config
@@ -208,13 +208,18 @@ class Registry:
             self._objects[plugin.name] = resolve(plugin.target)
         return self._objects[plugin.name]
 
-    def parse(self, values: Mapping[str, object], flags: Mapping[str, str] | None = None) -> ResourceConfig:
+    def parse(
+        self,
+        values: Mapping[str, object],
+        flags: Mapping[str, str] | None = None,
+        supervised: Callable[[Callable[[Phase], ResourceConfig]], ResourceConfig] = hooks.supervised,
+    ) -> ResourceConfig:
         """The limits that are set, from field to text or to a Python value (a list of them for a field that may be
         given several times); None is "not set".
 
-        ``flags``: field to the flag that the user typed, for the errors. Raises `UsageError` for a field that
-        nobody declares, `LimitError` for a value that is wrong, `PluginError` if a parser fails otherwise or takes
-        longer than a hook may.
+        ``flags``: field to the flag that the user typed, for the errors. ``supervised`` calls the parsers. Raises
+        `UsageError` for a field that nobody declares, `LimitError` for a value that is wrong, `PluginError` if a parser
+        fails otherwise or takes longer than a hook may.
         """
         flags = flags or {}
         for name in values:
@@ -223,7 +228,7 @@ class Registry:
         parsers = [self.field(name)[0].parse for name in values]
         if all(isinstance(parser, NamedFunction) and parser.is_known for parser in parsers):
             return self._parse(values, flags, None)
-        return hooks.supervised(lambda phase: self._parse(values, flags, phase))
+        return supervised(lambda phase: self._parse(values, flags, phase))
 
     def _parse(self, values: Mapping[str, object], flags: Mapping[str, str], phase: Phase | None) -> ResourceConfig:
         parsed: dict[str, Any] = {}

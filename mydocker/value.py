@@ -25,6 +25,7 @@ class Value:
     """Base of the immutable records. Fields are the annotated names, those of base classes first."""
 
     _fields: ClassVar[tuple[str, ...]] = ()
+    _names: ClassVar[frozenset[str]] = frozenset()
     _defaults: ClassVar[dict[str, Any]] = {}
 
     if not TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Value:
         def __init_subclass__(cls) -> None:
             own = tuple(name for name in cls.__annotations__ if not name.startswith("_"))
             cls._fields = cls._fields + tuple(name for name in own if name not in cls._fields)
+            cls._names = frozenset(cls._fields)
             cls._defaults = {**cls._defaults, **{name: cls.__dict__[name] for name in own if name in cls.__dict__}}
 
         def __init__(self, **values: Any) -> None:
@@ -39,7 +41,7 @@ class Value:
             fields = self.__dict__
             fields.update(cls._defaults)
             fields.update(values)
-            if len(fields) != len(cls._fields) or not all(name in fields for name in cls._fields):
+            if fields.keys() != cls._names:
                 unknown = ", ".join(sorted(set(fields) - set(cls._fields)))
                 missing = ", ".join(name for name in cls._fields if name not in fields)
                 problem = f"unknown field {unknown}" if unknown else f"missing field {missing}"
@@ -62,7 +64,13 @@ class Value:
 
     def replace(self, **changes: Any) -> Self:
         """A copy with some fields changed."""
-        return type(self)(**{**self.__dict__, **changes})
+        cls = type(self)
+        if not cls._names.issuperset(changes):
+            return cls(**{**self.__dict__, **changes})  # which says what is wrong
+        copy = object.__new__(cls)
+        copy.__dict__.update(self.__dict__)
+        copy.__dict__.update(changes)
+        return copy
 
     def asdict(self) -> dict[str, Any]:
         """The fields in the order of their declaration."""

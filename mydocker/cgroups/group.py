@@ -6,7 +6,6 @@ import errno
 import os
 
 from mydocker.cgroups import creation, files, removal
-from mydocker.cgroups.layout import parse_memberships
 from mydocker.errors import CgroupError, ConflictError
 
 TYPE_CHECKING = False
@@ -361,10 +360,14 @@ class ContainerCgroup:
 
         The kernel is asked: a hierarchy in which it is elsewhere is left to `attach`.
         """
-        memberships = parse_memberships(os.fsencode(files.read(f"/proc/{pid}/cgroup")))
-        here = [entry for entry in memberships if entry.path.endswith(f"/{self.path}")]
-        inside = {name for entry in here for name in entry.controllers}
-        inside_v2 = any(not entry.controllers for entry in here)
+        end = f"/{self.path}"
+        inside: set[str] = set()
+        inside_v2 = False
+        for line in files.read(f"/proc/{pid}/cgroup").split("\n"):
+            if line.endswith(end):  # proc(5): the number, the controllers, the path
+                controllers = line.split(":", 2)[1]
+                inside.update(controllers.split(","))
+                inside_v2 = inside_v2 or not controllers
         for mountpoint, (hierarchy, _) in self._made.directories.items():
             if inside_v2 if hierarchy.version == 2 else inside.issuperset(hierarchy.controllers):
                 self._made.attached.add((mountpoint, pid))

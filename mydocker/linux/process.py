@@ -168,10 +168,13 @@ def start_time(pid: int) -> int:
     Field 22 of /proc/PID/stat (proc(5)). ProcessLookupError if there is none.
     """
     try:
-        with open(f"/proc/{pid}/stat", "rb") as f:
-            stat = f.read()
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         raise ProcessLookupError(f"no process {pid}") from None
+    try:
+        stat = os.read(fd, 4096)
+    finally:
+        os.close(fd)
     return int(stat[stat.rindex(b")") + 2 :].split()[19])
 
 

@@ -32,14 +32,16 @@ def send(connection: int, data: bytes, descriptors: Sequence[int]) -> None:
         end.detach()
 
 
-def receive(connection: int, size: int, most: int) -> tuple[bytes, list[int]]:
+def receive(connection: int, size: int, most: int, *, wait: bool = True) -> tuple[bytes, list[int]]:
     """At most ``size`` bytes with the descriptors, at most ``most``, that came with them, which are close-on-exec.
 
-    No bytes at the end of the connection. OSError (EMFILE) if descriptors were lost, those that came being closed.
+    No bytes at the end of the connection. Without ``wait`` BlockingIOError if there is nothing yet. OSError (EMFILE) if
+    descriptors were lost, those that came being closed.
     """
     end = _attached(connection)
+    flags = _socket.MSG_CMSG_CLOEXEC | (0 if wait else _socket.MSG_DONTWAIT)
     try:
-        data, found, flags, _ = end.recvmsg(size, _socket.CMSG_SPACE(4 * most), _socket.MSG_CMSG_CLOEXEC)
+        data, found, flags, _ = end.recvmsg(size, _socket.CMSG_SPACE(4 * most), flags)
     finally:
         end.detach()
     descriptors: list[int] = []

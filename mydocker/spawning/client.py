@@ -7,6 +7,7 @@ import os
 import resource
 import select
 import sys
+import time
 
 from mydocker import logs
 from mydocker.errors import SetupError
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 #: The program need not have this package on its path by more than its own means: the helper gets the directory.
 _START = "import sys; sys.path.append(sys.argv.pop()); from mydocker.spawning.helper import main; main()"
 _TRIES = 3
+#: Seconds for which a spare child is kept when nothing is asked for: it holds the mounts that it shows.
+_KEPT = 1.0
 
 _NAMESPACES = ("mnt", "net", "user", "uts", "ipc", "cgroup", "pid_for_children")
 _RESOURCES = range(16)  # RLIM_NLIMITS, asm-generic/resource.h
@@ -55,41 +58,151 @@ class Helper:
         self._name = b""
         self._state: tuple[Any, ...] = ()
         self._keeper: _thread.LockType | None = None
+        self._last: tuple[init.Plan | None, bytes] = (None, b"")
+        #: how many requests have no answer yet, and since when there are none
+        self._asked = 0
+        self._idle_since = 0.0
+        #: spare children, those of them that were ended and are to be reaped, and whether a thread sees to that
+        self._spares: set[int] = set()
+        self._to_reap: set[int] = set()
+        self._keeping = False
 
-    def clone(self, plan: init.Plan, namespaces: int, child: Child) -> Callable[[], None]:
+    def clone(self, plan: init.Plan, namespaces: int, child: Child, cgroups: bytes = b"") -> Callable[[], None]:
         """Ask for a child of this process that does as ``plan`` says. What is returned waits until ``child`` knows its
         PID, and raises the OSError of the clone.
 
-        The descriptors of the plan are to stay open until then. SetupError if no helper can be started.
+        ``cgroups``: those of this process, /proc/self/cgroup. The descriptors of the plan are to stay open until then.
+        SetupError if no helper can be started.
         """
-        asked = self._ask(plan, namespaces)
+        template, own = wire.template(plan), wire.Own.of(plan)
+        asked = self._ask(template, own, namespaces, cgroups)
 
         def finish() -> None:
             connection = asked
             for _ in range(_TRIES):
                 try:
-                    _take_answer(connection, child)
+                    self._take_answer(connection, child)
                     return
                 except _Lost:
                     self._end_orphan(child)
-                    connection = self._ask(plan, namespaces, lost=connection)
+                    connection = self._ask(template, own, namespaces, cgroups, lost=connection)
             raise SetupError("the process that makes the containers ended each time that it was asked for one")
 
         return finish
 
-    def _ask(self, plan: init.Plan, namespaces: int, lost: _Connection | None = None) -> _Connection:
+    def _ask(
+        self, template: init.Plan, own: wire.Own, namespaces: int, cgroups: bytes, lost: _Connection | None = None
+    ) -> _Connection:
         """``lost``: the one whose helper is known to be gone."""
         with self._lock:
+            known, packed = self._last
+            alike = known == template
+            if not alike:
+                packed = wire.packed(template)
+                self._last = (template, packed)
+            # The second time that a container of this kind is asked for, there is likely to be a third.
+            spare = alike and _may_be_spare(template)
             for _ in range(_TRIES):
                 if lost is not None and lost is self._connection:
                     self._forget()
-                connection = self._started()
+                connection = self._started(cgroups)
                 try:
-                    wire.send_plan(connection.fd, plan, namespaces)
-                    return connection
+                    kind = wire.CLONE_AND_SPARE if spare else wire.CLONE
+                    wire.send_plan(connection.fd, kind, packed, own, namespaces)
                 except (BrokenPipeError, ConnectionResetError):
                     lost = connection
+                    continue
+                self._asked += 1
+                if spare and not self._keeping:
+                    self._keeping = True
+                    _thread.start_new_thread(self._end_spare_when_idle, ())
+                return connection
             raise SetupError("the process that makes the containers ended each time that it was started")
+
+    def _take_answer(self, connection: _Connection, child: Child) -> None:
+        """Into ``child``. Ctrl-C does not come between: nobody would know of the child."""
+        interrupt: KeyboardInterrupt | None = None
+        try:
+            while not child.pid:
+                try:
+                    child.pid, child.pidfd, dropped = self._answer(connection, child.messages)
+                    with self._lock:
+                        self._note_spares(connection)  # of this one, too, if it was one: that was told before
+                        self._spares.discard(child.pid)
+                        self._to_reap.update(dropped)
+                        self._reap()
+                except KeyboardInterrupt as e:
+                    interrupt = e
+        finally:
+            with self._lock:
+                self._asked -= 1
+                self._idle_since = time.monotonic()
+        if interrupt is not None:
+            raise interrupt
+
+    def _answer(self, connection: _Connection, messages: int) -> tuple[int, int, list[int]]:
+        """What the helper answers by the child's socket (`wire.receive_child`). `_Lost` if it is gone without."""
+        poll = select.poll()
+        poll.register(messages, select.POLLIN)
+        poll.register(connection.fd, select.POLLIN)
+        while True:
+            ready = dict(poll.poll())
+            try:
+                if messages in ready:
+                    return wire.receive_child(messages)
+                with self._lock:
+                    self._spares.update(wire.receive_spares(connection.fd))
+            except EOFError:
+                if messages in ready or not dict(poll.poll(0)).get(messages):
+                    raise _Lost from None  # else the answer has come just before the end
+
+    def _reap(self) -> None:
+        """Those of the spare children that have ended. With the lock."""
+        for pid in list(self._to_reap):
+            try:
+                if os.waitpid(pid, os.WNOHANG)[0]:
+                    self._to_reap.discard(pid)
+            except ChildProcessError:
+                self._to_reap.discard(pid)  # by whoever
+
+    def _note_spares(self, connection: _Connection) -> None:
+        """Those that the helper has told of until now."""
+        try:
+            while found := wire.receive_spares(connection.fd):
+                self._spares.update(found)
+        except EOFError:
+            pass
+
+    def _end_spares(self) -> None:
+        """With the lock, and when nothing is asked for: a spare child that is not ours to end has been taken."""
+        if self._connection is not None:
+            self._note_spares(self._connection)
+        for pid in self._spares - self._to_reap:
+            try:
+                os.kill(pid, signals.SIGKILL)
+            except ProcessLookupError:
+                pass
+        for pid in self._spares | self._to_reap:
+            try:
+                os.waitpid(pid, 0)
+            except ChildProcessError:
+                pass
+        self._spares.clear()
+        self._to_reap.clear()
+
+    def _end_spare_when_idle(self) -> None:
+        """In a thread of its own, until no container has been asked for in a while."""
+        owner = os.getpid()
+        while True:
+            with self._lock:
+                if owner != self._owner:
+                    return  # in a fork of the process there is no such thread
+                left = self._idle_since + _KEPT - time.monotonic()
+                if not self._asked and (left <= 0 or self._connection is None):
+                    self._end_spares()
+                    self._keeping = False
+                    return
+            time.sleep(max(left, 0.1))
 
     def close(self) -> None:
         """End the helper. The containers that it has made go on. The next `clone` starts another one."""
@@ -102,11 +215,14 @@ class Helper:
         """Of the helper; 0 if there is none."""
         return self._pid if self._owner == os.getpid() else 0
 
-    def _started(self) -> _Connection:
-        state = _inherited()
+    def _started(self, cgroups: bytes) -> _Connection:
+        state = (cgroups, *_inherited())
         if self._owner != os.getpid():
-            # The helper of the process that this one was forked from.
+            # The helper of the process that this one was forked from, and its children.
             self._connection, self._pid, self._keeper = None, 0, None
+            self._asked, self._keeping = 0, False
+            self._spares.clear()
+            self._to_reap.clear()
         elif self._connection is not None and state != self._state:
             self._forget()  # what it was started with is not what this process has now, and a child inherits it
         if self._connection is None:
@@ -167,7 +283,7 @@ class Helper:
         return outcome[0]
 
     def _forget(self) -> None:
-        """Let the helper end: it does when it has answered what it was asked."""
+        """Let the helper end: it does when it has answered what it was asked. With the lock."""
         connection, pid, keeper = self._connection, self._pid, self._keeper
         self._connection, self._pid, self._keeper = None, 0, None
         if connection is None:
@@ -177,6 +293,9 @@ class Helper:
             os.waitpid(pid, 0)
         except ChildProcessError:
             pass  # this process ignores SIGCHLD, or waits for whatever child there is
+        self._note_spares(connection)
+        if not self._asked:
+            self._end_spares()
         if keeper is not None:
             keeper.release()
 
@@ -192,33 +311,12 @@ class Helper:
                     pass
 
 
-def _answer(connection: _Connection, messages: int) -> tuple[int, int]:
-    """What the helper answers by the child's socket: `wire.receive_child`. `_Lost` if it is gone without an answer."""
-    poll = select.poll()
-    poll.register(messages, select.POLLIN)
-    poll.register(connection.fd, select.POLLIN)
-    while True:
-        ready = dict(poll.poll())
-        if messages not in ready and connection.fd in ready:
-            ready = dict(poll.poll(0))  # the answer may have come just before the end
-        try:
-            if messages in ready:
-                return wire.receive_child(messages)
-        except EOFError:
-            pass
-        raise _Lost
-
-
-def _take_answer(connection: _Connection, child: Child) -> None:
-    """`_answer`, into ``child``. Ctrl-C does not come between: nobody would know of the child."""
-    interrupt: KeyboardInterrupt | None = None
-    while not child.pid:
-        try:
-            child.pid, child.pidfd = _answer(connection, child.messages)
-        except KeyboardInterrupt as e:
-            interrupt = e
-    if interrupt is not None:
-        raise interrupt
+def _may_be_spare(template: init.Plan) -> bool:
+    """Whether a child of this kind can be set up before there is a container for it."""
+    spec = template.spec
+    has_place = spec.rootfs is not None or not spec.own_root  # in which its root is put together
+    labelled = spec.apparmor_profile or spec.selinux_label
+    return has_place and template.user.maps is None and not (spec.terminal or labelled)
 
 
 def _inherited() -> tuple[Any, ...]:

@@ -15,10 +15,18 @@ import sys
 from mydocker import init
 from mydocker.linux import process, signals
 from mydocker.spawning import wire
+from mydocker.spawning.spare import Spare
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import NoReturn
+
+    #: PID and pidfd
+    Pid = tuple[int, int]
+
+#: How many kinds of container are remembered.
+_MOST_TEMPLATES = 32
 
 
 def main() -> NoReturn:
@@ -52,21 +60,85 @@ def _serve(connection: int, program: int) -> None:
     poll = select.poll()
     poll.register(connection, select.POLLIN)
     poll.register(program, select.POLLIN)  # a fork of the program may hold the other end longer than it lives
+    children = _Children(program)
     while program not in dict(poll.poll()):
-        request = wire.receive_plan(connection)
+        request = wire.receive(connection)
         if request is None:
-            return
-        plan, flags, descriptors = request
+            break
+        children.make(request)
+        if request.kind == wire.CLONE_AND_SPARE and not poll.poll(0):
+            spare = children.make_spare(request)
+            if spare:
+                wire.send_spare(connection, spare)
+    children.drop_spare()
+
+
+class _Children:
+    """Clones the children of the program, and knows the spare one."""
+
+    def __init__(self, program: int) -> None:
+        self._program = program
+        self._templates: dict[bytes, init.Plan] = {}
+        self._spare: Spare | None = None
+        self._dropped: list[int] = []
+
+    def make(self, request: wire.Request) -> None:
+        """Answer the request by its child's socket: with the spare child, if it is for such a one, or a new one."""
+        own = wire.Own.unpacked(request.own, request.fds)
+        messages = own.descriptors["messages"]
         try:
-            plan = init.loaded(plan.replace(runtime=program, blank=True))
-            pid, pidfd = process.clone(flags | process.CLONE_PARENT)
-            if pid == 0:
-                init.run(plan)
+            template = self._template(request.template)
+            pid, pidfd = self._take_spare(request, template) or self._clone(own.given_to(template), request.flags)
         except OSError as e:
-            wire.send_error(plan.messages, e.errno or errno.EIO, os.fsdecode(e.filename or ""))
+            wire.send_error(messages, e.errno or errno.EIO, os.fsdecode(e.filename or ""))
         else:
-            wire.send_child(plan.messages, pid, pidfd)
+            wire.send_child(messages, pid, pidfd, self.take_dropped())
             os.close(pidfd)
         finally:
-            for fd in descriptors:
+            for fd in request.fds:
                 os.close(fd)
+
+    def make_spare(self, request: wire.Request) -> int:
+        """One more child of this kind, for the next request: its PID. 0 if it cannot be; the next request says why."""
+        try:
+            self._spare = Spare.made(request, self._template(request.template), self._clone)
+        except OSError:
+            return 0
+        return self._spare.pid
+
+    def drop_spare(self) -> None:
+        """End the spare child, if there is one."""
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            self._dropped.append(spare.pid)
+            spare.end()
+
+    def take_dropped(self) -> list[int]:
+        """The PIDs of the spare children that were ended, which the program is to reap."""
+        dropped, self._dropped = self._dropped, []
+        return dropped
+
+    def _template(self, data: bytes) -> init.Plan:
+        found = self._templates.get(data)
+        if found is None:
+            if len(self._templates) >= _MOST_TEMPLATES:
+                self._templates.clear()
+            plan = wire.unpacked(data).replace(runtime=self._program, blank=True)
+            found = self._templates[data] = init.loaded(plan)
+        return found
+
+    def _clone(self, plan: init.Plan, flags: int, take_over: Callable[[init.Plan], init.Plan] | None = None) -> Pid:
+        pid, pidfd = process.clone(flags | process.CLONE_PARENT)
+        if pid == 0:
+            init.run(plan, take_over)
+        return pid, pidfd
+
+    def _take_spare(self, request: wire.Request, template: init.Plan) -> Pid | None:
+        spare = self._spare
+        if spare is None:
+            return None
+        if not (spare.fits(request, template) and spare.take(request)):
+            self.drop_spare()
+            return None
+        self._spare = None
+        return spare.pid, spare.pidfd

@@ -67,7 +67,7 @@ class SharedMeans(Means):
         return self._filters[key]
 
     def clone(self, plan: init.Plan, namespaces: int, child: Child) -> Callable[[], None]:
-        return self.helper.clone(plan, namespaces, child)
+        return self.helper.clone(plan, namespaces, child, self._layout[0][1] if self._layout else b"")
 
     def supervised(self, work: Callable[[Phase], T]) -> T:
         return self.crew.supervised(work)

@@ -1,8 +1,9 @@
 """What goes between a program and its helper, by a stream socket.
 
-A request is a header (kind, length), with the descriptors of the child beside it (SCM_RIGHTS), and a body in marshal's
-format. The answer comes by the child's own socket for messages: its PID, with its pidfd, or an errno below 0 and a
-text. Both ends are of one installation and one interpreter, and one started the other.
+A request is a header, with the descriptors of the child beside it (SCM_RIGHTS), and a body in marshal's format: what
+the child's plan has in common with others, its template, and what it has for itself. The answer comes by the child's
+own socket for messages: its PID, with its pidfd, or an errno below 0 and a text. Both ends are of one installation and
+one interpreter, and one started the other.
 """
 
 from __future__ import annotations
@@ -27,39 +28,102 @@ if TYPE_CHECKING:
 #: The kernel passes so many at once (SCM_MAX_FD, unix(7)).
 _MOST_DESCRIPTORS = 253
 
-_HEADER = struct.Struct("=QI")
-_ANSWER = struct.Struct("=i")
+#: Of a request: its kind, the length of the body, the flags of clone3(2).
+_HEADER = struct.Struct("=cQI")
+CLONE = b"c"  # a child
+CLONE_AND_SPARE = b"s"  # a child, and a spare one for the next request that is alike
+
+_PID = struct.Struct("=i")
 _CLASSES = (init.Plan, Spec, Volume, Tmpfs, Hierarchy, User, IdMaps, Filter)
 _NUMBERS = {cls: number for number, cls in enumerate(_CLASSES)}
 
-#: The fields of a plan that are descriptors.
-_SINGLE = ("commands", "reports", "messages", "status", "upper")
+#: The fields of a plan that are descriptors, but for ``stdio``, which is several.
+_DESCRIPTORS = ("commands", "reports", "messages", "status", "upper")
 
 
-def send_plan(connection: int, plan: init.Plan, flags: int) -> None:
-    """Ask for a child that does as ``plan`` says, cloned with ``flags``. BrokenPipeError if nobody is there."""
-    descriptors: list[int] = []
-
-    def place(fd: int) -> int:
-        if fd < 0:
-            return -1
-        descriptors.append(fd)
-        return len(descriptors) - 1
-
-    changes: dict[str, Any] = {name: place(getattr(plan, name)) for name in _SINGLE}
-    changes["stdio"] = None if plan.stdio is None else tuple(map(place, plan.stdio))
-    # The command goes by its own way, and the filter is compiled.
-    changes["spec"] = plan.spec.replace(args=(), env=None, extra_env=(), seccomp="")
-    body = marshal.dumps(_plain(plan.replace(**changes)))
-    rights.send(connection, _HEADER.pack(len(body), flags) + body, descriptors)
+def template(plan: init.Plan) -> init.Plan:
+    """What plans for containers of one kind have in common. The command goes by its own way, the filter is compiled."""
+    spec = plan.spec.replace(args=(), env=None, extra_env=(), timeout=None, hostname=None, seccomp="")
+    blank = dict.fromkeys(_DESCRIPTORS, -1)
+    return plan.replace(spec=spec, staging="", stdio=None, **blank)
 
 
-def receive_plan(connection: int) -> tuple[init.Plan, int, list[int]] | None:
-    """The plan, the flags, and the descriptors, which the caller is to close; None at the end."""
-    head, descriptors = rights.receive(connection, _HEADER.size, _MOST_DESCRIPTORS)
+def packed(plan: init.Plan) -> bytes:
+    """A template, for `send_plan`."""
+    return marshal.dumps(_plain(plan))
+
+
+def unpacked(data: bytes) -> init.Plan:
+    plan: init.Plan = _value(marshal.loads(data))
+    return plan
+
+
+class Own(Value):
+    """What a plan has for itself: the descriptors by their names, the staging directory, the host name."""
+
+    descriptors: dict[str, Any]
+    staging: str
+    hostname: str | None
+
+    @classmethod
+    def of(cls, plan: init.Plan) -> Own:
+        descriptors: dict[str, Any] = {name: getattr(plan, name) for name in _DESCRIPTORS}
+        descriptors["stdio"] = plan.stdio
+        return cls(descriptors=descriptors, staging=plan.staging, hostname=plan.spec.hostname)
+
+    def given_to(self, template: init.Plan) -> init.Plan:
+        """The plan of the container."""
+        spec = template.spec.replace(hostname=self.hostname)
+        return template.replace(spec=spec, staging=self.staging, **self.descriptors)
+
+    def packed(self) -> tuple[bytes, list[int]]:
+        """As bytes, and the descriptors, for which these have places."""
+        fds: list[int] = []
+
+        def place(fd: int) -> int:
+            if fd < 0:
+                return -1
+            fds.append(fd)
+            return len(fds) - 1
+
+        stdio = self.descriptors["stdio"]
+        places = [place(self.descriptors[name]) for name in _DESCRIPTORS]
+        own = (places, None if stdio is None else tuple(map(place, stdio)), self.staging, self.hostname)
+        return marshal.dumps(own), fds
+
+    @classmethod
+    def unpacked(cls, data: bytes, fds: list[int]) -> Own:
+        places, stdio, staging, hostname = marshal.loads(data)
+        descriptors: dict[str, Any] = {
+            name: fds[place] if place >= 0 else -1 for name, place in zip(_DESCRIPTORS, places, strict=True)
+        }
+        descriptors["stdio"] = None if stdio is None else tuple(fds[place] for place in stdio)
+        return cls(descriptors=descriptors, staging=staging, hostname=hostname)
+
+
+def send_plan(connection: int, kind: bytes, template: bytes, own: Own, flags: int) -> None:
+    """Ask for a child that does as a plan says, cloned with ``flags``. BrokenPipeError if nobody is there."""
+    data, fds = own.packed()
+    body = marshal.dumps((template, data))
+    rights.send(connection, _HEADER.pack(kind, len(body), flags) + body, fds)
+
+
+class Request(Value):
+    """What `receive` gives. The descriptors ``fds`` are the receiver's to close."""
+
+    kind: bytes
+    flags: int
+    template: bytes
+    own: bytes
+    fds: list[int]
+
+
+def receive(connection: int) -> Request | None:
+    """The next request; None at the end."""
+    head, fds = rights.receive(connection, _HEADER.size, _MOST_DESCRIPTORS)
     if len(head) < _HEADER.size:
         return None
-    length, flags = _HEADER.unpack(head)
+    kind, length, flags = _HEADER.unpack(head)
     parts = []
     while length:
         part, _ = rights.receive(connection, min(length, 1 << 18), 0)
@@ -67,33 +131,52 @@ def receive_plan(connection: int) -> tuple[init.Plan, int, list[int]] | None:
             return None
         parts.append(part)
         length -= len(part)
-    plan = _value(marshal.loads(b"".join(parts)))
-    changes: dict[str, Any] = {}
-    for name in _SINGLE:
-        index = getattr(plan, name)
-        changes[name] = descriptors[index] if index >= 0 else -1
-    if plan.stdio is not None:
-        changes["stdio"] = tuple(descriptors[index] for index in plan.stdio)
-    return plan.replace(**changes), flags, descriptors
+    template, own = marshal.loads(b"".join(parts))
+    return Request(kind=kind, flags=flags, template=template, own=own, fds=fds)
 
 
-def send_child(connection: int, pid: int, pidfd: int) -> None:
-    rights.send(connection, _ANSWER.pack(pid), (pidfd,))
+def send_child(connection: int, pid: int, pidfd: int, dropped: list[int]) -> None:
+    """``dropped``: children that were ended without having been anybody's, and are to be reaped."""
+    rights.send(connection, b"".join(map(_PID.pack, (pid, *dropped))), (pidfd,))
 
 
 def send_error(connection: int, number: int, text: str) -> None:
-    rights.send(connection, _ANSWER.pack(-number) + os.fsencode(text)[:1000], ())
+    rights.send(connection, _PID.pack(-number) + os.fsencode(text)[:1000], ())
 
 
-def receive_child(connection: int) -> tuple[int, int]:
-    """(PID, pidfd) of the child. OSError if it could not be cloned, EOFError if the helper is gone."""
-    data, descriptors = rights.receive(connection, 1024, 1)
-    if len(data) < _ANSWER.size:
+def receive_child(connection: int) -> tuple[int, int, list[int]]:
+    """(PID, pidfd) of the child, and those to be reaped. OSError if it could not be cloned, EOFError if the helper is
+    gone.
+    """
+    data, descriptors = rights.receive(connection, 4096, 1)
+    if len(data) < _PID.size:
         raise EOFError
-    (pid,) = _ANSWER.unpack_from(data)
+    (pid,) = _PID.unpack_from(data)
     if pid < 0:
-        raise OSError(-pid, os.strerror(-pid), os.fsdecode(data[_ANSWER.size :]) or None)
-    return pid, descriptors[0]
+        raise OSError(-pid, os.strerror(-pid), os.fsdecode(data[_PID.size :]) or None)
+    return pid, descriptors[0], [number for (number,) in _PID.iter_unpack(data[_PID.size :])]
+
+
+def send_spare(connection: int, pid: int) -> None:
+    """Tell of a spare child, by the socket of the requests: the program is to end and reap it if nobody takes it."""
+    rights.send(connection, _PID.pack(pid), ())
+
+
+def receive_spares(connection: int) -> list[int]:
+    """Those that it was told of, without waiting. EOFError if the helper is gone."""
+    found: list[int] = []
+    while True:
+        try:
+            data, _ = rights.receive(connection, 4096, 0, wait=False)
+        except BlockingIOError:
+            return found
+        except ConnectionResetError:
+            raise EOFError from None
+        if not data:
+            if found:
+                return found
+            raise EOFError
+        found += (number for (number,) in _PID.iter_unpack(data))
 
 
 def _plain(value: Any) -> Any:

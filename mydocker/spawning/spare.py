@@ -1,0 +1,105 @@
+"""A spare child: cloned into its namespaces and with its mounts made before there is a container for it.
+
+For a program that runs one container after another of the same kind: while one runs, the next child is set up on
+another CPU. It has nothing of any container's own, no cgroup, no name, no descriptor, until it is taken. What it has is
+what it would have if it were made then: it is taken only if no mount of the host, and none of the directories that it
+shows, has become another since.
+"""
+
+from __future__ import annotations
+
+import _socket
+import os
+import select
+
+from mydocker.linux import process, rights, signals
+from mydocker.spawning import wire
+from mydocker.spec import Volume
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from mydocker import init
+
+#: What a plan has for itself, in marshal's format: two paths and some numbers.
+_LARGEST = 1 << 16
+_MOST_DESCRIPTORS = 16
+
+
+class Spare:
+    def __init__(self, request: wire.Request, pid: int, pidfd: int, socket: int, shown: tuple[Any, ...]) -> None:
+        self.pid = pid
+        self.pidfd = pidfd
+        self._kind = (request.template, request.flags)
+        self._socket = socket
+        self._shown = shown
+
+    @classmethod
+    def made(cls, request: wire.Request, template: init.Plan, clone: Callable[..., tuple[int, int]]) -> Spare:
+        """One for requests like this. OSError from the clone."""
+        shown = _shown(template)
+        ours, theirs = rights.pair(_socket.SOCK_SEQPACKET)
+        try:
+            staging = template.spec.rootfs or ""  # any directory does, and in its own mount namespace only
+            plan = template.replace(staging=staging, taking_over=theirs)
+            pid, pidfd = clone(plan, request.flags, _take_over)
+        except BaseException:
+            os.close(ours)
+            raise
+        finally:
+            os.close(theirs)
+        # If it is another already, the child may show either: no request will find this to be what it is then.
+        return cls(request, pid, pidfd, ours, shown if shown == _shown(template) else ())
+
+    def fits(self, request: wire.Request, template: init.Plan) -> bool:
+        """Whether it is what would be made for the request now."""
+        if self._kind != (request.template, request.flags) or self._shown != _shown(template):
+            return False
+        poll = select.poll()
+        poll.register(self.pidfd, select.POLLIN)
+        return not poll.poll(0)  # it could not be set up, or was killed
+
+    def take(self, request: wire.Request) -> bool:
+        """Give it what is the container's own. False if it is gone, which it may be in this moment."""
+        try:
+            rights.send(self._socket, request.own, request.fds)
+        except OSError:
+            return False
+        os.close(self._socket)
+        return True
+
+    def end(self) -> None:
+        try:
+            process.pidfd_send_signal(self.pidfd, signals.SIGKILL)
+        except ProcessLookupError:
+            pass
+        os.close(self.pidfd)
+        os.close(self._socket)
+
+
+def _take_over(plan: init.Plan) -> init.Plan:
+    """The spare child: wait for what is the container's own."""
+    data, fds = rights.receive(plan.taking_over, _LARGEST, _MOST_DESCRIPTORS)
+    if not data:
+        os._exit(125)  # nobody wants it
+    os.close(plan.taking_over)
+    return wire.Own.unpacked(data, fds).given_to(plan).replace(taking_over=-1)
+
+
+def _shown(template: init.Plan) -> tuple[Any, ...]:
+    """What a child shows of the host: the mounts, and which directories are at the paths that it is to show."""
+    spec = template.spec
+    paths = [spec.rootfs or "/", *(entry.source for entry in spec.mounts if isinstance(entry, Volume))]
+    with open("/proc/self/mountinfo", "rb") as f:
+        mounts = f.read()
+    return mounts, *map(_identity, paths)
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
