@@ -92,6 +92,7 @@ def loaded(plan: Plan) -> Plan:
     if plan.spec.overlay and plan.user.maps is not None:
         from mydocker.rootless import overlay as _overlay  # noqa: F401
     mounts.load(plan.spec, plan.hierarchies)
+    capabilities.dropping(plan.capabilities)
     spec = plan.spec
     if not (spec.apparmor_profile or spec.selinux_label):
         return plan

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import struct
 from ctypes import create_string_buffer
 
-from mydocker.linux.libc import c_char_p, function
+from mydocker.linux.batch import Batch
+from mydocker.linux.libc import architecture_number, c_char_p, function
 from mydocker.linux.process import PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, PR_CAPBSET_DROP, prctl
 
 _PR_SET_KEEPCAPS = 8
@@ -27,6 +29,11 @@ NAMES = (
 
 #: The mask of all of them, which is what the first process of a user namespace has.
 ALL = (1 << len(NAMES)) - 1
+
+#: CAP_SYSLOG: those up to it are in every kernel that can run a container.
+_OLDEST = NAMES.index("CAP_SYSLOG")
+
+_PRCTL = architecture_number(157, 167)
 
 _HEADER_V3 = struct.pack("=Ii", 0x20080522, 0)  # _LINUX_CAPABILITY_VERSION_3, this process
 
@@ -85,19 +92,25 @@ def raise_ambient(bits: int) -> None:
 
 def drop_bounding(keep: int) -> None:
     """Take everything but ``keep`` out of the bounding set, and everything out of the ambient set."""
-    number = 0
-    while True:
-        try:
+    dropping(keep).run({})
+
+
+_dropping: dict[int, Batch] = {}
+
+
+def dropping(keep: int) -> Batch:
+    """The calls of `drop_bounding`: worked out once in a process."""
+    batch = _dropping.get(keep)
+    if batch is None:
+        batch = _dropping[keep] = Batch()
+        for number in range(64):
             if not keep >> number & 1:
-                prctl(PR_CAPBSET_DROP, number)
-            elif number >= len(NAMES):
-                break
-        except OSError:
-            if number <= NAMES.index("CAP_SYSLOG"):
-                raise
-            break  # EINVAL: past the last capability of this kernel
-        number += 1
-    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
+                # A kernel before CAP_BPF, or one after us, has others: EINVAL is past its last one.
+                failing = errno.EINVAL if number > _OLDEST else 0
+                batch.call(_PRCTL, PR_CAPBSET_DROP, number, failing=failing)
+        batch.call(_PRCTL, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
+        batch.freeze()
+    return batch
 
 
 def set_exact(bits: int) -> None:
