@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import _thread
-import ctypes
 import os
 import struct
 import sys
 
 from mydocker.linux.libc import (
+    addressof,
     architecture_number,
     c_char_p,
     c_int,
@@ -17,6 +17,7 @@ from mydocker.linux.libc import (
     c_uint,
     c_ulong,
     c_void_p,
+    create_string_buffer,
     function,
     system_call,
 )
@@ -76,7 +77,7 @@ def clone(flags: int, cgroup: int = -1) -> tuple[int, int]:
     if cgroup >= 0:
         flags |= _CLONE_INTO_CGROUP
         place = cgroup
-    args = struct.pack("=11Q", flags | CLONE_PIDFD, ctypes.addressof(pidfd), 0, 0, exit_signal, 0, 0, 0, 0, 0, place)
+    args = struct.pack("=11Q", flags | CLONE_PIDFD, addressof(pidfd), 0, 0, exit_signal, 0, 0, 0, 0, 0, place)
     pid = _clone3(args, len(args))
     return (pid, pidfd.value) if pid else (0, -1)
 
@@ -133,8 +134,8 @@ def prctl(option: int, arg2: int = 0, arg3: int = 0, arg4: int = 0, arg5: int = 
 
 def set_name(name: bytes) -> None:
     """The name that ``ps`` shows for this thread, 15 bytes at most (prctl(2))."""
-    buffer = ctypes.create_string_buffer(name)
-    _prctl(_PR_SET_NAME, ctypes.addressof(buffer), 0, 0, 0)
+    buffer = create_string_buffer(name)
+    _prctl(_PR_SET_NAME, addressof(buffer), 0, 0, 0)
 
 
 def join_new_session_keyring() -> None:
