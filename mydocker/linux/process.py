@@ -16,7 +16,6 @@ from mydocker.linux.libc import (
     c_size_t,
     c_uint,
     c_ulong,
-    c_void_p,
     create_string_buffer,
     function,
     system_call,
@@ -52,7 +51,6 @@ _RT_SIGTIMEDWAIT = architecture_number(128, 137)
 _clone3 = system_call(435, c_char_p, c_size_t)
 _close_range = system_call(436, c_uint, c_uint, c_uint)
 _pidfd_getfd = system_call(438, c_int, c_int, c_uint)
-_pidfd_send_signal = system_call(424, c_int, c_int, c_void_p, c_uint)
 _keyctl = system_call(architecture_number(250, 219), c_int, c_long)
 _prctl = function("prctl", c_int, c_ulong, c_ulong, c_ulong, c_ulong)
 _unshare = function("unshare", c_int)
@@ -187,11 +185,6 @@ def pid_inside(pid: int) -> int:
     except FileNotFoundError:
         raise ProcessLookupError(f"no process {pid}") from None
     return int(status.partition(b"\nNSpid:")[2].partition(b"\n")[0].split()[-1])
-
-
-def pidfd_send_signal(pidfd: int, number: int) -> None:
-    """Signal the process behind a pidfd, and never another that got its PID. ProcessLookupError if it is gone."""
-    _pidfd_send_signal(pidfd, number, None, 0)
 
 
 def waits_for_signals(pid: int) -> bool:
