@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mydocker.code_cache import CodeCache
 
 #: The commands that are called often; each has its modules in a file of its own, so that no other's are read.
-_FREQUENT = {
+FREQUENT = {
     "mydocker": ("run",),
     "mydocker-oci": ("create", "start", "state", "kill", "delete", "exec", "run"),
 }
@@ -45,7 +45,7 @@ def _begin(script: str) -> CodeCache:
     gc.disable()
     from mydocker.code_cache import CodeCache
 
-    word = next((word for word in sys.argv[1:] if word in _FREQUENT[script]), "")
+    word = next((word for word in sys.argv[1:] if word in FREQUENT[script]), "")
     cache = CodeCache(f"{script} {word}")
     cache.install()
     return cache
