@@ -53,7 +53,9 @@ class Packages:
         search = os.pathsep.join(map(str, (*before, self.directory)))
         environment = {**os.environ, "PYTHONPATH": search, "XDG_CACHE_HOME": str(self.directory / "cache")}
         command = [sys.executable, *options, "-c", COMMAND]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(
+            command, env=environment, cwd="/", capture_output=True, text=True, timeout=60, check=False
+        )
         assert not done.returncode, done.stderr
         served, part, deep = json.loads(done.stdout)
         return served, part, deep
