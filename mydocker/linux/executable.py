@@ -22,7 +22,6 @@ import struct
 from mydocker.linux import mount
 from mydocker.linux.libc import (
     addressof,
-    c_char_p,
     c_int,
     c_long,
     c_size_t,
@@ -31,6 +30,7 @@ from mydocker.linux.libc import (
     create_string_buffer,
     foreign,
     function,
+    memmove,
 )
 from mydocker.value import Value
 
@@ -62,7 +62,6 @@ _CODE = {
 
 _prctl = function("prctl", c_int, c_ulong, c_void_p, c_ulong, c_ulong)
 _mmap = foreign("mmap", c_void_p, c_void_p, c_size_t, c_int, c_int, c_int, c_long)
-_memmove = foreign("memmove", c_void_p, c_void_p, c_char_p, c_size_t)
 _mprotect = function("mprotect", c_void_p, c_size_t, c_int)
 _munmap = function("munmap", c_void_p, c_size_t)
 _sbrk = foreign("sbrk", c_void_p, c_long)
@@ -177,7 +176,7 @@ def _replace(code: bytes, regions: list[_Region]) -> None:
     table = create_string_buffer(entries, len(entries))
     page = _new(_PAGE)
     try:
-        _memmove(page, code, len(code))
+        memmove(page, code, len(code))
         _mprotect(page, _PAGE, _PROT_READ | _PROT_EXEC)
         run = foreign(page, c_long, c_void_p, c_size_t)
         result = run(addressof(table), len(regions))

@@ -12,15 +12,17 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from ctypes import addressof as addressof
+    from ctypes import c_char as c_char
     from ctypes import c_char_p as c_char_p
     from ctypes import c_int as c_int
     from ctypes import c_long as c_long
     from ctypes import c_size_t as c_size_t
     from ctypes import c_uint as c_uint
+    from ctypes import c_uint64 as c_uint64
     from ctypes import c_ulong as c_ulong
     from ctypes import c_void_p as c_void_p
     from ctypes import create_string_buffer as create_string_buffer
-    from ctypes import get_errno
+    from ctypes import get_errno as get_errno
     from typing import Any
 
     def foreign(where: str | int, restype: Any, *argtypes: Any) -> Any: ...
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 else:
     import _ctypes
     from _ctypes import addressof as addressof
-    from _ctypes import get_errno
+    from _ctypes import get_errno as get_errno
 
     def _simple(name: str, code: str) -> Any:
         """One of the types of ctypes, by the letter that `struct` has for it."""
@@ -38,15 +40,16 @@ else:
     c_uint = _simple("c_uint", "I")
     c_long = _simple("c_long", "l")
     c_ulong = c_size_t = _simple("c_ulong", "L")
+    c_uint64 = _simple("c_uint64", "Q")
+    c_char = _simple("c_char", "c")
     c_char_p = _simple("c_char_p", "z")
     c_void_p = _simple("c_void_p", "P")
-    _c_char = _simple("c_char", "c")
 
     def create_string_buffer(init: bytes | int, size: int | None = None) -> Any:
         """So many bytes of memory, or ``init`` in ``size`` bytes, by default with a NUL behind it."""
         if isinstance(init, int):
-            return (_c_char * init)()
-        buffer = (_c_char * (len(init) + 1 if size is None else size))()
+            return (c_char * init)()
+        buffer = (c_char * (len(init) + 1 if size is None else size))()
         buffer.value = init
         return buffer
 
@@ -67,6 +70,10 @@ else:
         found.argtypes = argtypes
         found.restype = restype
         return found
+
+
+#: (to, from, size): memmove(3).
+memmove = foreign("memmove", c_void_p, c_void_p, c_char_p, c_size_t)
 
 
 def raise_errno(where: object = None) -> None:
