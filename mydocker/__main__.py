@@ -1,5 +1,5 @@
 """``python -m mydocker`` is the command ``mydocker``."""
 
-from mydocker.cli import main
+from mydocker.launch import mydocker
 
-main()
+mydocker()

@@ -6,6 +6,7 @@ import os
 import time
 
 from mydocker.linux import process, signals
+from mydocker.linux.pidfd import send_signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class Forwarder:
                     self.ended_by = number
                     kill()
                     continue
-                process.pidfd_send_signal(pidfd, number)
+                send_signal(pidfd, number)
             except ProcessLookupError:
                 return
             if number == signals.SIGTERM and self.kill_at is None:

@@ -295,10 +295,10 @@ class Limits:
             figures[plugin.name] = found
             waiting.pop(0)
 
-    def take_over(self, cgroup: ContainerCgroup) -> None:
-        """Owe the `undo` of a container that another process has made, whose cgroup this is."""
-        self.cgroup = cgroup
-        self._to_undo = list(self._owners())
+    def traceless(self) -> list[str]:
+        """The fields that are set and leave nothing but the cgroup: `undo` calls nobody for them."""
+        owners = [plugin for plugin in self._owners() if "mydocker_remove" not in plugin.hooks]
+        return [field.name for plugin in owners for field in plugin.fields if field.name in self.config]
 
     def undo(self) -> None:
         """Undo what the plugins made, the last one first, and remove the cgroup. Raises the first error at the end."""

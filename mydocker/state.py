@@ -481,7 +481,8 @@ def _read(path: str) -> Mapping[str, Any] | None:
 
 def _kill(pid: int, start_time: int) -> int | None:
     """Kill the process that has both this PID and this start time, and no other; its pidfd, or None if it is gone."""
-    from mydocker.linux import process, signals
+    from mydocker.linux import process
+    from mydocker.linux.pidfd import SIGKILL, send_signal
 
     try:
         pidfd = os.pidfd_open(pid)
@@ -489,7 +490,7 @@ def _kill(pid: int, start_time: int) -> int | None:
         return None
     try:
         if process.start_time(pid) == start_time:
-            process.pidfd_send_signal(pidfd, signals.SIGKILL)
+            send_signal(pidfd, SIGKILL)
             return pidfd
     except ProcessLookupError:
         pass

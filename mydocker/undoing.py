@@ -1,16 +1,16 @@
-"""What the limits of a container made outside of its cgroup, undone without its runtime, which was killed.
+"""What the limits of a container made outside of its cgroup, undone without its runtime.
 
-The runtime's own end calls ``mydocker_remove`` by `mydocker.limits`; this is for `mydocker.state.recover`.
+The runtime's own end calls ``mydocker_remove`` by `mydocker.limits`; this is for `mydocker.state.recover`, and for
+`mydocker.oci.delete`: an engine's container has no runtime that lives as long as it does.
 """
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 from mydocker import hooks, logs, plugins
 from mydocker.cgroups.group import ContainerCgroup
 from mydocker.errors import MydockerError, PluginError, UsageError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 

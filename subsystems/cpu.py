@@ -532,10 +532,11 @@ def mydocker_apply(config: ResourceConfig, cgroup: ContainerCgroup, pid: int) ->
 @hookimpl
 def mydocker_remove(cgroup: ContainerCgroup) -> None:
     """The parents no longer need this container's realtime."""
-    if cgroup.layout.version("cpu") != 1 or not cgroup.has("cpu"):
+    # Looked for by name: most kernels have no realtime by cgroup, and the controller's own import would be for nothing.
+    if cgroup.layout.version("cpu") != 1 or not any(os.path.exists(f"{path}/cpu.rt_runtime_us") for path in cgroup.dirs):
         return
     controller = cgroup.controller("cpu")
-    if controller.has("cpu.rt_runtime_us") and controller.rt_runtime_us:
+    if controller.rt_runtime_us:
         _set_part(controller, 0)
         _lower_parents(cgroup)
 

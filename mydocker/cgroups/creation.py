@@ -7,7 +7,6 @@ import os
 
 from mydocker.cgroups import files, removal
 from mydocker.errors import CgroupError, UsageError
-from mydocker.linux import process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -107,7 +106,11 @@ def is_allowed(hierarchy: Hierarchy) -> bool:
     Not by a plain user who may not write there, nor by the root of a plain user's namespace, who may as little. Root
     of the host is to be told what is wrong.
     """
-    return os.access(hierarchy.base, os.W_OK) or (os.geteuid() == 0 and process.in_initial_user_namespace())
+    if os.access(hierarchy.base, os.W_OK):
+        return True
+    from mydocker.linux import process
+
+    return os.geteuid() == 0 and process.in_initial_user_namespace()
 
 
 def is_marked(directory: str) -> bool:

@@ -8,8 +8,6 @@ import time
 
 from mydocker.cgroups import files, freezing
 from mydocker.errors import CgroupError
-from mydocker.linux.process import pidfd_send_signal
-from mydocker.linux.signals import SIGKILL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,6 +91,8 @@ def _kill_listed(cgroup: int) -> None:
     By pidfd, and only those that are still listed after it was opened: a PID read from a file may belong to a
     process outside by now.
     """
+    from mydocker.linux.pidfd import SIGKILL, send_signal
+
     descriptors: list[tuple[int, int]] = []
     try:
         for pid in _listed(cgroup):
@@ -104,7 +104,7 @@ def _kill_listed(cgroup: int) -> None:
         for pid, descriptor in descriptors:
             if pid in still:
                 try:
-                    pidfd_send_signal(descriptor, SIGKILL)
+                    send_signal(descriptor, SIGKILL)
                 except ProcessLookupError:
                     pass
     finally:

@@ -7,7 +7,6 @@ Everything else, help, completion, other subcommands and mistakes, goes to click
 from __future__ import annotations
 
 import errno
-import gc
 import os
 import sys
 
@@ -16,27 +15,29 @@ from mydocker.errors import MydockerError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import NoReturn
 
 #: Set by the shell's completion function, which calls mydocker to ask what may come next.
 COMPLETION_VARIABLE = "_MYDOCKER_COMPLETE"
 
 
-def main(arguments: Sequence[str] | None = None) -> NoReturn:
+def main(arguments: Sequence[str] | None = None, at_end: Callable[[], object] | None = None) -> NoReturn:
     """Do what the arguments say (by default those of the process) and end the process with the exit code.
+
+    ``at_end``: called when all is done and said.
 
     The end is `os._exit`: the interpreter's own shut-down frees, piece by piece, what the kernel frees at once
     anyway, and takes a good part of a run. Nothing here relies on it: what was printed is flushed before.
     """
-    # A process that ends after one container has no use for a search for reference cycles.
-    gc.disable()
     code = 125
     try:
         code = command(sys.argv[1:] if arguments is None else arguments)
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:  # None: the process was started with this descriptor closed
                 stream.flush()
+        if at_end is not None:
+            at_end()
     except OSError:
         pass  # the reader of our output has gone; there is nobody to tell
     finally:

@@ -8,12 +8,22 @@ instructions of machine code work the table off; on machines for which there are
 
 from __future__ import annotations
 
-import ctypes
 import os
 import struct
 
 from mydocker.linux import machine
-from mydocker.linux.libc import c_long, c_size_t, c_void_p
+from mydocker.linux.libc import (
+    addressof,
+    c_char,
+    c_long,
+    c_size_t,
+    c_uint64,
+    c_void_p,
+    create_string_buffer,
+    foreign,
+    get_errno,
+    memmove,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,9 +62,7 @@ _RUN = {
     ),
 }
 
-_syscall = ctypes.PyDLL(None, use_errno=True)["syscall"]
-_syscall.argtypes = (c_long, *(c_void_p,) * 6)
-_syscall.restype = c_long
+_syscall = foreign("syscall", c_long, c_long, *(c_void_p,) * 6)
 
 
 class Slot(int):
@@ -134,15 +142,15 @@ class Batch:
         """No call is added any more: what `run` does first, if nobody has."""
         _runner()  # a child finds it there
         size = len(self._names) * _RECORD.size
-        table = ctypes.create_string_buffer(size + len(self._pool))
-        begin = ctypes.addressof(table) + size
+        table = create_string_buffer(size + len(self._pool))
+        begin = addressof(table) + size
         values = self._values
         for index in self._strings:
             values[index] += begin
         struct.pack_into("=" + _FIELDS * len(self._names), table, 0, *values)
-        ctypes.memmove(begin, bytes(self._pool), len(self._pool))
+        memmove(begin, bytes(self._pool), len(self._pool))
         self._table = table
-        self._new_slots = ctypes.c_uint64 * self._slots  # to make the type takes as long as twenty calls
+        self._new_slots = c_uint64 * self._slots  # to make the type takes as long as twenty calls
 
     def run(self, given: Mapping[Slot, int]) -> Any:
         """Make the calls; the slots as they are then, of which ``given`` fills some before. `BatchError`.
@@ -156,8 +164,8 @@ class Batch:
             slots[slot] = value & _MASK
         begin, count = 0, len(self._names)
         for _ in range(_MAX_TRIES):
-            address = ctypes.addressof(self._table) + begin * _RECORD.size
-            outcome = _runner()(address, count - begin, ctypes.addressof(slots))
+            address = addressof(self._table) + begin * _RECORD.size
+            outcome = _runner()(address, count - begin, addressof(slots))
             if not outcome:
                 return slots
             begin += (outcome >> 16) - 1
@@ -190,8 +198,8 @@ def _native() -> Callable[[int, int, int], int] | None:
 
 
 def _run_by_python(address: int, count: int, slots: int) -> int:
-    table = (ctypes.c_char * (count * _RECORD.size)).from_address(address).raw
-    values = (ctypes.c_uint64 * _MOST_SLOTS).from_address(slots)
+    table = (c_char * (count * _RECORD.size)).from_address(address).raw
+    values = (c_uint64 * _MOST_SLOTS).from_address(slots)
     index = 0
     while index < count:
         number, *args, which, to, over, failing = _RECORD.unpack_from(table, index * _RECORD.size)
@@ -204,7 +212,7 @@ def _run_by_python(address: int, count: int, slots: int) -> int:
             values[to] = result & _MASK
             index += 1
             continue
-        error = ctypes.get_errno()
+        error = get_errno()
         if error != failing:
             return (index + 1) << 16 | error
         index += over + 1

@@ -7,12 +7,19 @@ The program goes with the cgroup. Kernel documentation: bpf/prog_cgroup_device (
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import struct
 
-from mydocker.linux.libc import architecture_number, c_char_p, c_int, c_uint, system_call
+from mydocker.linux.libc import (
+    addressof,
+    architecture_number,
+    c_char_p,
+    c_int,
+    c_uint,
+    create_string_buffer,
+    system_call,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -98,11 +105,11 @@ def load_device_program(instructions: bytes, name: bytes) -> int:
 
     OSError EINVAL: this kernel has no such programs. EPERM: it takes CAP_BPF, or CAP_SYS_ADMIN. E2BIG: too many rules.
     """
-    code = ctypes.create_string_buffer(instructions, len(instructions))
-    licence = ctypes.create_string_buffer(b"")  # only a program that calls kernel functions needs one
+    code = create_string_buffer(instructions, len(instructions))
+    licence = create_string_buffer(b"")  # only a program that calls kernel functions needs one
     attributes = struct.pack(
         "=IIQQIIQII16sII",
-        *(_TYPE_CGROUP_DEVICE, len(instructions) // 8, ctypes.addressof(code), ctypes.addressof(licence)),
+        *(_TYPE_CGROUP_DEVICE, len(instructions) // 8, addressof(code), addressof(licence)),
         *(0, 0, 0, 0, 0, name, 0, _ATTACH_CGROUP_DEVICE),
     )
     return _call(_PROG_LOAD, attributes)
@@ -145,14 +152,14 @@ def _attach(cgroup: int, program: int, flags: int, former: int) -> None:
 
 def _attached(cgroup: int) -> list[int]:
     """Descriptors of the programs that are attached to this very cgroup, for the caller to close."""
-    numbers = (ctypes.c_uint * _MOST_PROGRAMS)()
-    query = ctypes.create_string_buffer(
-        struct.pack("=IIIIQI", cgroup, _ATTACH_CGROUP_DEVICE, 0, 0, ctypes.addressof(numbers), _MOST_PROGRAMS)
+    numbers = create_string_buffer(4 * _MOST_PROGRAMS)
+    query = create_string_buffer(
+        struct.pack("=IIIIQI", cgroup, _ATTACH_CGROUP_DEVICE, 0, 0, addressof(numbers), _MOST_PROGRAMS)
     )
-    _bpf(_PROG_QUERY, ctypes.cast(query, c_char_p), 28)
+    _bpf(_PROG_QUERY, query, 28)
     (count,) = struct.unpack_from("=I", query, 24)
     found = []
-    for number in numbers[:count]:
+    for number in struct.unpack_from(f"={count}I", numbers):
         try:
             found.append(_call(_PROG_GET_FD_BY_ID, struct.pack("=III", number, 0, 0)))
         except OSError:
@@ -161,6 +168,6 @@ def _attached(cgroup: int) -> list[int]:
 
 
 def _name(program: int) -> bytes:
-    info = ctypes.create_string_buffer(_NAME_OFFSET + 16)
-    _call(_OBJ_GET_INFO_BY_FD, struct.pack("=IIQ", program, len(info), ctypes.addressof(info)))
+    info = create_string_buffer(_NAME_OFFSET + 16)
+    _call(_OBJ_GET_INFO_BY_FD, struct.pack("=IIQ", program, len(info), addressof(info)))
     return info.raw[_NAME_OFFSET:].partition(b"\0")[0]

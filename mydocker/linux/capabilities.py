@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import errno
 import struct
-from ctypes import create_string_buffer
 
 from mydocker.linux.batch import Batch
-from mydocker.linux.libc import architecture_number, c_char_p, function
+from mydocker.linux.libc import architecture_number, c_char_p, create_string_buffer, function
 from mydocker.linux.process import PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, PR_CAPBSET_DROP, prctl
 
 _PR_SET_KEEPCAPS = 8

@@ -14,14 +14,24 @@ would change its own data.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import fcntl
 import os
 import struct
 
 from mydocker.linux import mount
-from mydocker.linux.libc import c_int, c_size_t, c_ulong, c_void_p, function
+from mydocker.linux.libc import (
+    addressof,
+    c_int,
+    c_long,
+    c_size_t,
+    c_ulong,
+    c_void_p,
+    create_string_buffer,
+    foreign,
+    function,
+    memmove,
+)
 from mydocker.value import Value
 
 _PR_SET_MM, _PR_SET_MM_MAP = 35, 14
@@ -51,15 +61,10 @@ _CODE = {
 }
 
 _prctl = function("prctl", c_int, c_ulong, c_void_p, c_ulong, c_ulong)
-_libc = ctypes.PyDLL(None, use_errno=True)
-_mmap = _libc["mmap"]
-_mmap.argtypes = (c_void_p, c_size_t, c_int, c_int, c_int, ctypes.c_long)
-_mmap.restype = c_void_p
+_mmap = foreign("mmap", c_void_p, c_void_p, c_size_t, c_int, c_int, c_int, c_long)
 _mprotect = function("mprotect", c_void_p, c_size_t, c_int)
 _munmap = function("munmap", c_void_p, c_size_t)
-_sbrk = _libc["sbrk"]
-_sbrk.argtypes = (ctypes.c_long,)
-_sbrk.restype = c_void_p
+_sbrk = foreign("sbrk", c_void_p, c_long)
 
 
 def let_go() -> None:
@@ -168,13 +173,13 @@ def _replace(code: bytes, regions: list[_Region]) -> None:
     entries = b"".join(
         struct.pack("=4Q", _new(region.size), region.address, region.size, region.protection) for region in regions
     )
-    table = ctypes.create_string_buffer(entries, len(entries))
+    table = create_string_buffer(entries, len(entries))
     page = _new(_PAGE)
     try:
-        ctypes.memmove(page, code, len(code))
+        memmove(page, code, len(code))
         _mprotect(page, _PAGE, _PROT_READ | _PROT_EXEC)
-        run = ctypes.PYFUNCTYPE(ctypes.c_long, c_void_p, c_size_t)(page)
-        result = run(ctypes.addressof(table), len(regions))
+        run = foreign(page, c_long, c_void_p, c_size_t)
+        result = run(addressof(table), len(regions))
     finally:
         _munmap(page, _PAGE)
     if result:
@@ -190,5 +195,5 @@ def _note(executable: int) -> None:
     code, data, start_brk = (field[26], field[27]), (field[45], field[46]), field[47]
     strings = (field[number] for number in (48, 49, 50, 51))
     numbers = (*code, *data, start_brk, _sbrk(0), field[28], *strings)
-    table = ctypes.create_string_buffer(struct.pack("=12QIi", *numbers, 0, 0, executable))
-    _prctl(_PR_SET_MM, _PR_SET_MM_MAP, ctypes.addressof(table), 12 * 8 + 8, 0)
+    table = create_string_buffer(struct.pack("=12QIi", *numbers, 0, 0, executable))
+    _prctl(_PR_SET_MM, _PR_SET_MM_MAP, addressof(table), 12 * 8 + 8, 0)

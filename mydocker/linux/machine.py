@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 
-from mydocker.linux.libc import c_int, c_size_t, c_void_p, function
+from mydocker.linux.libc import c_int, c_long, c_size_t, c_void_p, foreign, function, memmove
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,9 +17,7 @@ PAGE = 4096
 _PROT_READ, _PROT_WRITE, _PROT_EXEC = 1, 2, 4
 _MAP_PRIVATE, _MAP_ANONYMOUS, _MAP_POPULATE = 0x02, 0x20, 0x8000
 
-_mmap = ctypes.PyDLL(None, use_errno=True)["mmap"]
-_mmap.argtypes = (c_void_p, c_size_t, c_int, c_int, c_int, ctypes.c_long)
-_mmap.restype = c_void_p
+_mmap = foreign("mmap", c_void_p, c_void_p, c_size_t, c_int, c_int, c_int, c_long)
 _mprotect = function("mprotect", c_void_p, c_size_t, c_int)
 _munmap = function("munmap", c_void_p, c_size_t)
 
@@ -34,7 +31,7 @@ class Code:
     def __init__(self, code: bytes) -> None:
         self._page = new_memory(PAGE)
         try:
-            ctypes.memmove(self._page, code, len(code))
+            memmove(self._page, code, len(code))
             _mprotect(self._page, PAGE, _PROT_READ | _PROT_EXEC)
         except OSError:
             self.close()
@@ -42,7 +39,8 @@ class Code:
 
     def function(self, *argtypes: Any) -> Callable[..., int]:
         """The code as a function of the C calling convention that gives a long."""
-        return ctypes.PYFUNCTYPE(ctypes.c_long, *argtypes)(self._page)
+        found: Callable[..., int] = foreign(self._page, c_long, *argtypes)
+        return found
 
     def close(self) -> None:
         _munmap(self._page, PAGE)

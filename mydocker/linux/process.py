@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import _thread
-import ctypes
 import os
 import struct
 import sys
 
 from mydocker.linux.libc import (
+    addressof,
     architecture_number,
     c_char_p,
     c_int,
@@ -16,7 +16,7 @@ from mydocker.linux.libc import (
     c_size_t,
     c_uint,
     c_ulong,
-    c_void_p,
+    create_string_buffer,
     function,
     system_call,
 )
@@ -51,7 +51,6 @@ _RT_SIGTIMEDWAIT = architecture_number(128, 137)
 _clone3 = system_call(435, c_char_p, c_size_t)
 _close_range = system_call(436, c_uint, c_uint, c_uint)
 _pidfd_getfd = system_call(438, c_int, c_int, c_uint)
-_pidfd_send_signal = system_call(424, c_int, c_int, c_void_p, c_uint)
 _keyctl = system_call(architecture_number(250, 219), c_int, c_long)
 _prctl = function("prctl", c_int, c_ulong, c_ulong, c_ulong, c_ulong)
 _unshare = function("unshare", c_int)
@@ -76,7 +75,7 @@ def clone(flags: int, cgroup: int = -1) -> tuple[int, int]:
     if cgroup >= 0:
         flags |= _CLONE_INTO_CGROUP
         place = cgroup
-    args = struct.pack("=11Q", flags | CLONE_PIDFD, ctypes.addressof(pidfd), 0, 0, exit_signal, 0, 0, 0, 0, 0, place)
+    args = struct.pack("=11Q", flags | CLONE_PIDFD, addressof(pidfd), 0, 0, exit_signal, 0, 0, 0, 0, 0, place)
     pid = _clone3(args, len(args))
     return (pid, pidfd.value) if pid else (0, -1)
 
@@ -133,8 +132,8 @@ def prctl(option: int, arg2: int = 0, arg3: int = 0, arg4: int = 0, arg5: int = 
 
 def set_name(name: bytes) -> None:
     """The name that ``ps`` shows for this thread, 15 bytes at most (prctl(2))."""
-    buffer = ctypes.create_string_buffer(name)
-    _prctl(_PR_SET_NAME, ctypes.addressof(buffer), 0, 0, 0)
+    buffer = create_string_buffer(name)
+    _prctl(_PR_SET_NAME, addressof(buffer), 0, 0, 0)
 
 
 def join_new_session_keyring() -> None:
@@ -186,11 +185,6 @@ def pid_inside(pid: int) -> int:
     except FileNotFoundError:
         raise ProcessLookupError(f"no process {pid}") from None
     return int(status.partition(b"\nNSpid:")[2].partition(b"\n")[0].split()[-1])
-
-
-def pidfd_send_signal(pidfd: int, number: int) -> None:
-    """Signal the process behind a pidfd, and never another that got its PID. ProcessLookupError if it is gone."""
-    _pidfd_send_signal(pidfd, number, None, 0)
 
 
 def waits_for_signals(pid: int) -> bool:

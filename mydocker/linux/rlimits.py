@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import struct
-from ctypes import create_string_buffer
 
-from mydocker.linux.libc import c_char_p, c_int, function
+from mydocker.linux.libc import c_char_p, c_int, create_string_buffer, function
 
 INFINITY = (1 << 64) - 1
 

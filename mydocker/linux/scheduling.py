@@ -5,10 +5,9 @@ A limit may import this module: see docs/plugins.md.
 
 from __future__ import annotations
 
-import ctypes
 import struct
 
-from mydocker.linux.libc import architecture_number, c_char_p, c_int, c_uint, system_call
+from mydocker.linux.libc import architecture_number, c_char_p, c_int, c_uint, create_string_buffer, system_call
 from mydocker.value import Value
 
 SCHED_OTHER = 0
@@ -71,7 +70,7 @@ def sched_setattr(thread: int, attributes: SchedAttr) -> None:
 
 def sched_getattr(thread: int) -> SchedAttr:
     """The attributes of one thread, 0 for the caller."""
-    buffer = ctypes.create_string_buffer(_ATTRIBUTES.size)
+    buffer = create_string_buffer(_ATTRIBUTES.size)
     _sched_getattr(thread, buffer, len(buffer), 0)
     return SchedAttr(**dict(zip(SchedAttr._fields, _ATTRIBUTES.unpack(buffer.raw)[1:], strict=True)))
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import struct
 
-from mydocker.linux.libc import architecture_number, c_uint, c_void_p, system_call
+from mydocker.linux.libc import (
+    addressof,
+    architecture_number,
+    c_uint,
+    c_void_p,
+    create_string_buffer,
+    system_call,
+)
 
 #: ``SECCOMP_FILTER_FLAG_*`` of include/uapi/linux/seccomp.h.
 TSYNC, LOG, SPEC_ALLOW, NEW_LISTENER, TSYNC_ESRCH, WAIT_KILLABLE_RECV = 1, 2, 4, 8, 16, 32
@@ -34,10 +40,10 @@ def load(program: bytes, flags: int = 0) -> int:
     The descriptor of the listener, close-on-exec, with ``NEW_LISTENER``; else 0. OSError EACCES without no_new_privs
     and without CAP_SYS_ADMIN in this user namespace, EINVAL for a program or a flag that the kernel does not take.
     """
-    code = ctypes.create_string_buffer(program, len(program))
-    header = struct.pack("@HP", len(program) // INSTRUCTION, ctypes.addressof(code))  # struct sock_fprog
-    argument = ctypes.create_string_buffer(header, len(header))
-    return _seccomp(_SET_MODE_FILTER, flags, ctypes.addressof(argument))
+    code = create_string_buffer(program, len(program))
+    header = struct.pack("@HP", len(program) // INSTRUCTION, addressof(code))  # struct sock_fprog
+    argument = create_string_buffer(header, len(header))
+    return _seccomp(_SET_MODE_FILTER, flags, addressof(argument))
 
 
 def knows_flags(flags: int) -> bool:
@@ -52,9 +58,9 @@ def knows_flags(flags: int) -> bool:
 
 def knows_action(action: int) -> bool:
     """Whether this kernel has an action, without the 16 bits of data that some carry. Linux 4.14."""
-    argument = ctypes.create_string_buffer(struct.pack("=I", action), 4)
+    argument = create_string_buffer(struct.pack("=I", action), 4)
     try:
-        _seccomp(_GET_ACTION_AVAIL, 0, ctypes.addressof(argument))
+        _seccomp(_GET_ACTION_AVAIL, 0, addressof(argument))
     except OSError:
         return False
     return True

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import struct
-from ctypes import create_string_buffer
 
-from mydocker.linux.libc import architecture_number, c_char_p, c_int, c_size_t, c_void_p, function, system_call
+from mydocker.linux.libc import (
+    architecture_number,
+    c_char_p,
+    c_int,
+    c_size_t,
+    c_void_p,
+    create_string_buffer,
+    function,
+    system_call,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,11 +5,10 @@ A path says nothing about it: what is at ``/proc`` of a root that somebody else 
 
 from __future__ import annotations
 
-import ctypes
 import os
 import struct
 
-from mydocker.linux.libc import c_int, c_void_p, function
+from mydocker.linux.libc import addressof, c_int, c_void_p, create_string_buffer, function
 
 # include/uapi/linux/magic.h
 PROC = 0x9FA0
@@ -24,8 +23,8 @@ _fstatfs = function("fstatfs", c_int, c_void_p)
 
 def filesystem_type(fd: int) -> int:
     """The magic number of the file system of a descriptor, which may be one of O_PATH."""
-    buffer = ctypes.create_string_buffer(_STATFS_SIZE)
-    _fstatfs(fd, ctypes.addressof(buffer))
+    buffer = create_string_buffer(_STATFS_SIZE)
+    _fstatfs(fd, addressof(buffer))
     kind: int = struct.unpack_from("@L", buffer)[0]
     return kind
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import struct
 
-from mydocker.linux.libc import c_long, c_size_t, c_void_p, system_call
+from mydocker.linux.libc import addressof, c_long, c_size_t, c_void_p, create_string_buffer, system_call
 
 #: System calls that a container is made with, by the kernel that brought them. All are numbered alike everywhere.
 SYSTEM_CALLS = {
@@ -36,6 +35,6 @@ def call(name: str) -> None:
 def clone_into_no_cgroup() -> None:
     """clone3(2) into a cgroup without a descriptor of one: an OSError, EBADF where CLONE_INTO_CGROUP is known."""
     args = struct.pack("=11Q", _CLONE_INTO_CGROUP, 0, 0, 0, 17, 0, 0, 0, 0, 0, _NO_DESCRIPTOR)
-    data = ctypes.create_string_buffer(args, len(args))
-    if system_call(SYSTEM_CALLS["clone3"], c_void_p, c_size_t)(ctypes.addressof(data), len(args)) == 0:
+    data = create_string_buffer(args, len(args))
+    if system_call(SYSTEM_CALLS["clone3"], c_void_p, c_size_t)(addressof(data), len(args)) == 0:
         os._exit(0)

@@ -197,6 +197,7 @@ class Creation:
             "rootfs": os.path.normpath(os.path.join(self._bundle, self.config["root"]["path"])),
             "owner": os.geteuid(),
             "annotations": self.config.get("annotations") or {},
+            "traceless": self._limits.traceless(),
         }
         self.container = Container(
             self._claim.path,

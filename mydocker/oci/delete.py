@@ -8,7 +8,6 @@ import time
 
 from mydocker import plain_json, state
 from mydocker.errors import MydockerError, OciError
-from mydocker.linux import process, signals
 from mydocker.oci import container, host_mounts
 from mydocker.oci.container import Container
 from mydocker.oci.options import Option
@@ -17,7 +16,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from mydocker.cgroups.layout import Layout
     from mydocker.oci.log import Log
     from mydocker.oci.main import Call
 
@@ -76,7 +74,7 @@ def destroy(found: Container, log: Log) -> None:
     try:
         found.reload()
         kill(found)  # a verb that held the lock may have written of a process
-        _remove_cgroups(found, log)
+        _remove_cgroups(found)
         _remove_cache_shares(found, log)
         host_mounts.remove(_config(found), found.bundle)
         _run_poststop(found, log)
@@ -87,14 +85,15 @@ def destroy(found: Container, log: Log) -> None:
 
 def kill(found: Container) -> None:
     """Kill the first process, frozen or not, and wait until it has ended."""
-    from mydocker.oci.kill import thaw
-
     try:
         pidfd = found.open_init()
     except OciError:
         return
+    from mydocker.linux.pidfd import SIGKILL, send_signal
+    from mydocker.oci.kill import thaw
+
     try:
-        process.pidfd_send_signal(pidfd, signals.SIGKILL)
+        send_signal(pidfd, SIGKILL)
         thaw(found)
         poll = select.poll()
         poll.register(pidfd, select.POLLIN)
@@ -120,7 +119,7 @@ def _lock(found: Container) -> int:
         time.sleep(0.005)
 
 
-def _remove_cgroups(found: Container, log: Log) -> None:
+def _remove_cgroups(found: Container) -> None:
     """With what still runs in them, and with what the plugins made outside of them."""
     from mydocker.cgroups.group import remove_stale
     from mydocker.cgroups.layout import Layout
@@ -128,8 +127,11 @@ def _remove_cgroups(found: Container, log: Log) -> None:
     if not found.record.cgroup:
         return
     layout = Layout.read()
-    if found.record.limits:
-        _undo_limits(found, layout, log)
+    to_undo = set(found.record.limits).difference(found.record.oci.get("traceless", ()))
+    if to_undo:
+        from mydocker import undoing
+
+        undoing.undo(found.id, found.record.limits, layout, found.record.cgroup)
     remove_stale(layout, found.record.cgroup)
     if found.record.oci.get("unit"):
         from mydocker.oci import systemd
@@ -148,21 +150,6 @@ def _remove_cache_shares(found: Container, log: Log) -> None:
             intel_rdt.remove(intel_rdt.as_recorded(values), tree)
     except MydockerError as e:  # such as a resctrl that was unmounted, which takes its groups with it
         log.warning(str(e))
-
-
-def _undo_limits(found: Container, layout: Layout, log: Log) -> None:
-    from mydocker import plugins
-    from mydocker.cgroups.group import ContainerCgroup
-    from mydocker.limits import Limits
-    from mydocker.oci import resources
-
-    try:
-        registry = plugins.load()
-        limits = Limits(registry.parse(found.record.limits), registry, resources.spec_of(_config(found)), layout)
-        limits.take_over(ContainerCgroup.opened(layout, found.record.cgroup))
-        limits.undo()
-    except MydockerError as e:  # such as a plugin that is not installed any more: the container goes all the same
-        log.warning(f"cannot undo all limits of the container: {e}")
 
 
 def _config(found: Container) -> dict[str, Any]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import select
 
-from mydocker.linux import process, pty, signals
+from mydocker.linux import pty, signals
+from mydocker.linux.pidfd import send_signal
 from mydocker.streams import Streams, TerminalStreams
 
 TYPE_CHECKING = False
@@ -92,6 +93,6 @@ def _pass_on(ours: Signals, pidfd: int, streams: Streams) -> None:
             streams.resize()  # the kernel tells the process, whose terminal has a new size
             continue
         try:
-            process.pidfd_send_signal(pidfd, number)
+            send_signal(pidfd, number)
         except ProcessLookupError:
             return

@@ -9,8 +9,6 @@ from __future__ import annotations
 import os
 
 from mydocker.errors import OciError
-from mydocker.linux import oldmount
-from mydocker.mounts import unescape
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,6 +42,8 @@ def remove(config: Mapping[str, Any], bundle: str) -> None:
     if not config.get("root") or are_private(config):
         return
     rootfs = os.fsencode(os.path.realpath(os.path.join(bundle, config["root"]["path"])))
+    from mydocker.linux import oldmount
+
     try:
         if _is_bound_over_itself(rootfs):
             oldmount.detach(rootfs)
@@ -52,6 +52,8 @@ def remove(config: Mapping[str, Any], bundle: str) -> None:
 
 
 def _is_bound_over_itself(path: bytes) -> bool:
+    from mydocker.mounts import unescape
+
     mounts = {}
     top = None
     with open("/proc/self/mountinfo", "rb") as f:

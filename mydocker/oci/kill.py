@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from mydocker.errors import CgroupError, OciError
-from mydocker.linux import process, signals
+from mydocker.linux.pidfd import SIGKILL, send_signal
 from mydocker.oci import container
 from mydocker.oci.options import Option
 
@@ -33,18 +33,18 @@ def main(call: Call) -> int:
         signal_all(found, number)
         return 0
     found.require("created", "running", "paused")
-    if number == signals.SIGKILL and not _has_pid_namespace(found):
+    if number == SIGKILL and not _has_pid_namespace(found):
         # With the first process of a PID namespace the kernel kills all; of another one's, nobody else would.
         signal_all(found, number)
         return 0
     pidfd = found.open_init()
     try:
-        process.pidfd_send_signal(pidfd, number)
+        send_signal(pidfd, number)
     except ProcessLookupError:
         raise OciError("container not running") from None
     finally:
         os.close(pidfd)
-    if number == signals.SIGKILL:
+    if number == SIGKILL:
         thaw(found)
     return 0
 
@@ -78,7 +78,7 @@ def signal_all(found: Container, number: int) -> None:
     """To every process in the container's cgroup; fine if there is none left."""
     cgroup = found.cgroup()
     try:
-        if number == signals.SIGKILL:
+        if number == SIGKILL:
             cgroup.kill()
             return
         for pid in cgroup.pids():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 
@@ -14,7 +13,7 @@ from mydocker.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from types import ModuleType
     from typing import Any, NoReturn
 
@@ -81,15 +80,19 @@ class Call(Value):
         return self.rootless == "true"
 
 
-def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Do what the arguments say and end the process, at once: nothing here relies on the interpreter's shut-down."""
-    gc.disable()
+def main(arguments: Sequence[str] | None = None, at_end: Callable[[], object] | None = None) -> NoReturn:
+    """Do what the arguments say and end the process, at once: nothing here relies on the interpreter's shut-down.
+
+    ``at_end``: called when all is done and said.
+    """
     code = 1
     try:
         code = command(sys.argv[1:] if arguments is None else arguments)
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
                 stream.flush()
+        if at_end is not None:
+            at_end()
     except OSError:
         pass  # the reader of our output has gone
     finally:

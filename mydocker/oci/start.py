@@ -9,7 +9,6 @@ import os
 from mydocker import handoff, plain_json
 from mydocker.errors import OciError
 from mydocker.handoff import Failure, Listener
-from mydocker.linux import process, signals
 from mydocker.oci import container
 from mydocker.oci.container import Container
 from mydocker.oci.options import Option
@@ -85,12 +84,14 @@ def _await_execution(connection: _socket.socket, found: Container) -> None:
 
 
 def _stop(found: Container) -> None:
+    from mydocker.linux.pidfd import SIGKILL, send_signal
+
     try:
         pidfd = found.open_init()
     except OciError:
         return
     try:
-        process.pidfd_send_signal(pidfd, signals.SIGKILL)
+        send_signal(pidfd, SIGKILL)
     except ProcessLookupError:
         pass
     finally:

@@ -11,6 +11,7 @@ import select
 
 from mydocker.errors import MydockerError
 from mydocker.linux import process, signals
+from mydocker.linux.pidfd import send_signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def _kill(found: Container, pidfd: int) -> None:
     from mydocker.oci.kill import signal_all, thaw
 
     try:
-        process.pidfd_send_signal(pidfd, signals.SIGKILL)
+        send_signal(pidfd, signals.SIGKILL)
         thaw(found)
     except ProcessLookupError:
         pass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import pytest
 from hypothesis import example, given, settings
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from mydocker.cli import app, fast
 from mydocker.cli.options import OPTIONS, Parsed
 from mydocker.errors import UsageError
-from mydocker.plugins import Registry
+from mydocker.plugins import Registry, load
 
 INTEGER = "mydocker.resources:parse_integer"
 FLAG = "mydocker.resources:parse_flag"
@@ -55,14 +56,18 @@ lines = st.builds(
 )
 
 
-def read_with_click(line: Sequence[str]) -> Parsed | None:
+@cache
+def application(registry: Registry) -> app.click.Command:
+    return app.application(lambda: registry)
+
+
+def read_with_click(line: Sequence[str], registry: Registry = REGISTRY) -> Parsed | None:
     seen: list[Parsed] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(app, "execute", lambda parsed, _registry: seen.append(parsed) or 0)
         patch.setattr(app, "configure_logs", lambda _options: None)
         try:
-            application = app.application(lambda: REGISTRY)
-            application.main(list(line), "mydocker", complete_var="_NOT_SET", standalone_mode=False)
+            application(registry).main(list(line), "mydocker", complete_var="_NOT_SET", standalone_mode=False)
         except app.click.ClickException:
             return None
     return seen[0] if seen else None
@@ -90,6 +95,34 @@ def read_with_click(line: Sequence[str]) -> Parsed | None:
 @example(["run", "-x=", "-t=", "ls"])
 def test_both_readers_understand_every_line_alike(line: list[str]) -> None:
     assert fast.read(line, REGISTRY) == read_with_click(line)
+
+
+INSTALLED = load()
+INSTALLED_FLAGS = [flag for option in OPTIONS for flag in option.flags] + [
+    flag for field in INSTALLED.fields for flag in field.flags
+]
+#: Flags as they are, cut short, with one letter too many, and with something attached.
+near_flags = st.builds(
+    lambda flag, cut, more: flag[: len(flag) - cut] + more,
+    st.sampled_from(INSTALLED_FLAGS),
+    st.sampled_from([0, 0, 0, 1, 2]),
+    st.sampled_from(["", "", "", "=", "=1", "1", "m", "=true", "=false", "==", " "]),
+)
+
+
+@settings(deadline=None)
+@given(st.lists(st.one_of(near_flags, near_flags, clusters, words), max_size=10))
+def test_both_readers_understand_the_installed_limits_alike(line: list[str]) -> None:
+    assert fast.read(["run", *line], INSTALLED) == read_with_click(["run", *line], INSTALLED)
+
+
+@pytest.mark.parametrize(
+    "form", ["{0} 1 ls", "{0}=1 ls", "{0}1 ls", "{0} ls", "{0}", "{0}= ls", "-t{0} 1 ls", "-ti {0} 1 {0} 2 ls"]
+)
+def test_both_readers_understand_each_flag_alike(form: str) -> None:
+    for flag in INSTALLED_FLAGS:
+        line = ["run", *form.format(flag).split()]
+        assert fast.read(line, INSTALLED) == read_with_click(line, INSTALLED), line
 
 
 def read(*line: str) -> Parsed:

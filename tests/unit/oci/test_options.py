@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mydocker.errors import OciError
-from mydocker.oci import kill
+from mydocker.oci import help_, kill
 from mydocker.oci.log import Log
 from mydocker.oci.main import VERBS, command
 from mydocker.oci.options import Option, parse
@@ -73,6 +73,12 @@ def test_help_of_all(capsys: pytest.CaptureFixture[str]) -> None:
     assert command([]) == command(["--help"]) == command(["help"]) == 0
     for verb in VERBS:
         assert f"\n  {verb} " in capsys.readouterr().out or verb != "create"
+
+
+def test_summaries_are_those_of_the_verbs() -> None:
+    """They are written down a second time, since the help of all verbs imports none of them."""
+    modules = {verb: __import__(f"mydocker.oci.{name}", fromlist=["main"]) for verb, name in VERBS.items()}
+    assert {verb: help_.sentence(module.__doc__ or "") for verb, module in modules.items()} == help_.SUMMARIES
 
 
 class TestLog:

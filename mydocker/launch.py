@@ -1,0 +1,51 @@
+"""How the console scripts begin: with the code that commands of their kind have imported before.
+
+`mydocker.cli` and `mydocker.oci.main` do the rest. They end the process, with ``os._exit``.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from mydocker.code_cache import CodeCache
+
+#: The commands that are called often; each has its modules in a file of its own, so that no other's are read.
+FREQUENT = {
+    "mydocker": ("run",),
+    "mydocker-oci": ("create", "start", "state", "kill", "delete", "exec", "run"),
+}
+
+
+def mydocker() -> NoReturn:
+    """The command ``mydocker``; with ``@oci`` before its arguments the other one, whose script knows no interpreter."""
+    if sys.argv[1:2] == ["@oci"]:
+        del sys.argv[1]
+        mydocker_oci()
+    cache = _begin("mydocker")
+    from mydocker.cli import main
+
+    main(at_end=cache.keep)
+
+
+def mydocker_oci() -> NoReturn:
+    """The command ``mydocker-oci``."""
+    cache = _begin("mydocker-oci")
+    from mydocker.oci.main import main
+
+    main(at_end=cache.keep)
+
+
+def _begin(script: str) -> CodeCache:
+    # A process that ends after one command has no use for a search for reference cycles.
+    gc.disable()
+    from mydocker.code_cache import CodeCache
+
+    word = next((word for word in sys.argv[1:] if word in FREQUENT[script]), "")
+    cache = CodeCache(f"{script} {word}")
+    cache.install()
+    return cache

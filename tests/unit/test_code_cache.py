@@ -1,0 +1,148 @@
+"""The code of modules that is kept from one command to the next, and what makes it void."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mydocker import launch
+from mydocker.oci.main import VERBS
+
+COMMAND = """
+import json, sys
+from mydocker.code_cache import CodeCache
+cache = CodeCache("test")
+cache.install()
+import package.part, package.inner.deep
+modules = (package, package.part, package.inner, package.inner.deep)
+served = [type(module.__spec__.loader).__module__ == "mydocker.code_cache" for module in modules]
+same = [module.__file__ == module.__spec__.origin and module.__cached__.endswith(".pyc") for module in modules]
+assert all(same), same
+assert package.inner.__path__ == [package.inner.__file__.rpartition("/")[0]]
+cache.keep()
+print(json.dumps([served, package.part.word, package.inner.deep.word]))
+"""
+
+
+class Packages:
+    """A directory of ``sys.path`` with a package, and the cache of commands that import it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.write("package/__init__.py", "")
+        self.write("package/part.py", "word = 'one'")
+        self.write("package/inner/__init__.py", "")
+        self.write("package/inner/deep.py", "word = 'two'")
+
+    def write(self, name: str, text: str, *, age: float = 100.0) -> Path:
+        path = self.directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        os.utime(path, (time.time() - age, time.time() - age))
+        return path
+
+    def import_all(self, *before: Path, options: tuple[str, ...] = ()) -> tuple[list[bool], str, str]:
+        """Which of package, part, inner and deep came from the cache, and the words of part and deep."""
+        search = os.pathsep.join(map(str, (*before, self.directory)))
+        environment = {**os.environ, "PYTHONPATH": search, "XDG_CACHE_HOME": str(self.directory / "cache")}
+        command = [sys.executable, *options, "-c", COMMAND]
+        done = subprocess.run(
+            command, env=environment, cwd="/", capture_output=True, text=True, timeout=60, check=False
+        )
+        assert not done.returncode, done.stderr
+        served, part, deep = json.loads(done.stdout)
+        return served, part, deep
+
+    @property
+    def files(self) -> list[Path]:
+        return list((self.directory / "cache/mydocker").glob("code-*"))
+
+
+@pytest.fixture
+def packages(tmp_path: Path) -> Packages:
+    return Packages(tmp_path)
+
+
+FOUND_BY_PYTHON = [False, False, False, False]
+#: The package itself never comes from the cache: which one its name stands for is for Python to find.
+FROM_THE_CACHE = [False, True, True, True]
+
+
+def test_second_command_has_the_code_of_the_first(packages: Packages) -> None:
+    assert packages.import_all() == (FOUND_BY_PYTHON, "one", "two")
+    written = [path.stat() for path in packages.files]
+    assert packages.import_all() == (FROM_THE_CACHE, "one", "two")
+    assert [path.stat().st_ino for path in packages.files] == [status.st_ino for status in written], "nothing was new"
+
+
+def test_changed_module_is_seen_at_once(packages: Packages) -> None:
+    packages.import_all()
+    packages.write("package/part.py", "word = 'new'", age=50)
+    assert packages.import_all() == ([False, False, True, True], "new", "two")
+    assert packages.import_all() == (FROM_THE_CACHE, "new", "two")
+
+
+def test_module_in_another_file_of_the_same_time_and_size(packages: Packages) -> None:
+    packages.import_all()
+    former = packages.directory / "package/part.py"
+    status = former.stat()
+    other = packages.write("package/other.py", "word = 'new'")
+    os.utime(other, ns=(status.st_mtime_ns, status.st_mtime_ns))
+    other.rename(former)
+    # Python's own bytecode goes by time and size alone.
+    shutil.rmtree(packages.directory / "package/__pycache__", ignore_errors=True)
+    assert packages.import_all()[1] == "new"
+
+
+def test_module_that_changed_a_moment_ago_is_not_kept(packages: Packages) -> None:
+    packages.write("package/part.py", "word = 'six'", age=0)
+    packages.import_all()
+    assert packages.import_all()[0] == [False, False, True, True]
+
+
+def test_removed_module_is_missing(packages: Packages) -> None:
+    packages.import_all()
+    (packages.directory / "package/part.py").unlink()
+    with pytest.raises(AssertionError, match=r"No module named 'package\.part'"):
+        packages.import_all()
+
+
+def test_package_of_the_same_name_earlier_on_the_path(packages: Packages, tmp_path: Path) -> None:
+    packages.import_all()
+    other = Packages(tmp_path / "other")
+    other.write("package/part.py", "word = 'other'")
+    assert packages.import_all(other.directory) == (FOUND_BY_PYTHON, "other", "two")
+
+
+@pytest.mark.parametrize("damage", [b"", b"\0" * 5000, "half", "no code", "others' write"])
+def test_damaged_file_is_passed_over(packages: Packages, damage: bytes | str) -> None:
+    packages.import_all()
+    (file,) = packages.files
+    content = file.read_bytes()
+    if damage == "others' write":
+        file.chmod(0o666)
+    elif damage == "half":
+        file.write_bytes(content[: len(content) // 2])
+    elif damage == "no code":
+        file.write_bytes(content[:-300] + bytes(300))
+    else:
+        assert isinstance(damage, bytes)
+        file.write_bytes(damage)
+    assert packages.import_all()[1:] == ("one", "two")
+
+
+def test_other_optimization_has_its_own(packages: Packages) -> None:
+    packages.import_all()
+    assert packages.import_all(options=("-O",))[0] == FOUND_BY_PYTHON
+    assert len(packages.files) == 2
+
+
+def test_frequent_commands_are_verbs() -> None:
+    assert set(launch.FREQUENT["mydocker-oci"]) <= set(VERBS)
