@@ -7,8 +7,8 @@ import errno
 import os
 
 from mydocker import handoff, plain_json
-from mydocker.errors import OciError
-from mydocker.handoff import Failure, Listener
+from mydocker.errors import NotExecuted, OciError
+from mydocker.handoff import EXECUTING, Failure, Listener
 from mydocker.linux import process, signals
 from mydocker.oci import container
 from mydocker.oci.container import Container
@@ -81,7 +81,7 @@ def _await_execution(connection: _socket.socket, found: Container) -> None:
     except (ConnectionResetError, BrokenPipeError):
         return  # it was killed: that is the end of a container that was started
     if isinstance(report, Failure):
-        raise OciError(report.text)
+        raise NotExecuted(report.text) if report.stage == EXECUTING else OciError(report.text)
 
 
 def _stop(found: Container) -> None:
