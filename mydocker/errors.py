@@ -13,6 +13,7 @@
     ├── SetupError                   a namespace, a mount or the rootfs could not be set up
     ├── HandoffError                 the child ended before it took its command
     ├── OciError                     exit 1: mydocker-oci refused or failed, in words that engines match on
+    │   └── NotExecuted              the kernel did not execute the command, though it was found
     ├── CommandNotFound              exit 127: there is no such command
     ├── CommandNotExecutable         exit 126: it was found, and the kernel does not execute it
     └── RunFailed                    ``check=True`` was given and the command did not exit with 0
@@ -97,6 +98,10 @@ class OciError(MydockerError):
     """``mydocker-oci`` refused or failed. The words are those that engines know from runc, where they match on them."""
 
     exit_code = 1
+
+
+class NotExecuted(OciError):
+    """The kernel refused to execute a command that was found: a script without its interpreter, say."""
 
 
 class CommandNotFound(MydockerError):

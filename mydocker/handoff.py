@@ -134,6 +134,10 @@ def send(fd: int, frame: bytes, wait: Callable[[], None] | None = None) -> None:
             wait()
 
 
+#: The last stage of a container's first process under an engine.
+EXECUTING = "start the command"
+
+
 class Failure(Value):
     """What the child reports when it cannot go on: at which stage, on what, and the kernel's errno (or 0)."""
 

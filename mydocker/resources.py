@@ -139,6 +139,10 @@ class ResourceConfig:
         """How the user named this field (``-mem``), or the field's name."""
         return self._flags.get(name, name)
 
+    def is_given(self, name: str) -> bool:
+        """Whether the user named this field in this call. In an update, what stays as it was is not given."""
+        return name in self._flags and name in self._values
+
     def asdict(self) -> dict[str, Any]:
         return dict(self._values)
 

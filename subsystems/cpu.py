@@ -244,7 +244,8 @@ def mydocker_validate(config: ResourceConfig, layout: Layout) -> None:
     _require_files(config, layout, hierarchy.version)
     _check_bandwidth(config)
     for field in ("cpu_shares", "cpu_weight"):
-        if config.get("cpu_idle") and field in config:
+        # What it has from before counts again when it is idle no longer (`_set_weight`).
+        if config.get("cpu_idle") and config.is_given(field):
             reason = f"it cannot be combined with {config.flag(field)}: an idle container has less than any share"
             raise LimitError("cpu_idle", reason)
     if "cpu_weight" in config and "cpu_shares" in config:

@@ -134,7 +134,11 @@ def _rule_text(rule: dict[str, Any]) -> str:
     """No number, or one below 0, is every number."""
     numbers = (rule.get("major"), rule.get("minor"))
     text = ":".join("*" if number is None or number < 0 else str(number) for number in numbers)
-    return f"{'allow' if rule['allow'] else 'deny'} {rule.get('type') or 'a'} {text} {rule.get('access') or 'rwm'}"
+    access = rule.get("access") or "rwm"
+    if not rule["allow"] and "a" in access:  # runc passes the letter over; whoever meant all has it
+        access = "rwm"
+    verb = "allow" if rule["allow"] else "deny"
+    return f"{verb} {rule.get('type') or 'a'} {text} {_ordered(access)}"
 
 
 def _in_user_namespace() -> bool:

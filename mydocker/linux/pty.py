@@ -6,6 +6,11 @@ import fcntl
 import os
 import struct
 
+_TCGETS = 0x5401
+_TCSETS = 0x5402
+#: struct termios of the kernel (include/uapi/asm-generic/termbits.h): 4 words of flags, the discipline, 19 characters.
+_TERMIOS_SIZE = 36
+_OPOST, _ONLCR = 0o1, 0o4
 _TIOCSPTLCK = 0x40045431
 _TIOCGPTN = 0x80045430
 _TIOCGPTPEER = 0x5441
@@ -29,6 +34,23 @@ def open_pair(devpts: int) -> tuple[int, int, int]:
 def make_controlling(slave: int) -> None:
     """Make the terminal the controlling one of this session, which must have none."""
     fcntl.ioctl(slave, _TIOCSCTTY, 0)
+
+
+def keep_newlines(terminal: int) -> None:
+    """Let a newline of the terminal's output come as it was written, and not as CR and newline (termios(3), ONLCR)."""
+    _change_output(terminal, off=_ONLCR)
+
+
+def make_lines(terminal: int) -> None:
+    """Let each newline begin a line on a terminal that is in raw mode otherwise."""
+    _change_output(terminal, on=_OPOST | _ONLCR)
+
+
+def _change_output(terminal: int, *, on: int = 0, off: int = 0) -> None:
+    settings = bytearray(fcntl.ioctl(terminal, _TCGETS, bytes(_TERMIOS_SIZE)))
+    _, output_flags = struct.unpack_from("=2I", settings)
+    struct.pack_into("=I", settings, 4, (output_flags | on) & ~off)
+    fcntl.ioctl(terminal, _TCSETS, bytes(settings))
 
 
 def copy_window_size(source: int, target: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from _signal import strsignal  # type: ignore[import-not-found]  # the C part of signal, which costs nothing
 
 from mydocker.linux.libc import (
     architecture_number,
@@ -31,6 +32,11 @@ _signalfd = function("signalfd", c_int, c_char_p, c_int)
 _signal = function("signal", c_int, c_void_p)
 _sigtimedwait = function("sigtimedwait", c_char_p, c_void_p, c_char_p)
 _rt_sigaction = system_call(architecture_number(13, 134), c_int, c_char_p, c_void_p, c_size_t)
+
+
+def name_of(number: int) -> str:
+    """In small words, as Go's programs say it: ``bad system call``."""
+    return (strsignal(number) or "unknown").lower()
 
 
 def _sigset(signals: Iterable[int]) -> bytes:

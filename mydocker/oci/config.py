@@ -305,7 +305,7 @@ _RESOURCES = object_of(
                     "type": form(lambda s: s in ("", "a", "b", "c"), "is not a type of device: it must be a, b or c"),
                     "major": _INT64,
                     "minor": _INT64,
-                    "access": form(lambda s: not s.strip("rwm"), "is not made of r, w and m"),
+                    "access": form(lambda s: not s.strip("rwma") and s != "a", "is not made of r, w and m"),
                 },
                 ("allow",),
             )
@@ -470,8 +470,16 @@ def _no_flags(value: Any) -> None:
         raise Wrong("must be empty: no flags are defined")
 
 
-def _not_in_force(value: Any) -> None:
-    raise Wrong("is not supported here, and would not be in force: leave it out")
+def _memory_policy(value: Any) -> None:
+    """The names are loaded for the few containers that have one."""
+    from mydocker.oci import memory_policy
+
+    object_of({"mode": string, "nodes": string, "flags": _STRINGS})(value)
+    try:
+        memory_policy.parse(value)
+    except ValueError as e:
+        key, reason = e.args
+        raise Wrong(reason, key) from None
 
 
 def _schemata(value: Any) -> None:
@@ -535,7 +543,7 @@ _LINUX = object_of(
         "maskedPaths": _PATHS,
         "readonlyPaths": _PATHS,
         "mountLabel": string,
-        "memoryPolicy": _not_in_force,
+        "memoryPolicy": _memory_policy,
         "personality": object_of({"domain": one_of(DOMAINS), "flags": _no_flags}, ("domain",)),
     },
     also=_drop_empty_seccomp,

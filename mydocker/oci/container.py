@@ -214,6 +214,23 @@ def state_of(record: state.Record, status: str) -> dict[str, Any]:
     return values
 
 
+def shown(found: Container) -> dict[str, Any]:
+    """What ``state`` and ``list`` print of it, in the order in which runc does: some callers match the text."""
+    values = found.state()
+    annotations = values.pop("annotations", None)
+    return {
+        "ociVersion": values["ociVersion"],
+        "id": found.id,
+        "pid": values.get("pid", 0),
+        "status": values["status"],
+        "bundle": found.bundle,
+        "rootfs": found.record.oci["rootfs"],
+        "created": created_text(found.record),
+        **({"annotations": annotations} if annotations else {}),
+        "owner": owner_name(found.record),
+    }
+
+
 class Lock:
     """The right to change a container, until `close`."""
 

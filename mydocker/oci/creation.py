@@ -17,7 +17,7 @@ import time
 
 from mydocker import handoff, plain_json, state
 from mydocker.child import Child
-from mydocker.errors import HandoffError, MydockerError, OciError
+from mydocker.errors import HandoffError, MydockerError, OciError, UnsupportedLimit
 from mydocker.handoff import Failure, Listener
 from mydocker.limits import Limits
 from mydocker.linux import process
@@ -128,7 +128,10 @@ class Creation:
             net_devices.check(self._net_devices)
         self._check_cache_shares()
         self._limits = self._prepare_limits(layout)
-        self._limits.validate()
+        try:
+            self._limits.validate()
+        except UnsupportedLimit as e:
+            raise OciError(f"invalid configuration: {e}") from e
         self._process_plan: ProcessPlan | None = None
         if self._process():
             joins = "user" in self._namespaces.joined
@@ -355,6 +358,7 @@ class Creation:
             self.child.tell(handoff.MAPPED)
         self._await_ready()
         self._cgroup.entered(child.pid)
+        processes.use_all_cpus(child.pid)
         self._limits.apply(child.pid)
         if self._cache_shares is not None:
             from mydocker.oci import intel_rdt
@@ -374,7 +378,7 @@ class Creation:
         argv, environment = processes.command(self._process()) if self._process() else ([], [])
         # The PID is that of whoever looks (runtime.md, "State").
         inside = self._state("created", pid=process.pid_inside(child.pid))
-        self.child.tell(handoff.encode(argv, environment) + handoff.encode([inside, os.fsencode(self._bundle)], []))
+        self.child.tell(handoff.encode(argv, environment) + handoff.encode([inside], []))
         if self._relayed and self._process_plan is not None and self._process_plan.terminal:
             self.terminal = self._receive_terminal()
             if self.terminal >= 0:

@@ -109,7 +109,10 @@ class _Execution:
             self._clone(child, init, namespaces, plan)
             master = self._await_ready(child, plan)
             self._enter_rest(child.pid)
-            _set_cpus("final", child.pid, plan.final_cpus)
+            if plan.final_cpus is None:
+                oci_process.use_all_cpus(child.pid)
+            else:
+                _set_cpus("final", child.pid, plan.final_cpus)
             self._share_caches(child.pid)
             oci_process.limit(plan, child.pid)
             self._hand_over(child, frame)
@@ -184,7 +187,8 @@ class _Execution:
                 except OSError as e:
                     for fd in opened:
                         os.close(fd)
-                    raise _not_added(files.refused("open", f"{directory}/tasks", e)) from e
+                    # As runc says it, which writes to the file of the same meaning.
+                    raise _not_added(f"open {directory}/cgroup.procs: {reason_of(e)}") from e
                 self._cgroups.remove(directory)
         return opened
 
@@ -213,7 +217,7 @@ class _Execution:
                 # On v2 a cgroup that has given controllers to its children takes no process any more (cgroup-v2.rst,
                 # "No Internal Process Constraint"): an init like systemd has made its own below it and is there.
                 if "" in self._work.cgroups or e.errno not in (errno.EBUSY, errno.EOPNOTSUPP):
-                    raise _not_added(e) from e
+                    raise _not_added(f"write {directory}/cgroup.procs: {os.strerror(e.errno).lower()}", pid) from e
                 files.write(f"{_unified_cgroup_of(self._work.container.pid)}/cgroup.procs", str(pid))
 
     def _share_caches(self, pid: int) -> None:
@@ -298,8 +302,9 @@ def _not_started(report: object) -> OciError:
     return OciError(f"unable to start container process: {text}")
 
 
-def _not_added(error: CgroupError) -> OciError:
-    return OciError(f"unable to start container process: error adding pid to cgroups: {error}")
+def _not_added(reason: str, pid: int | None = None) -> OciError:
+    which = "" if pid is None else f" {pid}"
+    return OciError(f"unable to start container process: error adding pid{which} to cgroups: {reason}")
 
 
 def _reason(error: OSError) -> str:
@@ -340,7 +345,7 @@ def _cgroups(container: Container, below: Mapping[str, str]) -> list[str]:
             hierarchy = layout.find(controller)
             found = [each for each in directories if hierarchy and each.startswith(f"{hierarchy.mountpoint}/")]
             if not found:
-                raise OciError(f"--cgroup: the container has no cgroup of the controller {controller}")
+                raise OciError(f"--cgroup: unknown controller {controller}: the container has no cgroup of it")
             places[found[0]] = path
     return [f"{directory}/{path}" if path else directory for directory, path in places.items()]
 

@@ -27,7 +27,7 @@ def main(call: Call) -> int:
 
 def document(registry: Registry) -> dict[str, Any]:
     """The features document. Each list is that of the module which puts it in force."""
-    from mydocker.linux import capabilities
+    from mydocker.linux import capabilities, numa
     from mydocker.oci import config, container, mount_options, namespaces, resources
     from mydocker.version import __version__
 
@@ -46,6 +46,7 @@ def document(registry: Registry) -> dict[str, Any]:
             "intelRdt": {"enabled": True, "schemata": True, "monitoring": True},
             "mountExtensions": {"idmap": {"enabled": True}},
             "netDevices": {"enabled": True},
+            "memoryPolicy": {"modes": list(numa.MODES), "flags": list(numa.FLAGS)},
         },
         "annotations": {"mydocker.version": __version__, **_libseccomp_version()},
         # An annotation of a container sets a limit of it; so an engine asks whether its user may.

@@ -45,7 +45,12 @@ class Signals:
 
 
 def fit(master: int) -> None:
-    """Give the terminal of a process that is yet to start the size of ours, if one of our streams is one."""
+    """Make the terminal of a process that is yet to start fit for the relay: of the size of ours, if we have one.
+
+    Its output comes with the newlines as they are, as from runc: they are for our terminal to make lines of, and who
+    reads a pipe gets what was written.
+    """
+    pty.keep_newlines(master)
     for fd in (0, 1, 2):
         try:
             pty.copy_window_size(fd, master)
@@ -63,6 +68,7 @@ class Relay(TerminalStreams):
     def resume(self) -> None:
         if os.isatty(0):
             super().resume()
+            pty.make_lines(0)
 
 
 def stay(child: Child, streams: Streams, master: int, ours: Signals) -> int:

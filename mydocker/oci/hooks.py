@@ -34,18 +34,19 @@ def run(
     environment: Mapping[bytes, bytes] | None = None,
     fork: Callable[[], int] = process.fork,
     failed: Callable[[str], None] | None = None,
+    restrict: Callable[[], None] | None = None,
 ) -> None:
     """Run these hooks of one kind, one after the other; each reads ``state``, the container's state as JSON.
 
     OciError if one fails, and then the next ones do not run; where ``failed`` is given, it is told in place of that,
     and they do. ``cwd``: a path or a descriptor of where they run, if not where this process is. ``environment``: that
     of a hook whose ``env`` is not set, if not this process's own. ``fork``: ``os.fork`` in a process with one thread
-    that is inside of a container.
+    that is inside of a container. ``restrict``: what the hook's process does last before it is the hook.
     """
     inherited = os.environb if environment is None else environment
     for number, hook in enumerate(hooks):
         try:
-            problem = _run(hook, state, cwd, inherited, fork)
+            problem = _run(hook, state, cwd, inherited, fork, restrict)
         except OSError as e:
             problem = e.strerror or str(e)
         if problem:
@@ -56,7 +57,12 @@ def run(
 
 
 def _run(
-    hook: dict[str, Any], state: bytes, cwd: bytes | int, inherited: Mapping[bytes, bytes], fork: Callable[[], int]
+    hook: dict[str, Any],
+    state: bytes,
+    cwd: bytes | int,
+    inherited: Mapping[bytes, bytes],
+    fork: Callable[[], int],
+    restrict: Callable[[], None] | None,
 ) -> str:
     """Run one hook to its end: what went wrong, or an empty string."""
     if not hook["path"].startswith("/"):
@@ -75,7 +81,7 @@ def _run(
         errors, stderr = _pipe(pipes)
         pid = fork()
         if pid == 0:
-            _become(hook, (stdin, stdout, stderr), failure, cwd, inherited)
+            _become(hook, (stdin, stdout, stderr), failure, cwd, inherited, restrict)
         for fd in (failure, stdout, stderr):
             pipes.remove(fd)
             os.close(fd)
@@ -89,7 +95,7 @@ def _run(
         code = os.waitstatus_to_exitcode(os.waitpid(ended, 0)[1])
         if code == 0:
             return ""
-        how = f"exit status {code}" if code > 0 else f"killed by signal {-code}"
+        how = f"exit status {code}" if code > 0 else f"killed by signal {-code} ({signals.name_of(-code)})"
         return how + _told(written[errors], written[output])
     finally:
         if pid > 0:
@@ -120,6 +126,7 @@ def _become(
     failure: int,
     cwd: bytes | int,
     inherited: Mapping[bytes, bytes],
+    restrict: Callable[[], None] | None,
 ) -> NoReturn:
     """In the forked process: become the hook, or report the errno."""
     number = errno.EIO
@@ -141,6 +148,8 @@ def _become(
         if "env" in hook:
             entries = [_bytes(entry).partition(b"=") for entry in hook["env"]]
             environment = {name: value for name, equals, value in entries if name and equals}
+        if restrict is not None:
+            restrict()
         os.execve(path, arguments, environment)
     except OSError as e:
         number = e.errno or errno.EIO

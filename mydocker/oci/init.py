@@ -19,7 +19,7 @@ import select
 
 from mydocker import handoff
 from mydocker.errors import HandoffError, OciError
-from mydocker.handoff import Failure
+from mydocker.handoff import EXECUTING, Failure
 from mydocker.linux import executable, network, process, signals
 from mydocker.mounts import Step, bind_console
 from mydocker.oci import console, hooks, mounts, restriction, sysctl
@@ -29,7 +29,7 @@ from mydocker.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any, NoReturn
 
     from mydocker.cgroups.layout import Hierarchy
@@ -144,7 +144,7 @@ class _Init:
             os.close(entrance)
         handoff.report_ready(self._reports)
         argv, environment = handoff.receive(plan.commands)
-        (state, bundle), _ = handoff.receive(plan.commands)
+        (state,), _ = handoff.receive(plan.commands)
         if "cgroup" in plan.namespaces.new:
             step.doing = "make a cgroup namespace"
             process.unshare(process.CLONE_NEWCGROUP)
@@ -157,8 +157,7 @@ class _Init:
             "createContainer",
             plan.hooks.get("createContainer", ()),
             state,
-            # The root of a user namespace may have no way to the bundle.
-            cwd=bundle if os.access(bundle, os.X_OK) else root.fd,
+            cwd=root.fd,
             environment=dict(entry.partition(b"=")[::2] for entry in environment),
             fork=os.fork,
         )
@@ -175,14 +174,37 @@ class _Init:
             )
         os.close(proc)
         self._wait_for_start()
-        step.doing = "run the startContainer hooks"
-        hooks.run("startContainer", plan.hooks.get("startContainer", ()), state, environment=variables, fork=os.fork)
+        filtered = self._run_start_hooks(state, variables)
         if plan.process is None:
             raise OciError("process property must be non-empty: config.json has no process to start")
         process.close_all_except({self._reports, self._answers, plan.waiting, *self._preserved()})
-        restriction.seal(plan.process, step, self._load_seccomp if plan.seccomp is not None else None)
-        step.doing = "start the command"
+        load = self._load_seccomp if plan.seccomp is not None and not filtered else None
+        restriction.seal(plan.process, step, load)
+        step.doing = EXECUTING
         restriction.execute(path, argv, variables)
+
+    def _run_start_hooks(self, state: bytes, variables: Mapping[bytes, bytes]) -> bool:
+        """Under the command's seccomp filter, for they are programs of the container; whether it is in force here now.
+
+        Each loads it itself, so that it does not hinder this process. One with a listener is loaded once for all: its
+        agent has one descriptor.
+        """
+        plan, step = self._plan, self._step
+        wanted = plan.hooks.get("startContainer", ())
+        if not wanted:
+            return False
+        restrict: Callable[[], None] | None = None
+        filtered = False
+        if plan.process is not None and plan.seccomp is not None:
+            command, load = plan.process, plan.seccomp.load
+            if plan.seccomp.listens:
+                restriction.filter_calls(command, step, self._load_seccomp)
+                filtered = True
+            else:
+                restrict = lambda: restriction.filter_calls(command, Step(), load)  # noqa: E731
+        step.doing = "run the startContainer hooks"
+        hooks.run("startContainer", wanted, state, environment=variables, fork=os.fork, restrict=restrict)
+        return filtered
 
     def _needed(self) -> set[int]:
         plan = self._plan

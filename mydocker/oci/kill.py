@@ -32,11 +32,12 @@ def main(call: Call) -> int:
     if call.options.get("all"):
         signal_all(found, number)
         return 0
-    found.require("created", "running", "paused")
-    if number == SIGKILL and not _has_pid_namespace(found):
-        # With the first process of a PID namespace the kernel kills all; of another one's, nobody else would.
+    if number == SIGKILL and not _has_pid_namespace(found) and found.cgroup().pids():
+        # With the first process of a PID namespace the kernel kills all; of another one's, nobody else would. That
+        # process may have ended before the others.
         signal_all(found, number)
         return 0
+    found.require("created", "running", "paused")
     pidfd = found.open_init()
     try:
         send_signal(pidfd, number)

@@ -13,8 +13,6 @@ from mydocker.oci.options import Option
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from mydocker.oci.main import Call
 
 OPTIONS = (
@@ -35,7 +33,7 @@ def main(call: Call) -> int:
         lines = [each.id for each in found]
     elif form == "json":
         # An engine that decodes it takes null for an empty list.
-        lines = [plain_json.dumps([_values(each) for each in found]) if found else "null"]
+        lines = [plain_json.dumps([container.shown(each) for each in found]) if found else "null"]
     else:
         lines = _table([_row(each) for each in found])
     sys.stdout.write("".join(f"{line}\n" for line in lines))
@@ -53,16 +51,8 @@ def _containers(root: str) -> list[Container]:
     return [Container(f"{root}/{name}", record) for name, record in records if record is not None and record.oci]
 
 
-def _values(each: Container) -> dict[str, Any]:
-    values = {"pid": 0, **each.state()}
-    values["rootfs"] = each.record.oci["rootfs"]
-    values["created"] = container.created_text(each.record)
-    values["owner"] = container.owner_name(each.record)
-    return values
-
-
 def _row(each: Container) -> tuple[str, ...]:
-    values = _values(each)
+    values = container.shown(each)
     return tuple(str(values[column.lower()]) for column in _COLUMNS)
 
 

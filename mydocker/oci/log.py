@@ -58,11 +58,15 @@ class Log:
     def warning(self, message: str) -> None:
         self._note("warning", message)
 
-    def error(self, message: str) -> None:
-        """The one error of a call that fails: to the file, and to stderr in words for whoever called."""
+    def error(self, message: str, *, plain: bool = False) -> None:
+        """The one error of a call that fails: to the file, and to stderr in words for whoever called.
+
+        ``plain``: on stderr it has no other form, for it takes the place of what the command would have written.
+        """
         self._kept.clear()
-        self._write(self._fd if self._fd >= 0 else 2, self._line("error", message))
-        if self._fd >= 0:
+        if self._fd >= 0 or not plain:
+            self._write(self._fd if self._fd >= 0 else 2, self._line("error", message))
+        if self._fd >= 0 or plain:
             self._write(2, f"{message}\n")
 
     def flush(self) -> None:

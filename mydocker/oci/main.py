@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from mydocker.errors import MydockerError, OciError
+from mydocker.errors import MydockerError, NotExecuted, OciError
 from mydocker.oci import options
 from mydocker.oci.log import Log, show_traceback, take_over_core_messages
 from mydocker.oci.options import Option
@@ -123,7 +123,8 @@ def command(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         return 141
     except Exception as e:
-        log.error(_message(e) if isinstance(e, MydockerError) else f"{verb}: {_message(e)}")
+        message = _message(e) if isinstance(e, MydockerError) else f"{verb}: {_message(e)}"
+        log.error(message, plain=isinstance(e, NotExecuted))
         if log.debugging:
             show_traceback(e)
         return _exit_code(verb, e)

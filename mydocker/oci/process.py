@@ -79,6 +79,7 @@ class ProcessPlan(Value):
     ``io_priority``      (class, level).
     ``initial_cpus``     the CPUs of a process of ``exec`` until it is in the container's cgroup; None: the caller's.
     ``final_cpus``       its CPUs from then on.
+    ``set_memory_policy``  puts its memory policy in force, if it has one: few load the module for that.
     ``console_size``     (height, width) of the terminal.
     ``user_namespace``   whether the container has one that is not the runtime's.
     """
@@ -99,6 +100,7 @@ class ProcessPlan(Value):
     apparmor: str = ""
     selinux: str = ""
     personality: int | None = None
+    set_memory_policy: Callable[[], None] | None = None
     terminal: bool = False
     console_size: tuple[int, int] | None = None
     user_namespace: bool = False
@@ -146,6 +148,7 @@ def plan(
         apparmor=process.get("apparmorProfile") or "",
         selinux=process.get("selinuxLabel") or "",
         personality=_personality(linux.get("personality")),
+        set_memory_policy=_memory_policy(linux.get("memoryPolicy")),
         terminal=bool(process.get("terminal")),
         console_size=(size["height"], size["width"]) if size else None,
         user_namespace=has_user_namespace,
@@ -190,9 +193,24 @@ def limit(plan: ProcessPlan, pid: int) -> None:
         try:
             scheduling.sched_setattr(pid, plan.scheduler)
         except OSError as e:
-            raise OciError(f"process.scheduler: error setting scheduler: {reason_of(e)}") from e
+            # sched_setattr(2), EPERM: a deadline is kept on any CPU of the system, or on none.
+            restricted = e.errno == errno.EPERM and len(os.sched_getaffinity(pid)) < (os.cpu_count() or 1)
+            why = "process scheduler can't be used together with AllowedCPUs (cpus of linux.resources.cpu): "
+            raise OciError(f"process.scheduler: error setting scheduler: {why * restricted}{reason_of(e)}") from e
     if plan.rlimits:
         _set_rlimits(pid, plan.rlimits)
+
+
+def use_all_cpus(pid: int) -> None:
+    """Let a process that is in its cgroup run on all CPUs that this one has, whatever the runtime was bound to.
+
+    A kernel since 6.2 keeps what somebody has asked for when a process enters a cpuset. It leaves out the CPUs that are
+    not there or not in the cpuset itself (sched_setaffinity(2)).
+    """
+    try:
+        os.sched_setaffinity(pid, range(max(1024, os.cpu_count() or 1)))
+    except OSError:
+        pass  # not ours to change: then it runs where the runtime does
 
 
 def set_own_oom_score_adj(value: int | None) -> None:
@@ -279,7 +297,10 @@ def _capabilities(sets: Mapping[str, Any], user_namespace: bool, warn: Callable[
         # (config.md, "Linux Process"), but say so.
         warn(f"ignoring unknown or unavailable capabilities: {', '.join(unknown)}")
     # The kernel raises no others (capabilities(7)), and engines' configs name them all the same: runc drops them too.
-    return found.replace(ambient=found.ambient & found.permitted & found.inheritable)
+    ambient = found.ambient & found.permitted & found.inheritable
+    for name in _names(found.ambient & ~ambient):
+        warn(f"can't raise ambient capability {name}: it is not both permitted and inheritable")
+    return found.replace(ambient=ambient)
 
 
 def _check_grants(wanted: Capabilities) -> None:
@@ -365,6 +386,16 @@ def _cpus(where: str, text: str | None) -> frozenset[int] | None:
             raise OciError(f'{where}: invalid CPU range "{part}"')
         found.update(range(low, high + 1))
     return frozenset(found)
+
+
+def _memory_policy(entry: Mapping[str, Any] | None) -> Callable[[], None] | None:
+    if not entry:
+        return None
+    from mydocker.linux import numa
+    from mydocker.oci import memory_policy
+
+    mode, nodes = memory_policy.parse(entry)
+    return lambda: numa.set_policy(mode, nodes)
 
 
 def _personality(entry: Mapping[str, Any] | None) -> int | None:

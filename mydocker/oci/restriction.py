@@ -111,6 +111,9 @@ def restrict(
     if plan.personality is not None:
         step.doing = "set the personality"
         security.set_personality(plan.personality)
+    if plan.set_memory_policy is not None:
+        step.doing = "set the memory policy (linux.memoryPolicy)"
+        plan.set_memory_policy()
     os.umask(plan.umask)
     step.doing = "enter the working directory"
     entered = _entered(plan.cwd)
@@ -142,9 +145,13 @@ def seal(plan: ProcessPlan, step: Step, load_seccomp: Callable[[], None] | None 
         if number in LATE_RLIMITS:
             rlimits.prlimit(0, number, (soft, hard))
     signals.unblock_all()
-    if load_seccomp is None:
-        return
-    # As late as can be: what this process does itself, the filter may refuse.
+    if load_seccomp is not None:
+        # As late as can be: what this process does itself, the filter may refuse.
+        filter_calls(plan, step, load_seccomp)
+
+
+def filter_calls(plan: ProcessPlan, step: Step, load_seccomp: Callable[[], object]) -> None:
+    """Load the seccomp filter, by a right that the command itself may not have (`restrict`, ``filtered``)."""
     step.doing = "load the seccomp filter"
     if _may_load(plan):
         load_seccomp()

@@ -75,7 +75,7 @@ def _default() -> dict[str, Any]:
         ],
         "linux": {
             "resources": {"devices": [{"allow": False, "access": "rwm"}]},
-            "namespaces": [{"type": kind} for kind in ("pid", "network", "ipc", "uts", "mount", "cgroup")],
+            "namespaces": _namespaces("pid", "network", "ipc", "uts", "mount"),
             "maskedPaths": [
                 *(f"/proc/{name}" for name in ("acpi", "asound", "kcore", "keys", "latency_stats", "timer_list")),
                 *(f"/proc/{name}" for name in ("timer_stats", "sched_debug", "scsi")),
@@ -84,6 +84,14 @@ def _default() -> dict[str, Any]:
             "readonlyPaths": [f"/proc/{name}" for name in ("bus", "fs", "irq", "sys", "sysrq-trigger")],
         },
     }
+
+
+def _namespaces(*kinds: str) -> list[dict[str, str]]:
+    """These, and one of cgroups where the host has v2 alone: as from runc, whose callers add it on v1 if they want."""
+    from mydocker.cgroups.layout import Layout
+
+    more = ("cgroup",) if Layout.read().kind == "v2" else ()
+    return [{"type": kind} for kind in (*kinds, *more)]
 
 
 def _mount(destination: str, fstype: str, source: str, *options: str) -> dict[str, Any]:
@@ -107,7 +115,7 @@ def _rootless() -> dict[str, Any]:
     config["mounts"] = mounts
     linux = config["linux"]
     del linux["resources"]
-    linux["namespaces"] = [{"type": kind} for kind in ("pid", "ipc", "uts", "mount", "cgroup", "user")]
+    linux["namespaces"] = _namespaces("pid", "ipc", "uts", "mount", "user")
     for name, host_id in (("uidMappings", os.geteuid()), ("gidMappings", os.getegid())):
         linux[name] = [{"containerID": 0, "hostID": host_id, "size": 1}]
     return config

@@ -7,8 +7,8 @@ import errno
 import os
 
 from mydocker import handoff, plain_json
-from mydocker.errors import OciError
-from mydocker.handoff import Failure, Listener
+from mydocker.errors import NotExecuted, OciError
+from mydocker.handoff import EXECUTING, Failure, Listener
 from mydocker.oci import container
 from mydocker.oci.container import Container
 from mydocker.oci.options import Option
@@ -80,7 +80,7 @@ def _await_execution(connection: _socket.socket, found: Container) -> None:
     except (ConnectionResetError, BrokenPipeError):
         return  # it was killed: that is the end of a container that was started
     if isinstance(report, Failure):
-        raise OciError(report.text)
+        raise NotExecuted(report.text) if report.stage == EXECUTING else OciError(report.text)
 
 
 def _stop(found: Container) -> None:

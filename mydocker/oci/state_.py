@@ -17,10 +17,6 @@ ARGUMENTS = "CONTAINER-ID"
 
 
 def main(call: Call) -> int:
-    found = container.find(call)
-    values = {"pid": 0, **found.state()}
-    values["rootfs"] = found.record.oci["rootfs"]
-    values["created"] = container.created_text(found.record)
-    values["owner"] = container.owner_name(found.record)
+    values = container.shown(container.find(call))
     sys.stdout.write(plain_json.dumps(values, indent=2) + "\n")
     return 0

@@ -322,7 +322,7 @@ def devices_of(config: Mapping[str, Any]) -> Iterator[Property]:
             allowed.clear()
         elif rule["allow"]:
             for each in ("b", "c") if kind == "a" else (kind,):
-                allowed += ((name, rule.get("access") or "rwm") for name in _device_names(each, *numbers))
+                allowed += ((name, (rule.get("access") or "rwm").rstrip("a")) for name in _device_names(each, *numbers))
     yield "DevicePolicy", ("s", "strict")
     yield "DeviceAllow", ("a(ss)", allowed)
 

@@ -144,7 +144,10 @@ def send_listener(filter_: Filter, fd: int, state: Mapping[str, Any], pid: int =
     try:
         listener.send(filter_.listener_path, filter_.listener_metadata, fd, state, pid or state["pid"])
     except OSError as e:
-        raise OciError(f"cannot send the seccomp listener to {filter_.listener_path}: {e.strerror or e}") from e
+        raise OciError(
+            f"linux.seccomp: failed to connect with seccomp agent at listenerPath {filter_.listener_path}: "
+            f"{(e.strerror or str(e)).lower()}"
+        ) from e
 
 
 def _read(path: str) -> bytes:

@@ -24,4 +24,5 @@ def send(path: str, metadata: str, fd: int, state: Mapping[str, Any], pid: int) 
         agent.settimeout(_PATIENCE)
         agent.connect(path)
         sent = socket.send_fds(agent, [data], [fd])
-        agent.sendall(data[sent:])  # "the file descriptors MUST be sent only in the first call"
+        if sent < len(data):  # an agent that has it all may have closed its end, and to send nothing is to send
+            agent.sendall(data[sent:])  # "the file descriptors MUST be sent only in the first call"

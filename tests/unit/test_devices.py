@@ -100,6 +100,12 @@ def test_any_text_is_a_value_or_refused_with_a_reason(field, text):
         assert error.reason
 
 
+def test_a_letter_of_an_engine_that_means_nothing_takes_nothing_more_and_denies_nothing_less():
+    rule = {"type": "c", "major": 1, "minor": 11, "access": "rwa"}
+    texts = devices.rules_from_oci([{**rule, "allow": True}, {**rule, "allow": False}], None)
+    assert texts in (None, ["allow c 1:11 rw", "deny c 1:11 rwm"]), "None: a plain user restricts none"
+
+
 def test_dockers_defaults_come_with_every_rule():
     _, rules = devices.decision_of(config(device_cgroup_rule="c 10:200 rw"))
     assert rules["c", 10, 200] == "rw"

@@ -226,6 +226,21 @@ def test_without_a_terminal_of_ours(ours: Any, bundle: Any, cid: str) -> None:
     assert "got it\n" in done.stdout
 
 
+def test_newlines_are_as_they_were_written(ours: Any, bundle: Any, cid: str) -> None:
+    """Who reads a pipe does not get what is for a terminal."""
+    made = bundle("sh", "-c", "echo one; echo two", process__terminal=True)
+    done = ours.run(made, cid, text=False, errors=None)
+    assert done.stdout.lstrip(b"\0").removeprefix(b"^D\b\b") == b"one\ntwo\n", done
+
+
+def test_newlines_begin_lines_on_ours(
+    ours: Any, bundle: Any, cid: str, on_terminal: Callable[..., OurTerminal]
+) -> None:
+    made = bundle("sh", "-c", "echo one; echo two", process__terminal=True)
+    terminal = on_terminal([*ours.command, "--root", ours.root, "run", "-b", made, cid])
+    assert read_until(terminal.master, "two\r\n").endswith("one\r\ntwo\r\n")
+
+
 @pytest.mark.parametrize(
     ("options", "named"),
     [

@@ -98,9 +98,9 @@ def test_a_cgroup_below_for_one_controller(ours: Any, box: str, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("path", "named"),
     [
-        ("nowhere", "adding pid to cgroups"),
+        ("nowhere", "/nowhere/cgroup.procs: no such file or directory"),
         ("../x", "not a sub cgroup path"),
-        ("nonsense:x", "no cgroup of the controller nonsense"),
+        ("nonsense:x", "unknown controller nonsense"),
     ],
 )
 def test_a_cgroup_that_is_none(path: str, named: str, ours: Any, box: str) -> None:

@@ -79,6 +79,7 @@ class TestStates:
     ) -> None:
         path = bundle("sleep", "1000", annotations={"one": "1"})
         seen = []
+        order: list[list[str]] = []
         for runtime in (ours, runc):
             ok(runtime.create(path, cid))
             states = [runtime.state(cid)]
@@ -89,12 +90,14 @@ class TestStates:
             states.append(runtime.state(cid))
             ok(runtime("delete", cid))
             for each in states:
+                order.append(list(each))
                 assert each.pop("ociVersion")
                 assert each.pop("created")
                 assert each.pop("pid") >= 0
                 each.pop("owner")  # runc leaves it empty
             seen.append(states)
         assert seen[0] == seen[1]
+        assert len({tuple(keys) for keys in order}) == 1, "in the same order, which some match as a text"
 
     def test_stopped_is_also_what_nobody_reaps(self, ours: Any, bundle: Any, cid: str) -> None:
         """A zombie: its parent, as an engine's shim may, takes its time."""
@@ -320,6 +323,25 @@ class TestSignals:
         ok(ours("kill", cid, "KILL"))
         stopped(ours, cid)
         until(lambda: not procs.read_text().split())
+
+
+    def test_kill_of_what_the_first_process_has_left(
+        self, ours: Any, bundle: Any, cid: str, stopped: Callable[[Any, str], None]
+    ) -> None:
+        """Without a PID namespace the others live on."""
+        kinds = [{"type": kind} for kind in ("network", "ipc", "uts", "mount")]
+        path = bundle("sh", "-c", "sleep 1000 & sleep 1000", linux__namespaces=kinds)
+        ok(ours.create(path, cid))
+        ok(ours("start", cid))
+        procs = Path(cgroups_of(path)[0], "cgroup.procs")
+        until(lambda: len(procs.read_text().split()) == 2)
+        os.kill(ours.state(cid)["pid"], signal.SIGKILL)
+        stopped(ours, cid)
+        assert procs.read_text().split()
+        refused(ours("kill", cid, "TERM"), "container not running")
+        ok(ours("kill", cid, "KILL"))
+        until(lambda: not procs.read_text().split())
+        refused(ours("kill", cid, "KILL"), "container not running")
 
 
 def only_child(pid: int) -> int:

@@ -304,3 +304,88 @@ def test_capabilities_that_root_lacks_here_are_left_out(ours: Any, cid: str, bun
     done = ours.run(bundle("grep", "CapPrm", "/proc/self/status", process__capabilities=sets), cid)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout.split()[1], 16) == permitted()
+
+
+class TestCpus:
+    """The runtime's own binding is not the container's."""
+
+    CPUS = "exec grep -h Cpus_allowed_list /proc/self/status"
+
+    @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="there is one CPU")
+    def test_all_that_the_cpuset_has(self, ours: Any, bundle: Any, cid: str) -> None:
+        every = sorted(os.sched_getaffinity(0))
+        bound = type(ours)(["taskset", "-c", str(every[0]), *ours.command], ours.root)
+        for cpus in (None, str(every[1])):
+            made = bundle("sh", "-c", f"({self.CPUS}); exec sleep 1000", linux__resources={"cpu": {"cpus": cpus}})
+            config = json.loads((made / "config.json").read_text())
+            if cpus is None:
+                del config["linux"]["resources"]
+            (made / "config.json").write_text(json.dumps(config))
+            assert bound.create(made, cid).returncode == 0
+            assert bound("start", cid).returncode == 0
+            wanted = {int(cpus)} if cpus else set(every)
+            assert os.sched_getaffinity(ours.state(cid)["pid"]) == wanted
+            assert bound("exec", cid, "sh", "-c", self.CPUS).stdout.split()[1] == cpus_text(wanted)
+            assert ours("delete", "--force", cid).returncode == 0
+
+    @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="there is one CPU")
+    def test_a_deadline_and_some_cpus(self, ours: Any, bundle: Any, cid: str) -> None:
+        wanted = {"policy": "SCHED_DEADLINE", "runtime": 42000, "deadline": 1000000, "period": 1000000}
+        first = str(min(os.sched_getaffinity(0)))
+        made = bundle("true", process__scheduler=wanted, linux__resources={"cpu": {"cpus": first}})
+        done = ours.run(made, cid)
+        assert done.returncode == 1
+        assert "process scheduler can't be used together with AllowedCPUs" in done.stderr
+
+
+def cpus_text(cpus: set[int]) -> str:
+    from mydocker.resources import format_cpu_list
+
+    return format_cpu_list(cpus)
+
+
+class TestMemoryPolicy:
+    SHOW = "head -n 1 /proc/self/numa_maps | cut -d ' ' -f 2"
+
+    @pytest.mark.parametrize(
+        ("policy", "seen"),
+        [
+            ({"mode": "MPOL_DEFAULT"}, "default"),
+            ({"mode": "MPOL_LOCAL"}, "local"),
+            ({"mode": "MPOL_INTERLEAVE", "nodes": "0"}, "interleave:0"),
+            ({"mode": "MPOL_BIND", "nodes": "0", "flags": ["MPOL_F_STATIC_NODES"]}, "bind=static:0"),
+            ({"mode": "MPOL_PREFERRED", "nodes": "0", "flags": ["MPOL_F_RELATIVE_NODES"]}, "prefer=relative:0"),
+        ],
+        ids=lambda value: value["mode"] if isinstance(value, dict) else "",
+    )
+    @pytest.mark.skipif(not os.path.exists("/proc/self/numa_maps"), reason="the kernel knows no memory nodes")
+    def test_of_the_command_and_of_exec(
+        self, policy: dict[str, Any], seen: str, ours: Any, bundle: Any, cid: str
+    ) -> None:
+        made = bundle("sh", "-c", f"{self.SHOW}; {self.SHOW} >/seen; exec sleep 1000", linux__memoryPolicy=policy)
+        assert ours.create(made, cid).returncode == 0
+        assert ours("start", cid).returncode == 0
+        assert ours("exec", cid, "sh", "-c", self.SHOW).stdout == f"{seen}\n"
+        maps = Path(f"/proc/{ours.state(cid)['pid']}/numa_maps").read_text()
+        assert maps.split()[1] == seen
+
+    def test_what_the_kernel_refuses_is_named(self, ours: Any, bundle: Any, cid: str) -> None:
+        made = bundle("touch", "/ran", linux__memoryPolicy={"mode": "MPOL_BIND", "nodes": "1023"})
+        done = ours.run(made, cid)
+        assert done.returncode == 1
+        assert "linux.memoryPolicy" in done.stderr
+        assert not (made / "rootfs/ran").exists()
+
+
+def test_what_is_not_executed_is_said_in_its_place(ours: Any, bundle: Any, cid: str, tmp_path: Path) -> None:
+    """As the command's own words, and in the log in the log's form."""
+    made = bundle("/script")
+    script = made / "rootfs/script"
+    script.write_text("#!/no/such/interpreter\n")
+    script.chmod(0o755)
+    said = "exec /script: no such file or directory"
+    assert ours.run(made, cid).stderr == f"{said}\n"
+    log = tmp_path / "log"
+    done = ours("--log", log, "--log-format", "json", "run", "-b", made, cid)
+    assert (done.returncode, done.stderr) == (1, f"{said}\n")
+    assert json.loads(log.read_text())["msg"] == said

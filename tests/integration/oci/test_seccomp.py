@@ -19,6 +19,9 @@ from typing import Any
 
 import pytest
 
+from mydocker.linux.capabilities import NAMES
+from mydocker.seccomp import listener
+
 PATIENCE = 60
 
 # linux/seccomp.h: struct seccomp_notif has 80 bytes, struct seccomp_notif_resp 24.
@@ -315,7 +318,8 @@ def test_without_the_agent_nothing_runs(
     made = bundle("touch", "/ran", linux__seccomp=profile, process__noNewPrivileges=privileges)
     done = ours.run(made, cid)
     assert done.returncode != 0
-    assert f"cannot send the seccomp listener to {tmp_path}/nobody.sock: No such file or directory" in done.stderr
+    assert "failed to connect with seccomp agent" in done.stderr
+    assert f"{tmp_path}/nobody.sock: no such file or directory" in done.stderr
     assert not (made / "rootfs/ran").exists()
     assert ours("delete", "--force", cid).returncode == 0
 
@@ -338,3 +342,57 @@ def test_flags_reach_the_kernel(bundle: Any, cid: str, ours: Any, agent: Agent, 
     lines = [line for line in trace.read_text().splitlines() if "SECCOMP_SET_MODE_FILTER" in line and "len=" in line]
     (loaded,) = (line.split(", ")[1] for line in lines)
     assert set(loaded.split("|")) >= {*names, "SECCOMP_FILTER_FLAG_NEW_LISTENER"}
+
+
+def start_hook(made: Path, script: str) -> None:
+    config = json.loads((made / "config.json").read_text())
+    config["hooks"] = {"startContainer": [{"path": "/bin/sh", "args": ["sh", "-c", script]}]}
+    (made / "config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize("privileges", [True, False], ids=["no_new_privs", "without"])
+def test_hooks_inside_are_under_the_filter(ours: Any, bundle: Any, cid: str, privileges: bool) -> None:
+    """They are programs of the container. The runtime's own calls around them are not."""
+    profile = allowing(rule("mkdir mkdirat clone pidfd_open memfd_create", "KILL_PROCESS"))
+    made = bundle("touch", "/ran", linux__seccomp=profile, process__noNewPrivileges=privileges)
+    start_hook(made, "exec mkdir /made")
+    done = ours.run(made, cid)
+    assert "error running startContainer hook #0: /bin/sh: killed by signal 31 (bad system call)" in done.stderr
+    assert not (made / "rootfs/made").exists()
+    assert not (made / "rootfs/ran").exists()
+    start_hook(made, "grep Cap /proc/self/status >/hook")
+    assert ours.run(made, cid).returncode == 0
+    assert (made / "rootfs/ran").exists()
+    permitted = bundle.config()["process"]["capabilities"]["permitted"]
+    mask = sum(1 << NAMES.index(name) for name in permitted)
+    assert f"CapPrm:\t{mask:016x}\n" in (made / "rootfs/hook").read_text(), "nor have they more than the command"
+
+
+@on_x86_64
+def test_hooks_inside_ask_the_agent(ours: Any, bundle: Any, cid: str, agent: Agent, asks: Any) -> None:
+    agent.errors = dict.fromkeys(MKDIR_CALLS, errno.EXDEV)
+    made = bundle("mkdir", "/made", linux__seccomp=asks())
+    start_hook(made, "mkdir /by-hook 2>/said; true")
+    assert ours.run(made, cid).returncode == 1
+    assert os.strerror(errno.EXDEV) in (made / "rootfs/said").read_text()
+    assert len(agent.states) == 1
+    assert len(agent.seen) == 2
+
+
+def test_an_agent_may_go_when_it_has_the_listener(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has all by one message, and closes its end before the sender is at its own."""
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(str(tmp_path / "agent.sock"))
+    server.listen()
+    send_fds = socket.send_fds
+
+    def and_be_left(sock: socket.socket, *others: Any) -> int:
+        sent = send_fds(sock, *others)
+        connection, _ = server.accept()
+        with connection:
+            os.close(socket.recv_fds(connection, 1 << 16, 1)[1][0])
+        return sent
+
+    monkeypatch.setattr(socket, "send_fds", and_be_left)
+    with server, open("/dev/null") as file:
+        listener.send(str(tmp_path / "agent.sock"), "", file.fileno(), {"ociVersion": "1.2.0"}, 1)

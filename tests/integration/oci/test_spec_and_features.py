@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from mydocker.cgroups.layout import Layout
 from mydocker.oci import config as oci_config
 from mydocker.oci import spec_
 from mydocker.oci.log import Log
@@ -29,6 +30,17 @@ def test_spec_writes_a_config_that_runs(bundle: Any, ours: Any, cid: str, cgroup
     done = ours.run(made, cid)
     assert done.stdout == "0\nmydocker\n", done
     assert "Read-only file system" in done.stderr
+
+
+@pytest.mark.vm
+def test_spec_has_a_cgroup_namespace_where_there_is_v2_alone(bundle: Any, ours: Any) -> None:
+    """As with runc: on v1 its callers add one to what they get."""
+    made = bundle("true")
+    for options in ((), ("--rootless",)):
+        (made / "config.json").unlink()
+        assert ours("spec", "--bundle", made, *options).returncode == 0
+        kinds = [entry["type"] for entry in json.loads((made / "config.json").read_text())["linux"]["namespaces"]]
+        assert ("cgroup" in kinds) == (Layout.read().kind == "v2")
 
 
 def test_spec_overwrites_nothing(bundle: Any, ours: Any) -> None:

@@ -201,3 +201,19 @@ def test_shares_of_the_cache_need_a_host_that_can_divide_it(ours, bundle, cid):
     assert done.returncode == 1
     assert "linux.intelRdt: no resctrl file system is mounted on this host" in done.stderr
     assert "does not exist" in ours("state", cid).stderr
+
+
+def test_an_idle_container_keeps_its_shares(ours, running, cid):
+    """The kernel takes none for it, and they count again when it is idle no longer."""
+    names = ("cpu.shares", "cpu.weight")
+    before = running("cpu", *names)
+    for idle in ("1", "0", "1"):
+        done = ours("update", "-r", "-", cid, input=json.dumps({"cpu": {"idle": int(idle)}}))
+        assert done.returncode == 0, done.stderr
+        assert running("cpu", "cpu.idle") == idle
+        assert (running("cpu", *names) == before) == (idle == "0")
+    assert ours("update", "--cpu-period", "50000", cid).returncode == 0
+    assert running("cpu", "cpu.idle") == "1"
+    done = ours("update", "--cpu-share", "300", cid)
+    assert done.returncode == 1
+    assert "an idle container has less than any share" in done.stderr

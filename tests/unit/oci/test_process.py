@@ -63,8 +63,11 @@ def test_unknown_capabilities_are_left_out_with_one_warning() -> None:
 def test_ambient_capabilities_follow_the_kernels_rule() -> None:
     names = ["CAP_CHOWN", "CAP_KILL"]
     sets = {"bounding": names, "permitted": names, "inheritable": names[:1], "ambient": names}
-    found = planned({"linux": {"namespaces": [{"type": "user"}]}}, capabilities=sets)
+    said: list[str] = []
+    config = {"linux": {"namespaces": [{"type": "user"}]}}
+    found = process.plan({"args": ["true"], "cwd": "/", "capabilities": sets}, config, warn=said.append)
     assert found.capabilities.ambient == mask("CAP_CHOWN")
+    assert said == ["can't raise ambient capability CAP_KILL: it is not both permitted and inheritable"]
 
 
 @pytest.mark.parametrize(
