@@ -42,7 +42,11 @@ def parse_setting(text: str) -> tuple[str, str]:
 
 
 def settings_from_oci(unified: dict[str, str]) -> list[str]:
-    """What no other plugin has a field for."""
+    """What no other plugin has a field for. ValueError for a key that names no file of a controller."""
+    for key in unified:
+        controller, point, rest = key.partition(".")
+        if not (controller and point and rest):
+            raise ValueError(f"the specified key has not the form CONTROLLER.VALUE `{key}`")
     return [f"{key}={value}" for key, value in unified.items()]
 
 
@@ -95,7 +99,8 @@ def _require_controller(key: str, layout: Layout) -> None:
             _FIELD, f"{key} is a file of cgroup v2, and the controller {controller} is on v1 here: use a flag for it"
         )
     there = ", ".join(sorted(unified.controllers)) or "none"
-    raise UnsupportedLimit(_FIELD, f"{key}: there is no controller {controller} on cgroup v2 here; there is {there}")
+    missing = f"the requested cgroup controller `{controller}` is not available; v2 has {there}"
+    raise UnsupportedLimit(_FIELD, f"{key}: {missing}")
 
 
 @hookimpl
@@ -116,7 +121,7 @@ def mydocker_update(config: ResourceConfig, previous: ResourceConfig, cgroup: Co
 def _write(cgroup: ContainerCgroup, key: str, value: str) -> None:
     controller = cgroup.controller(key.partition(".")[0])
     if not controller.has(key):
-        raise UnsupportedLimit(_FIELD, f"this kernel has no {key}; it has {_writable(controller, key)}")
+        raise UnsupportedLimit(_FIELD, f"{key}: no such file or directory: there is {_writable(controller, key)}")
     if not os.stat(controller.filepath(key)).st_mode & 0o222:
         raise LimitError(_FIELD, f"{key} can only be read; what can be written is {_writable(controller, key)}")
     try:

@@ -149,3 +149,19 @@ def let_killed_end(layout: Layout, path: str) -> None:
 
     for directory in walk(f"{hierarchy.base}/{path}"):
         request_if_there(directory, 1, frozen=False)
+
+
+def take_back(layout: Layout, path: str, pid: int) -> None:
+    """Put a killed process into the container's v1 cgroup, out of one where somebody has frozen it.
+
+    A process is thawed by being moved where nothing is (kernel/cgroup/legacy_freezer.c, ``freezer_attach``).
+    """
+    hierarchy = layout.find("freezer")
+    if hierarchy is None:
+        return
+    own = f"{hierarchy.base}/{path}"
+    try:
+        files.write(f"{own if os.path.isdir(own) else hierarchy.base}/cgroup.procs", str(pid))
+    except CgroupError as e:
+        if e.errno != errno.ESRCH:  # it has ended meanwhile
+            raise

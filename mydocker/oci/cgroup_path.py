@@ -16,7 +16,7 @@ from mydocker.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
     from typing import Any
 
 
@@ -95,6 +95,8 @@ def give(cgroup: ContainerCgroup, config: Mapping[str, Any]) -> None:
     """Make the container's user the owner of its v2 cgroup, where it may write there (config-linux.md, "Cgroup
     ownership"): it has a cgroup namespace of its own, and /sys/fs/cgroup is not read-only in it.
     """
+    from mydocker.oci.idmaps import host_id
+
     linux = config.get("linux") or {}
     own = any(one["type"] == "cgroup" and not one.get("path") for one in linux.get("namespaces") or ())
     writable = any(
@@ -105,16 +107,8 @@ def give(cgroup: ContainerCgroup, config: Mapping[str, Any]) -> None:
     )
     if own and writable and cgroup.has("cgroup"):
         user = ((config.get("process") or {}).get("user") or {}).get("uid", 0)
-        cgroup.give(_host_id(int(user), linux.get("uidMappings") or ()))
-
-
-def _host_id(number: int, mappings: Iterable[Mapping[str, int]]) -> int:
-    """What the user of the container is outside."""
-    for mapping in mappings:
-        offset = number - mapping["containerID"]
-        if 0 <= offset < mapping["size"]:
-            return mapping["hostID"] + offset
-    return number
+        outside = host_id(int(user), linux.get("uidMappings"))
+        cgroup.give(int(user) if outside is None else outside)
 
 
 def make(place: Place, layout: Layout) -> ContainerCgroup:

@@ -67,7 +67,16 @@ def load(bundle: str, file: str = "config.json") -> dict[str, Any]:
         raise OciError(f"cannot read {path}: {e.strerror}") from e
     config = parse(text, path)
     validate(config)
+    _complete_maps(config)
     return config
+
+
+def _complete_maps(config: dict[str, Any]) -> None:
+    """A new user namespace without maps has root alone, who is the caller: as for crun, and what any caller may map."""
+    linux = config.get("linux", {})
+    if namespaces(config).get("user") == "" and not linux.get("uidMappings"):
+        for name, own in (("uidMappings", os.geteuid()), ("gidMappings", os.getegid())):
+            linux[name] = [{"containerID": 0, "hostID": own, "size": 1}]
 
 
 def parse(text: str, what: str) -> dict[str, Any]:
@@ -233,11 +242,11 @@ _PROCESS = object_of(
 )
 
 
-def _maps_both(mount: Any) -> None:
+def _maps_both(mount: Any, *where: str) -> None:
     """Both maps or none (config.md, "Mounts")."""
     for given, other in (("uidMappings", "gidMappings"), ("gidMappings", "uidMappings")):
         if mount.get(given) and not mount.get(other):
-            raise Wrong(f"is required where {given} is given, and is not there", other)
+            raise Wrong(f"is required where {given} is given, and is not there", other, *where)
 
 
 def _in_range(mapping: Any) -> None:
@@ -575,8 +584,8 @@ def _fits_user_namespace(linux: Any, own: dict[str, str]) -> None:
     for name in ("uidMappings", "gidMappings"):
         if linux.get(name) and "user" not in own:
             raise Wrong("ids are mapped, and there is no user namespace in linux.namespaces", name, "linux")
-        if not linux.get(name) and own.get("user") == "":
-            raise Wrong("is required for a new user namespace, and is not there", name, "linux")
+    if own.get("user") == "":
+        _maps_both(linux, "linux")
 
 
 def _fits_sysctl(name: str, own: dict[str, str]) -> None:

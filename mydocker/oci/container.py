@@ -42,7 +42,9 @@ SPEC_VERSION = "1.2.0"
 def check_id(name: str) -> str:
     """The id, if it is one: letters, digits, ``_``, ``.``, ``-`` and ``+``. OciError if not."""
     if not state.is_id(name):
-        raise OciError(f"invalid container ID format: {name!r}: use letters, digits, and _ . - +")
+        wrong = next((c for c in name if not (c.isascii() and c.isalnum()) and c not in "_.-+"), "")
+        named = f"invalid character `{wrong}` in the ID: " if wrong.isprintable() and wrong else ""
+        raise OciError(f"invalid container ID format: {name!r}: {named}use letters, digits, and _ . - +")
     return name
 
 

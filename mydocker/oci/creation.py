@@ -67,6 +67,7 @@ class Creation:
         self.container: Container
         self._claim: state.Claim
         self._limits: Limits
+        self._inherited: frozenset[int]
         self._hooks_began = False
         self._descriptors: list[int] = []
 
@@ -75,7 +76,7 @@ class Creation:
         container.check_id(self._call.id)
         self.config = configs.load(self._bundle, str(self._call.options.get("config", "config.json")))
         self._check_console()
-        preserved = self._count = self._preserved()
+        preserved = self._inherited = self._preserved()
         try:
             self._namespaces = namespaces.prepare(self.config)
             self._descriptors += self._namespaces.joined.values()
@@ -99,19 +100,18 @@ class Creation:
         terminal = bool(self._process().get("terminal"))
         console.check(terminal=terminal, detached=not self._relayed, socket=self._call.options.get("console_socket"))
 
-    def _preserved(self) -> int:
-        """How many descriptors the command inherits: those asked for, and those that systemd has passed to us.
+    def _preserved(self) -> frozenset[int]:
+        """The descriptors that the command inherits: those asked for, and those that systemd has passed to us.
 
         Of the latter the command learns as we have (sd_listen_fds(3)).
         """
         listen = os.environ.get("LISTEN_FDS", "")
         listening = int(listen) if listen.isascii() and listen.isdecimal() and len(listen) < 6 else 0
-        count = len(descriptors.preserved(self._call.options.get("preserve_fds"))) + listening
-        descriptors.preserved(str(count))
+        asked = descriptors.count(self._call.options.get("preserve_fds"))
         if listening and self._process():
             self.config["process"].setdefault("env", [])
             self.config["process"]["env"] += [f"LISTEN_FDS={listening}", "LISTEN_PID=1"]
-        return count
+        return descriptors.passed(asked + listening)
 
     # Everything that can be known to be wrong before anything exists
 
@@ -220,7 +220,7 @@ class Creation:
         self.container.record = record.replace(**changes, oci={**record.oci, **(oci or {})})
         self._claim.write(self.container.record)
 
-    def _make(self, layout: Layout, preserved: int) -> None:
+    def _make(self, layout: Layout, preserved: frozenset[int]) -> None:
         from mydocker.oci import cgroup_path, resources
 
         place = cgroup_path.place_of(self.config, self._call.id, systemd=self._call.systemd_cgroup, layout=layout)
@@ -285,7 +285,7 @@ class Creation:
         self._descriptors.append(self._terminal_socket)
         return theirs.detach()
 
-    def _clone(self, layout: Layout, preserved: int, waiting: int) -> None:
+    def _clone(self, layout: Layout, preserved: frozenset[int], waiting: int) -> None:
         config, options = self.config, self._call.options
         plan = self._plan_mounts()
         theirs: list[int] = []  # the child has copies
@@ -435,8 +435,8 @@ class Creation:
             systemd.tell(self.container.record)
         self._note(oci={"complete": True}, writers=self._cgroup.writers)
         child = self.child
-        inherited = range(3, 3 + self._count)
-        not_ours = [child.commands, child.reports, self.terminal, self._claim.lock, *self._descriptors, *inherited]
+        not_ours = [child.commands, child.reports, self.terminal, self._claim.lock, *self._descriptors]
+        not_ours += self._inherited
         watching.stay_if_wanted(self._limits, self.container, child.pidfd, not_ours)
         self.child.tell(handoff.NOTED)
         if not isinstance(handoff.read_report(self.child.reports), int):

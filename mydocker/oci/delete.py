@@ -19,29 +19,64 @@ if TYPE_CHECKING:
     from mydocker.oci.log import Log
     from mydocker.oci.main import Call
 
-OPTIONS = (Option(names=("--force", "-f"), kind="flag", help="kill it if it runs; fine if there is none of this name"),)
+OPTIONS = (
+    Option(names=("--force", "-f"), kind="flag", help="kill it if it runs; fine if there is none of this name"),
+    Option(names=("--regex",), kind="flag", help="delete every container whose id this regular expression is found in"),
+)
 ARGUMENTS = "CONTAINER-ID"
 
 #: Seconds that a killed process, or a verb that holds the lock, gets to end.
 _PATIENCE = 10.0
 
+#: Seconds in which one that is killed has ended, unless it is frozen in some cgroup or waits in the kernel.
+_USUAL = 0.25
+
 
 def main(call: Call) -> int:
     try:
-        return _delete(call)
+        if call.options.get("regex"):
+            _delete_matching(call)
+        else:
+            _delete_named(call)
+        return 0
     finally:
         container.forget_root(call)
 
 
-def _delete(call: Call) -> int:
-    force = bool(call.options.get("force"))
+def _delete_matching(call: Call) -> None:
+    """Every container whose id matches; what one of them meets keeps none of the others."""
+    import re
+
+    from mydocker.oci.list_ import containers
+
+    try:
+        expression = re.compile(call.id)
+    except re.error as e:
+        raise OciError(f"--regex: {call.id!r} is not a regular expression: {e}") from None
+    failures = []
+    for found in containers(call.root):
+        if expression.search(found.id):
+            try:
+                _delete(found, call)
+            except MydockerError as e:
+                failures.append(f"{found.id}: {e}")
+    if failures:
+        raise OciError("; ".join(failures))
+
+
+def _delete_named(call: Call) -> None:
     try:
         found = container.find(call)
     except OciError:
-        if not force:
+        if not call.options.get("force"):
             raise
         _remove_without_record(call)
-        return 0
+        return
+    _delete(found, call)
+
+
+def _delete(found: Container, call: Call) -> None:
+    force = bool(call.options.get("force"))
     status = found.status
     if status in ("running", "paused", "creating") and not force:
         raise OciError(f"cannot delete container {found.id} that is not stopped: {status}")
@@ -50,7 +85,6 @@ def _delete(call: Call) -> int:
     except OciError:
         if not (force and state.read(found.path) is None):  # somebody else has removed it meanwhile
             raise
-    return 0
 
 
 def _remove_without_record(call: Call) -> None:
@@ -97,12 +131,24 @@ def kill(found: Container) -> None:
         thaw(found)
         poll = select.poll()
         poll.register(pidfd, select.POLLIN)
+        if poll.poll(_USUAL * 1000):
+            return
+        _take_back(found)
         if not poll.poll(_PATIENCE * 1000):
             raise OciError(f"the process {found.pid} does not end {_PATIENCE:g} s after it was killed")
     except ProcessLookupError:
         pass
     finally:
         os.close(pidfd)
+
+
+def _take_back(found: Container) -> None:
+    """Out of a frozen v1 cgroup that is not the container's, into which somebody has moved the first process."""
+    from mydocker.cgroups.freezing import take_back
+    from mydocker.cgroups.layout import Layout
+
+    if found.record.cgroup:
+        take_back(Layout.read(), found.record.cgroup, found.pid)
 
 
 def _lock(found: Container) -> int:

@@ -11,7 +11,7 @@ import os
 import stat
 
 from mydocker import mounts
-from mydocker.linux import mount, paths
+from mydocker.linux import mount, oldmount, paths
 from mydocker.value import Value
 
 TYPE_CHECKING = False
@@ -57,19 +57,70 @@ def plan(linux: Mapping[str, Any]) -> tuple[Device, ...]:
     return tuple(found.values())
 
 
-def make(root: int, devices: tuple[Device, ...], step: Step, *, bind: bool) -> None:
-    """Make the nodes. ``bind``: show those of the host instead, since in a user namespace mknod(2) is refused."""
-    for device in devices:
+def make_outside(wanted: tuple[Device, ...], linux: Mapping[str, Any]) -> int:
+    """For a user namespace, in which mknod(2) is refused: a tmpfs with the nodes that the host has not to show.
+
+    In the runtime. The descriptor of its mount, which is nowhere; -1 where there is none to be made. A node's name is
+    its number in ``wanted``. One whose owner is nobody outside is not made.
+    """
+    from mydocker.oci.idmaps import host_id
+
+    nodes = -1
+    for number, device in enumerate(wanted):
+        uid, gid = host_id(device.uid, linux.get("uidMappings")), host_id(device.gid, linux.get("gidMappings"))
+        if device.kind == stat.S_IFIFO or _is_on_host(device) or uid is None or gid is None:
+            continue
+        try:
+            if nodes < 0:
+                nodes = mount.new_filesystem(b"tmpfs", (), 0, source=b"devices")
+            os.mknod(b"%d" % number, device.kind, device.number, dir_fd=nodes)
+        except PermissionError:
+            return nodes  # the runtime may not either
+        os.chown(b"%d" % number, uid, gid, dir_fd=nodes)
+        os.chmod(b"%d" % number, device.mode, dir_fd=nodes)
+    return nodes
+
+
+def _is_on_host(device: Device) -> bool:
+    try:
+        return _is(device, os.stat(device.path))
+    except OSError:
+        return False
+
+
+def make(root: int, devices: tuple[Device, ...], step: Step, *, bind: bool, outside: int = -1) -> None:
+    """Make the nodes. ``bind``: show those of the host instead, since in a user namespace mknod(2) is refused.
+
+    ``outside``: what `make_outside` has returned.
+    """
+    made = _binds_of(outside, len(devices)) if outside >= 0 else {}
+    for number, device in enumerate(devices):
         step.doing = f"make the device {os.fsdecode(device.path)}"
         directory, name = os.path.split(device.path)
         parent = paths.make_directory_in_root(root, directory)
         try:
             if bind and device.kind != stat.S_IFIFO:
-                _bind(device, parent, name)
+                _bind(device, parent, name, made.get(number, -1))
             else:
                 _make_node(device, parent, name)
         finally:
             os.close(parent)
+
+
+def _binds_of(outside: int, count: int) -> dict[int, int]:
+    """A bind of each node in the tmpfs, which has to be somewhere for that: for a moment it is over the host's /dev."""
+    place = os.open("/dev", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    mount.attach(outside, place)
+    os.close(place)
+    made = {}
+    for number in range(count):
+        try:
+            made[number] = mount.clone_tree(outside, b"%d" % number, recursive=False)
+        except FileNotFoundError:
+            continue
+    oldmount.detach(b"/dev")
+    os.close(outside)
+    return made
 
 
 def make_links(root: int, step: Step) -> None:
@@ -129,9 +180,10 @@ def _is(device: Device, status: os.stat_result) -> bool:
     return same_kind and (device.kind == stat.S_IFIFO or status.st_rdev == device.number)
 
 
-def _bind(device: Device, parent: int, name: bytes) -> None:
+def _bind(device: Device, parent: int, name: bytes, node: int = -1) -> None:
     try:
-        node = mount.clone_tree(mount.AT_FDCWD, device.path, recursive=False)
+        if node < 0:
+            node = mount.clone_tree(mount.AT_FDCWD, device.path, recursive=False)
     except FileNotFoundError:
         raise OSError(errno.ENOENT, "the host has none of this path to show in a user namespace") from None
     try:

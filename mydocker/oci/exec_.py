@@ -65,7 +65,7 @@ def _execute(call: Call) -> int:
     from mydocker.oci import console, container, descriptors, execution
 
     options = call.options
-    preserved = descriptors.preserved(options.get("preserve_fds"))
+    preserved = descriptors.passed(descriptors.count(options.get("preserve_fds")))
     found = container.find(call)
     status = found.status
     if status in ("stopped", "creating"):

@@ -13,6 +13,15 @@ if TYPE_CHECKING:
     Mappings = Sequence[Mapping[str, int]]
 
 
+def host_id(number: int, mappings: Mappings | None) -> int | None:
+    """What a user, or a group, of the container is outside; None if nobody."""
+    for mapping in mappings or ():
+        offset = number - mapping["containerID"]
+        if 0 <= offset < mapping["size"]:
+            return mapping["hostID"] + offset
+    return None
+
+
 class IdMaps:
     """The descriptors of such namespaces, one for each pair of maps."""
 

@@ -55,7 +55,7 @@ class Plan(Value):
     ``waiting``     a descriptor whose lock says that the command is not executed yet.
     ``console``     socket on which the terminal's master is sent, or -1.
     ``entrances``   descriptors of v1 ``tasks`` files: writing ``0`` to them puts the child into its cgroup.
-    ``preserved``   how many descriptors from 3 on the command inherits.
+    ``preserved``   the descriptors besides 0, 1 and 2 that the command inherits.
     ``keyring``     whether it gets a session keyring of its own.
     """
 
@@ -77,7 +77,7 @@ class Plan(Value):
     domainname: str = ""
     console: int = -1
     entrances: tuple[int, ...] = ()
-    preserved: int = 0
+    preserved: frozenset[int] = frozenset()
     keyring: bool = True
 
 
@@ -177,7 +177,7 @@ class _Init:
         filtered = self._run_start_hooks(state, variables)
         if plan.process is None:
             raise OciError("process property must be non-empty: config.json has no process to start")
-        process.close_all_except({self._reports, self._answers, plan.waiting, *self._preserved()})
+        process.close_all_except({self._reports, self._answers, plan.waiting, *plan.preserved})
         load = self._load_seccomp if plan.seccomp is not None and not filtered else None
         restriction.seal(plan.process, step, load)
         step.doing = EXECUTING
@@ -218,11 +218,8 @@ class _Init:
             *plan.stdio,
             *plan.entrances,
             *plan.mounts.descriptors,
-            *self._preserved(),
+            *plan.preserved,
         }
-
-    def _preserved(self) -> range:
-        return range(3, 3 + self._plan.preserved)
 
     def _die_with_runtime(self) -> None:
         """Be killed when the runtime dies, and make sure that it has not died before this was set (prctl(2))."""
@@ -263,7 +260,7 @@ class _Init:
     def _take_streams(self, root: mounts.Root) -> None:
         plan = self._plan
         if plan.process is None or not plan.process.terminal:
-            copies = [fcntl.fcntl(fd, fcntl.F_DUPFD, 3 + plan.preserved) for fd in plan.stdio]
+            copies = [fcntl.fcntl(fd, fcntl.F_DUPFD, 3) for fd in plan.stdio]
             for target, fd in enumerate(copies):
                 os.dup2(fd, target)
                 os.close(fd)
@@ -299,7 +296,7 @@ class _Init:
         handoff.await_word(self._answers, handoff.NOTED)
         process.prctl(process.PR_SET_PDEATHSIG, 0)
         handoff.report_ready(self._reports)
-        process.close_all_except({plan.listener, plan.waiting, *self._preserved()})
+        process.close_all_except({plan.listener, plan.waiting, *plan.preserved})
         listener = _socket.socket(fileno=plan.listener)
         deadly = signals.signalfd(_DEADLY)
         poll = select.poll()

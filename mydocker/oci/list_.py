@@ -28,7 +28,7 @@ def main(call: Call) -> int:
     form = call.options.get("format", "table")
     if form not in ("table", "json"):
         raise OciError(f"invalid format option {form!r}: write table or json")
-    found = _containers(call.root)
+    found = containers(call.root)
     if call.options.get("quiet"):
         lines = [each.id for each in found]
     elif form == "json":
@@ -40,7 +40,8 @@ def main(call: Call) -> int:
     return 0
 
 
-def _containers(root: str) -> list[Container]:
+def containers(root: str) -> list[Container]:
+    """Those below ``root``, in the order of their ids."""
     try:
         names = sorted(os.listdir(root))
     except FileNotFoundError:

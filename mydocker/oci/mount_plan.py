@@ -71,6 +71,7 @@ class MountPlan(Value):
     ``propagation``   of the root: (type, whether recursive), or (0, False).
     ``own_cgroups``   whether the container has a cgroup namespace.
     ``own_dev``       whether /dev is made by the runtime: not where the config binds one.
+    ``nodes``         what `devices.make_outside` has returned.
     ``label``         the SELinux label of what is mounted, if any.
     """
 
@@ -86,6 +87,7 @@ class MountPlan(Value):
     own_cgroups: bool
     own_dev: bool
     devices: tuple[Device, ...]
+    nodes: int
     masked: tuple[bytes, ...]
     protected: tuple[bytes, ...]
     label: bytes
@@ -94,7 +96,7 @@ class MountPlan(Value):
     def descriptors(self) -> frozenset[int]:
         """What the child must still have open when it calls `assemble`."""
         own = (fd for entry in self.entries for fd in (entry.tree, entry.id_map))
-        return frozenset(fd for fd in (self.tree, self.asking, *own) if fd >= 0)
+        return frozenset(fd for fd in (self.tree, self.asking, self.nodes, *own) if fd >= 0)
 
     def close(self) -> None:
         """For the runtime, when the child has its copies."""
@@ -118,15 +120,18 @@ def prepare(config: Mapping[str, Any], bundle: str, *, pivot: bool = True) -> Mo
         host_mounts.check(config)
     rootfs = _rootfs(config["root"]["path"], bundle)
     entries: list[Entry] = []
-    tree = asking = -1
+    wanted = devices.plan(linux)
+    tree = asking = nodes = -1
     try:
         for number, entry in enumerate(config.get("mounts", ())):
             entries.append(_entry(entry, number, bundle, rootfs))
         asking = _add_trees(entries, config.get("mounts", ()), linux, namespaces, userns, rootfs)
         if userns:
             tree = _bound(os.fsencode(rootfs), recursive=True, follow=True)
+            if namespaces.get("mount") == "":
+                nodes = devices.make_outside(wanted, linux)
     except BaseException:
-        for fd in (asking, *(fd for each in entries for fd in (each.tree, each.id_map))):
+        for fd in (tree, asking, *(fd for each in entries for fd in (each.tree, each.id_map))):
             if fd >= 0:
                 os.close(fd)
         raise
@@ -142,7 +147,8 @@ def prepare(config: Mapping[str, Any], bundle: str, *, pivot: bool = True) -> Mo
         entries=tuple(entries),
         own_cgroups="cgroup" in namespaces,
         own_dev=not any(entry.options.bind and entry.destination == b"/dev" for entry in entries),
-        devices=devices.plan(linux),
+        devices=wanted,
+        nodes=nodes,
         masked=_all_absolute(linux.get("maskedPaths", ())),
         protected=_all_absolute(linux.get("readonlyPaths", ())),
         label=_label(linux.get("mountLabel", "")),

@@ -53,7 +53,7 @@ def assemble(plan: MountPlan, step: Step, hierarchies: tuple[Hierarchy, ...]) ->
     if plan.asking >= 0:
         os.close(plan.asking)
     if plan.own_dev:
-        devices.make(root.fd, plan.devices, step, bind=plan.userns)
+        devices.make(root.fd, plan.devices, step, bind=plan.userns, outside=plan.nodes)
         devices.make_links(root.fd, step)
     root.devpts = _devpts(root.fd)
     os.umask(umask)

@@ -71,8 +71,8 @@ def test_a_file_of_the_cgroup_itself(limits, sleeper):
         ("cgroup.procs=1", LimitError, "is mydocker's own"),
         ("cgroup.freeze=1", LimitError, "is mydocker's own"),
         ("cgroup.events=1", LimitError, r"can only be read; what can be written is .*cgroup\.max\.depth"),
-        ("cgroup.nothing=1", UnsupportedLimit, r"this kernel has no cgroup\.nothing; it has .*cgroup\.max\.depth"),
-        ("nothing.max=1", UnsupportedLimit, "there is no controller nothing on cgroup v2 here; there is"),
+        ("cgroup.nothing=1", UnsupportedLimit, r"cgroup\.nothing: no such file or directory: there is .*cgroup\.max"),
+        ("nothing.max=1", UnsupportedLimit, "the requested cgroup controller `nothing` is not available; v2 has"),
         ("cgroup.max.depth=deep", CgroupError, r"--cgroup-conf cgroup\.max\.depth: cannot write \"deep\""),
     ],
 )

@@ -62,6 +62,7 @@ RUNS_HERE = {
     "device-of-the-defaults": "a device in the list does not take another's right to be used",
     "seccomp-flags": "the specification has them; runc 1.1 does not know them",
     "seccomp-flag-spec-allow": "as seccomp-flags",
+    "user-without-maps": "the specification needs none: root is the caller then, and there is nobody else, as for crun",
     "unified-on-v1": "a limit that a v1 controller has as well is converted, as the specification allows",
 }
 
@@ -147,6 +148,12 @@ def namespaces(*kinds: str, **paths: str) -> list[dict[str, str]]:
 ALL = ("pid", "network", "ipc", "uts", "mount")
 TWO_MAPS = [{"containerID": 0, "hostID": 100000, "size": 1000}, {"containerID": 1000, "hostID": 200000, "size": 64536}]
 ONE_MAP = [{"containerID": 0, "hostID": 100000, "size": 65536}]
+
+
+def _without_gid_of_devpts(config: dict[str, Any]) -> None:
+    """For a user namespace that has no group 5."""
+    devpts = next(entry for entry in config["mounts"] if entry["type"] == "devpts")
+    devpts["options"].remove("gid=5")
 
 
 def in_user_namespace(maps: list[dict[str, int]]) -> dict[str, Any]:
@@ -957,7 +964,7 @@ REFUSED = [
         linux__maskedPaths=["/proc/kcore"],
         sense="mnt|mount namespace",
     ),
-    Case("user-without-maps", linux__namespaces=namespaces(*ALL, "user"), sense="map"),
+    Case("user-with-one-map", linux__namespaces=namespaces(*ALL, "user"), linux__uidMappings=ONE_MAP, sense="map"),
     Case("maps-overlap", **in_user_namespace([ONE_MAP[0], ONE_MAP[0]]), sense="invalid argument|overlap"),
     Case("sysctl-of-host", linux__sysctl={"vm.swappiness": "10"}, sense="vm.swappiness namespace"),
     Case("sysctl-unknown", linux__sysctl={"net.no.such": "1"}, sense="net/no/such|net.no.such"),
@@ -1209,6 +1216,7 @@ def config_of(case: Case, bundle: Any) -> dict[str, Any]:
 #: What one of the two refuses on purpose: these and those of `CASES` that are in `RUNS_HERE` and `REFUSED_HERE`.
 APART = [
     Case("unified-on-v1", linux__resources={"unified": {"memory.max": "100000000"}}),
+    Case("user-without-maps", _without_gid_of_devpts, linux__namespaces=namespaces(*ALL, "user")),
     Case("maps-without-user", linux__uidMappings=ONE_MAP, linux__gidMappings=ONE_MAP, sense="user namespace"),
     Case(
         "rlimit-twice",

@@ -175,6 +175,9 @@ class TestWhatIsRefused:
         refused(ours.create(bundle("true"), name))
         assert not ours.root.exists() or os.listdir(ours.root) == []
 
+    def test_what_is_no_id_is_named(self, ours: Any, bundle: Any) -> None:
+        refused(ours.create(bundle("true"), "a/b"), "'a/b': invalid character `/` in the ID: use letters")
+
     @pytest.mark.parametrize("name", ["-x", "_a", "a+b", "A.b-c_d", "." * 3, "x" * 200])
     def test_what_is_one(self, ours: Any, bundle: Any, name: str) -> None:
         ok(ours.create(bundle("true"), name, "--"))
@@ -194,6 +197,46 @@ class TestWhatIsRefused:
         refused(ours("delete", cid), "that is not stopped: paused")
         ok(ours("delete", "--force", cid))
         assert not cgroups_of(sleeper)
+
+    def test_delete_of_one_that_somebody_has_frozen_elsewhere(self, ours: Any, sleeper: Path, cid: str) -> None:
+        """In a v1 cgroup that is not the container's, where what is killed ends only when it is thawed."""
+        ok(ours.create(sleeper, cid))
+        own = next((path for path in cgroups_of(sleeper) if os.path.exists(f"{path}/freezer.state")), "")
+        if not own:
+            pytest.skip("there is no v1 freezer here")
+        elsewhere = Path(f"{own}-elsewhere")
+        elsewhere.mkdir()
+        try:
+            (elsewhere / "cgroup.procs").write_text(str(ours.state(cid)["pid"]))
+            (elsewhere / "freezer.state").write_text("FROZEN")
+            ok(ours("delete", "--force", cid))
+            refused(ours("state", cid), "does not exist")
+            assert (elsewhere / "cgroup.procs").read_text() == ""
+        finally:
+            (elsewhere / "freezer.state").write_text("THAWED")
+            until(lambda: not (elsewhere / "cgroup.procs").read_text())
+            elsewhere.rmdir()
+        assert not cgroups_of(sleeper)
+
+    def test_delete_of_all_that_match(self, ours: Any, sleeper: Path, bundle: Any, cid: str) -> None:
+        names = [f"{cid}-a1", f"{cid}-a2", f"{cid}-b"]
+        for name in names:
+            ok(ours.create(bundle("true", linux__cgroupsPath=f"/{cid}/{name}"), name))
+        ok(ours("delete", "--force", "--regex", f"^{cid}-a[0-9]$"))
+        assert ours("list", "-q").stdout.split() == names[2:]
+        ok(ours("delete", "--regex", "of no container"))
+        refused(ours("delete", "--regex", "["), "'[' is not a regular expression")
+        ok(ours("start", names[2]))
+        ok(ours("delete", "--force", "--regex", "."))
+        assert ours("list", "-q").stdout == ""
+
+    def test_delete_of_all_that_match_keeps_what_runs(self, ours: Any, sleeper: Path, bundle: Any, cid: str) -> None:
+        other = bundle("true", linux__cgroupsPath=f"/{cid}/b")
+        for path, name in ((sleeper, f"{cid}-a"), (other, f"{cid}-b")):
+            ok(ours.create(path, name))
+        ok(ours("start", f"{cid}-a"))
+        refused(ours("delete", "--regex", cid), f"{cid}-a: cannot delete container {cid}-a that is not stopped")
+        assert ours("list", "-q").stdout.split() == [f"{cid}-a"]
 
     def test_a_terminal_that_nobody_would_hold(self, ours: Any, bundle: Any, cid: str) -> None:
         refused(ours.create(bundle("true", process__terminal=True), cid), "console socket")
@@ -454,7 +497,17 @@ class TestFiles:
             )  # fmt: skip
         # The last is of ls itself. What was not to be preserved is not there.
         assert done.stdout.split() == ["one", "0", "1", "2", "3", "4"], done.stderr
-        refused(ours.run(bundle("true"), cid, "--preserve-fds", "3"), "--preserve-fds")
+
+    def test_of_the_descriptors_to_be_preserved_some_may_lack(self, ours: Any, bundle: Any, cid: str) -> None:
+        """No descriptor of ours takes their place, of which there are some between 3 and 12."""
+        path = bundle("sh", "-c", 'ls /proc/self/fd; echo "$LISTEN_FDS $LISTEN_PID"')
+        calls = ['exec 5< /dev/null; exec "$@"', "sh", *ours.command, "--root", ours.root, "run", "-b", path]
+        for options, variables in ((["--preserve-fds", "9"], {}), ([], {"LISTEN_FDS": "9"})):
+            command = ["sh", "-c", *calls, *options, cid]
+            done = subprocess.run(
+                command, env={**os.environ, **variables}, capture_output=True, text=True, timeout=60, check=False
+            )
+            assert done.stdout.split() == ["0", "1", "2", "3", "5", *(["9", "1"] if variables else [])], done.stderr
 
     def test_the_init_holds_only_what_it_needs(self, ours: Any, sleeper: Path, cid: str) -> None:
         ok(ours.create(sleeper, cid))

@@ -706,9 +706,25 @@ def test_in_a_user_namespace_the_hosts_devices_are_shown(bundle, ours, cid) -> N
     assert lines[2].split() == ["0", "100000", "65536"]
 
 
-def test_in_a_user_namespace_a_device_is_only_shown_if_it_is_that_one(bundle, ours, cid) -> None:
+def test_in_a_user_namespace_a_device_that_the_host_has_not_there_is_made(bundle, ours, cid) -> None:
+    """mknod(2) is refused inside. The host has another /dev/zero, and no /dev/mine."""
+    config = user_namespace(bundle.config("sh", "-c", "stat -c '%F %t:%T %a %u:%g' /dev/zero /dev/mine; cat /dev/mine"))
+    config["linux"]["devices"] = [
+        {"path": "/dev/zero", "type": "c", "major": 1, "minor": 11},
+        {"path": "/dev/mine", "type": "c", "major": 1, "minor": 3, "fileMode": 0o640, "uid": 10, "gid": 11},
+    ]
+    made = bundle(config=config)
+    open_to_all(made / "rootfs")
+    done = ours.run(made, cid)
+    assert (done.returncode, done.stdout.splitlines()) == (
+        0,
+        ["character special file 1:b 666 0:0", "character special file 1:3 640 10:11"],
+    ), done.stderr
+
+
+def test_in_a_user_namespace_no_device_is_made_for_an_owner_that_it_has_not(bundle, ours, cid) -> None:
     config = user_namespace(bundle.config("true"))
-    config["linux"]["devices"] = [{"path": "/dev/zero", "type": "c", "major": 1, "minor": 11}]
+    config["linux"]["devices"] = [{"path": "/dev/zero", "type": "c", "major": 1, "minor": 11, "uid": 65536}]
     made = bundle(config=config)
     open_to_all(made / "rootfs")
     done = ours.run(made, cid)

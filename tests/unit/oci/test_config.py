@@ -289,7 +289,7 @@ WRONG: list[tuple[str, Any, str, str]] = [
     ("linux/namespaces/1/path", "run/netns/a", "linux.namespaces[1].path", "begin with /"),
     ("linux/uidMappings/0/size", 2**32 - 1, "linux.uidMappings[0].hostID", "past the last"),
     ("linux/uidMappings/0/hostID", NOTHING, "linux.uidMappings[0].hostID", "required"),
-    ("linux/gidMappings", [], "linux.gidMappings", "required for a new user namespace"),
+    ("linux/gidMappings", [], "linux.gidMappings", "required where uidMappings is given"),
     ("linux/timeOffsets", {"realtime": {"secs": 1}}, "linux.timeOffsets.realtime", "monotonic"),
     ("linux/timeOffsets/monotonic/nanosecs", 10**9, "linux.timeOffsets.monotonic.nanosecs", "to 999999999"),
     ("linux/devices/0/type", "x", "linux.devices[0].type", "c, b, u or p"),

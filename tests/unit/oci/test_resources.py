@@ -116,6 +116,7 @@ def test_rules_for_devices_are_there_for_every_container(monkeypatch):
         ({"memory": {"limit": 5}}, r"^linux\.resources\.memory\.limit: 5 bytes is less than"),
         ({"cpu": {"idle": 2}}, r"^linux\.resources\.cpu\.idle: 2 is neither"),
         ({"cpu": {"cpus": "x"}}, r"^linux\.resources\.cpu\.cpus: "),
+        ({"unified": {"high": "2"}}, r"^linux\.resources\.unified: the specified key has not the form .* `high`"),
         ({"unified": {"memory.oom.group": "2"}}, r"^linux\.resources\.unified\.memory\.oom\.group: "),
         ({"blockIO": {"weightDevice": [{"major": 8, "minor": 0, "leafWeight": 5}]}}, "leafWeight of 8:0"),
     ],
