@@ -226,7 +226,7 @@ class ContainerCgroup:
                     raise
                 from mydocker.cgroups import delegation
 
-                raise CgroupError(delegation.why_not_moved(hierarchy, pid), e.errno) from e
+                raise CgroupError(delegation.why_not_moved(hierarchy), e.errno) from e
             self._made.attached.add(key)
 
     def has(self, controller: str) -> bool:
