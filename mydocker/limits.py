@@ -348,14 +348,15 @@ class _Claims:
 
     def __init__(self, spec: Spec) -> None:
         self.spec = spec
-        self._mounts = {entry.destination: "--volume or --tmpfs" for entry in spec.mounts}
+        self._mounts = {_place(entry.destination): "--volume or --tmpfs" for entry in spec.mounts}
         self._variables = {_key(entry): "--env" for entry in (*(spec.env or ()), *spec.extra_env)}
         self._upper = ""
 
     def add(self, plugin: Plugin, amendment: Amendment) -> None:
         """Put what the plugin adds into the Spec. ConflictError for what is claimed, PluginError for what cannot be."""
         for entry in amendment.mounts:
-            self._claim(plugin, self._mounts, entry.destination, f"mount on {entry.destination}")
+            place = _place(entry.destination)
+            self._claim(plugin, self._mounts, place, f"mount on {place}")
         for variable in amendment.env:
             name = _key(variable)
             self._claim(plugin, self._variables, name, f"set the variable {name}")
@@ -387,6 +388,11 @@ def _is_open(descriptor: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def _place(destination: str) -> str:
+    """One spelling of a place in the container: ``/tmp/`` and ``/tmp/../tmp`` are ``/tmp``."""
+    return "/" + os.path.normpath(destination).lstrip("/") if destination.startswith("/") else destination
 
 
 def _key(variable: bytes) -> str:
