@@ -287,7 +287,7 @@ def _check_bandwidth(config: ResourceConfig) -> None:
                 raise LimitError("cpus", f"it cannot be combined with {config.flag(name)}: both set the same bound")
         offered = os.cpu_count() or 1
         if config["cpus"] > offered:
-            raise LimitError("cpus", f"{config['cpus']:g} is more than this host has, {offered}")
+            raise LimitError("cpus", f"{config['cpus']:.12g} is more than this host has, {offered}")
     quota, _ = _bandwidth(config) or (None, 0)
     burst = config.get("cpu_burst", 0)
     if burst and quota is None:
