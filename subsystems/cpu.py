@@ -280,7 +280,7 @@ def _require_files(config: ResourceConfig, layout: Layout, version: int) -> None
 
 
 def _check_bandwidth(config: ResourceConfig) -> None:
-    """What the fields of the bandwidth mean together. One that was taken away, as by an update, leaves room for others."""
+    """What the fields of the bandwidth mean together. One that an update took away leaves room for the others."""
     if config.get("cpus", UNLIMITED) != UNLIMITED:
         for name in ("cpu_quota", "cpu_period"):
             if name in config and config.get("cpu_quota") != UNLIMITED:
