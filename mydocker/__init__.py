@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from mydocker.amendment import Amendment as Amendment
     from mydocker.api import run as run
+    from mydocker.errors import CgroupDenied as CgroupDenied
     from mydocker.errors import CgroupError as CgroupError
     from mydocker.errors import CommandNotExecutable as CommandNotExecutable
     from mydocker.errors import CommandNotFound as CommandNotFound
@@ -63,6 +64,7 @@ _HOMES = {
     "Probe": "resources",
     "ResourceConfig": "resources",
     "ResourceField": "resources",
+    "CgroupDenied": "errors",
     "CgroupError": "errors",
     "CommandNotExecutable": "errors",
     "CommandNotFound": "errors",

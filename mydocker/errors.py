@@ -9,6 +9,7 @@
     ├── PluginError                  a plugin raised; names it and its version
     │   └── ConflictError            two plugins claim one field, flag, kernel file or mount; names both
     ├── CgroupError                  a cgroup or a controller is missing, or the kernel refused a write
+    │   └── CgroupDenied             no cgroup can be made: not delegated to this user, or mounted read-only
     ├── StateError                   the container's name is in use, or its record cannot be kept
     ├── SetupError                   a namespace, a mount or the rootfs could not be set up
     ├── HandoffError                 the child ended before it took its command
@@ -76,6 +77,10 @@ class CgroupError(MydockerError):
     def __init__(self, message: str, errno: int = 0) -> None:
         super().__init__(message)
         self.errno = errno
+
+
+class CgroupDenied(CgroupError):
+    """This user may not make cgroups there, or nobody may: nothing is delegated, or they are mounted read-only."""
 
 
 class StateError(MydockerError):

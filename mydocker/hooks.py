@@ -39,6 +39,14 @@ def timeout() -> float:
     return seconds
 
 
+def end_if_forked(process: int) -> None:
+    """End this process if it is not ``process``: a hook has forked and returned in its child too, which would set
+    limits a second time, or watch beside its parent and fork again at each look.
+    """
+    if os.getpid() != process:
+        os._exit(1)
+
+
 class _Abandoned(BaseException):
     """Ends a phase whose caller waits for it no more."""
 
@@ -46,7 +54,7 @@ class _Abandoned(BaseException):
 class Phase:
     """What the thread says of its progress: which hook it is in, and until when that must return."""
 
-    __slots__ = ("abandoned", "seconds", "until", "what", "whenever_abandoned")
+    __slots__ = ("_process", "abandoned", "seconds", "until", "what", "whenever_abandoned")
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -54,14 +62,19 @@ class Phase:
         self.until = time.monotonic() + seconds
         self.abandoned = False
         self.whenever_abandoned: Callable[[], object] | None = None
+        self._process = os.getpid()
 
     def begin(self, what: str, whenever_abandoned: Callable[[], object] | None = None) -> None:
         """The next hook is called now. ``what``, such as "plugin x was called in y", begins the error if it hangs."""
+        self.end_if_forked()
         if self.abandoned:
             raise _Abandoned
         self.what = what
         self.whenever_abandoned = whenever_abandoned
         self.until = time.monotonic() + self.seconds
+
+    def end_if_forked(self) -> None:
+        end_if_forked(self._process)
 
     def abandon(self) -> None:
         self.abandoned = True
@@ -107,6 +120,7 @@ class _Job:
             self._result = self._work(self._phase)
         except BaseException as error:  # raised again in the caller's thread
             self._error = error
+        self._phase.end_if_forked()
         return not self._phase.abandoned
 
     def wait(self) -> None:

@@ -10,7 +10,7 @@ import os
 
 from mydocker import hooks, logs
 from mydocker.cgroups.layout import CORE
-from mydocker.errors import CgroupError, ConflictError, MydockerError, PluginError, UnsupportedLimit
+from mydocker.errors import CgroupDenied, CgroupError, ConflictError, MydockerError, PluginError, UnsupportedLimit
 from mydocker.linux import process
 from mydocker.resources import ResourceConfig
 from mydocker.result import Usage, checked_figures
@@ -107,9 +107,19 @@ class Limits:
             except UnsupportedLimit as error:
                 if self._spec.limits != "best-effort" or error.field not in self.config:
                     raise
-                logs.warning("%s; the command runs without this limit", error)
-                self.unenforced[error.field] = error.reason
-                self.config = self.config.without(error.field)
+                self._drop(error.field, error.reason)
+            except CgroupDenied as error:  # the plugin cannot say for which of its fields it wanted one
+                if self._spec.limits != "best-effort":
+                    raise
+                for field in plugin.fields:
+                    if field.name in self.config:
+                        self._drop(field.name, str(error))
+
+    def _drop(self, field: str, reason: str) -> None:
+        """Best effort: go on without a limit that cannot be put in force here."""
+        logs.warning("%s: %s; the command runs without this limit", self.config.flag(field), reason)
+        self.unenforced[field] = reason
+        self.config = self.config.without(field)
 
     def _call(self, phase: Phase, plugin: Plugin, hook: str, **arguments: Any) -> Any:
         """The one place from which a hook is called."""
@@ -338,14 +348,15 @@ class _Claims:
 
     def __init__(self, spec: Spec) -> None:
         self.spec = spec
-        self._mounts = {entry.destination: "--volume or --tmpfs" for entry in spec.mounts}
+        self._mounts = {_place(entry.destination): "--volume or --tmpfs" for entry in spec.mounts}
         self._variables = {_key(entry): "--env" for entry in (*(spec.env or ()), *spec.extra_env)}
         self._upper = ""
 
     def add(self, plugin: Plugin, amendment: Amendment) -> None:
         """Put what the plugin adds into the Spec. ConflictError for what is claimed, PluginError for what cannot be."""
         for entry in amendment.mounts:
-            self._claim(plugin, self._mounts, entry.destination, f"mount on {entry.destination}")
+            place = _place(entry.destination)
+            self._claim(plugin, self._mounts, place, f"mount on {place}")
         for variable in amendment.env:
             name = _key(variable)
             self._claim(plugin, self._variables, name, f"set the variable {name}")
@@ -377,6 +388,11 @@ def _is_open(descriptor: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def _place(destination: str) -> str:
+    """One spelling of a place in the container: ``/tmp/`` and ``/tmp/../tmp`` are ``/tmp``."""
+    return "/" + os.path.normpath(destination).lstrip("/") if destination.startswith("/") else destination
 
 
 def _key(variable: bytes) -> str:

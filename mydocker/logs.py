@@ -110,9 +110,14 @@ def _text_formatter() -> logging.Formatter:
 
         def formatMessage(self, record: logging.LogRecord) -> str:
             level = "" if record.levelno >= logging.ERROR else f"{record.levelname.lower()}: "
-            return f"mydocker: {level}{' '.join(record.message.splitlines())}"
+            return f"mydocker: {level}{harmless(' '.join(record.message.splitlines()))}"
 
     return TextFormatter()
+
+
+def harmless(text: str) -> str:
+    """``text`` with what a terminal would obey, or cannot show, as escapes: it may quote a stranger's words."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _json_formatter() -> logging.Formatter:

@@ -14,7 +14,7 @@ import sys
 
 from mydocker import config as configuration
 from mydocker import hooks
-from mydocker.errors import LimitError, MydockerError, PluginError, UsageError
+from mydocker.errors import CgroupError, LimitError, MydockerError, PluginError, UsageError
 from mydocker.resources import ResourceConfig, ResourceField
 from mydocker.value import Value
 
@@ -76,6 +76,10 @@ class NamedFunction:
     def is_known(self) -> bool:
         """Whether it is one of mydocker's own parsers, which neither wait for anything nor import the plugin."""
         return self.reference.startswith("mydocker.resources:")
+
+
+#: The package of the limits that come with mydocker.
+_OWN = "mydocker"
 
 
 class Plugin(Value):
@@ -180,7 +184,8 @@ class Registry:
 
         None if the plugin does not implement the hook. A `MydockerError` of the plugin passes through, a
         `LimitError` with the flag that the user typed; everything else that it raises becomes a
-        `PluginError` that names the plugin, its version and the hook.
+        `PluginError` that names the plugin, its version and the hook. So does a `CgroupError` of a plugin that did
+        not come with mydocker, by a prefix.
         """
         if hook not in plugin.hooks:
             return None
@@ -196,6 +201,11 @@ class Registry:
             if not error.flag and config is not None:
                 error.flag = config.flag(error.field)
             raise
+        except CgroupError as error:
+            if plugin.dist == _OWN:
+                raise
+            # A refusal of the kernel names the file: whose limit that is would not be known from it.
+            raise type(error)(f"{plugin}: {error}", error.errno) from error
         except MydockerError:
             raise
         except BaseException as error:

@@ -205,6 +205,9 @@ def _validate_mounts(spec: Spec, mounted_by: Mapping[str, str]) -> None:
         if not entry.destination.startswith("/"):
             reason = "is not a place in the container: write a path that begins with /"
             raise refusal(f'{by_plugin}"{entry.destination}" {reason}')
+        if not os.path.normpath(entry.destination).strip("/"):
+            reason = "is the whole root, which the mount would hide: write a path below /, as in /data"
+            raise refusal(f'{by_plugin}"{entry.destination}" {reason}')
         if isinstance(entry, Volume) and not os.path.exists(entry.source):
             raise refusal(f"{by_plugin or '--volume: '}{entry.source} does not exist on this host")
         in_own_dev = spec.own_root and os.path.normpath(entry.destination).startswith("/dev/")

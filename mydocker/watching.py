@@ -10,6 +10,7 @@ import os
 import select
 import time
 
+from mydocker import hooks
 from mydocker.errors import MydockerError
 from mydocker.plugins import error_text
 from mydocker.watch import LONGEST, SHORTEST, Verdict, Watch
@@ -78,6 +79,7 @@ class Watcher:
         self._looking: tuple[_Watched, float] | None = None
         self._ended = _thread.allocate_lock()
         self._started = False
+        self._process = os.getpid()
 
     def start(self) -> None:
         self._ended.acquire()
@@ -158,6 +160,7 @@ class Watcher:
             return
         self._looking = (watched, time.monotonic() + self._seconds)
         verdict = watched.look()
+        hooks.end_if_forked(self._process)
         self._looking = None
         if verdict is not None and not self._ending:
             self._tell(verdict, "" if verdict.reason == FAILED else watched.owner)

@@ -281,14 +281,14 @@ def _require_files(config: ResourceConfig, layout: Layout, version: int) -> None
 
 
 def _check_bandwidth(config: ResourceConfig) -> None:
-    """What the fields of the bandwidth mean together."""
-    if "cpus" in config:
+    """What the fields of the bandwidth mean together. One that an update took away leaves room for the others."""
+    if config.get("cpus", UNLIMITED) != UNLIMITED:
         for name in ("cpu_quota", "cpu_period"):
-            if name in config:
+            if name in config and config.get("cpu_quota") != UNLIMITED:
                 raise LimitError("cpus", f"it cannot be combined with {config.flag(name)}: both set the same bound")
         offered = os.cpu_count() or 1
         if config["cpus"] > offered:
-            raise LimitError("cpus", f"{config['cpus']:g} is more than this host has, {offered}")
+            raise LimitError("cpus", f"{config['cpus']:.12g} is more than this host has, {offered}")
     quota, _ = _bandwidth(config) or (None, 0)
     burst = config.get("cpu_burst", 0)
     if burst and quota is None:
@@ -351,10 +351,10 @@ def weight_of(shares: int) -> int:
 
 def _bandwidth(config: ResourceConfig) -> tuple[int | None, int] | None:
     """Quota (None: no bound) and period in microseconds, or None if no flag sets them."""
-    if "cpus" in config:
-        cpus = config["cpus"]
-        return None if cpus == UNLIMITED else round(cpus * DEFAULT_PERIOD), DEFAULT_PERIOD
-    if "cpu_quota" not in config and "cpu_period" not in config:
+    cpus = config.get("cpus", UNLIMITED)
+    if cpus != UNLIMITED:
+        return round(cpus * DEFAULT_PERIOD), DEFAULT_PERIOD
+    if not any(field in config for field in _BANDWIDTH):
         return None
     quota = config.get("cpu_quota", UNLIMITED)
     return (None if quota == UNLIMITED else quota), config.get("cpu_period", DEFAULT_PERIOD)

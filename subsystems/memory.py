@@ -73,7 +73,7 @@ def parse_memory(text: str) -> int:
     """
     size = parse_size_or_unlimited(text)
     if size != UNLIMITED and size < MINIMUM:
-        meant = f"; did you mean {text.strip()}m?" if text.strip().isdigit() and size else ""
+        meant = "; -1 is no limit" if not size else f"; did you mean {text.strip()}m?" if text.strip().isdigit() else ""
         unit = "byte" if size == 1 else "bytes"
         raise ValueError(f"{size} {unit} is less than the minimum, {format_size(MINIMUM)}{meant}")
     return size
@@ -294,7 +294,8 @@ def _check_limits(config: ResourceConfig) -> None:
     if swap is not None and swap != UNLIMITED and swap < memory:
         raise LimitError(
             "memory_swap",
-            f"{format_size(swap)} is less than --memory {format_size(memory)}, which it includes",
+            f"{format_size(swap)} is less than --memory {format_size(memory)}, which it includes: "
+            "give as much or more, or -1 for unlimited swap",
         )
     if swap is not None and "memory_swap_max" in config:
         reason = f"it cannot be combined with {config.flag('memory_swap')}: both set how much swap there is"

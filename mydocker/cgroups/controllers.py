@@ -36,6 +36,19 @@ class Directory:
     def writing(self, path: str) -> None:
         """Called before the kernel file ``path`` of this cgroup is written. An error stops the write."""
 
+    def other(self, path: str) -> Directory:
+        """Another cgroup, as whoever has this one may see it."""
+        return type(self)(path)
+
+
+class ForeignDirectory(Directory):
+    """A cgroup that is not the container's: a plugin may look at it, and nobody would undo what it wrote."""
+
+    __slots__ = ()
+
+    def writing(self, path: str) -> None:
+        raise PermissionError(f"{path} is not of this container: a limit writes to cgroup.controller(…) alone")
+
 
 class ValueOrMaxFile(spy.interfaces.BaseFileInterface):
     """An integer, or ``max`` for no limit, which is None in Python."""
@@ -194,14 +207,19 @@ class Controller(spy.controllers.Controller):
         return found
 
     def parent(self) -> Controller:
-        """The same controller of the cgroup above. For reading."""
-        return type(self)(Directory(self.path.rpartition("/")[0]))
+        """The same controller of the cgroup above. For reading: a write of a plugin is a PermissionError."""
+        return type(self)(self._other(self.path.rpartition("/")[0]))
 
     def children(self) -> list[Controller]:
-        """The same controller of the cgroups directly below this one, as they are now. For reading."""
+        """The same controller of the cgroups directly below this one, as they are now. For reading, as `parent`."""
         with os.scandir(self.path) as entries:
             names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
-        return [type(self)(Directory(f"{self.path}/{name}")) for name in names]
+        return [type(self)(self._other(f"{self.path}/{name}")) for name in names]
+
+    def _other(self, path: str) -> Any:
+        """A node for another cgroup; those of cgroupspy's tree do not make one."""
+        other = getattr(self.node, "other", Directory)
+        return other(path)
 
     def below(self) -> Iterator[Controller]:
         """The same controller of every cgroup nested in this one, which the container itself may have made."""

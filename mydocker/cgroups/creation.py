@@ -6,7 +6,7 @@ import errno
 import os
 
 from mydocker.cgroups import files, removal
-from mydocker.errors import CgroupError, UsageError
+from mydocker.errors import CgroupDenied, CgroupError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,6 +17,9 @@ HOST_LEAF = "mydocker-host"
 
 #: Extended attributes of a parent that was made for a container. The first is root's alone, the second for any owner.
 MADE_FOR_CONTAINERS = ("trusted.mydocker", "user.mydocker")
+
+# What a user without the right to make cgroups hears, and everybody where they are mounted read-only.
+_DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 # mkdir(2) below a cgroup that is being removed, or was.
 _VANISHED = (errno.ENOENT, errno.ENODEV)
@@ -134,7 +137,28 @@ def _mkdir_refused(directory: str, error: OSError) -> CgroupError:
         from mydocker.cgroups import delegation
 
         hint = delegation.how_to_get_it(directory)
-    return files.refused("make the cgroup", directory, error, hint)
+    return _denied(files.refused("make the cgroup", directory, error, hint))
+
+
+def _denied(refusal: CgroupError) -> CgroupError:
+    """The same error, as one of its own kind if it says that no cgroup can be had: best-effort limits do without."""
+    return CgroupDenied(str(refusal), refusal.errno) if refusal.errno in _DENIED else refusal
+
+
+def require_movable(hierarchy: Hierarchy, path: str) -> None:
+    """v2: `CgroupDenied` if the kernel will not let this plain user move a process of his into the cgroup ``path``.
+
+    It asks for write access to cgroup.procs of the nearest cgroup above both (cgroup-v2.rst, "Delegation Containment").
+    Where he may not even make a cgroup, `make` says so.
+    """
+    if not os.access(hierarchy.base, os.W_OK) or files.imitation_of(f"{hierarchy.base}/{path}"):
+        return
+    own = f"{hierarchy.mountpoint}{hierarchy.own}"
+    common = os.path.commonpath([own, f"{hierarchy.base}/{path}"])
+    if not hierarchy.own or not os.access(f"{common}/cgroup.procs", os.W_OK):
+        from mydocker.cgroups import delegation
+
+        raise CgroupDenied(delegation.why_not_moved(hierarchy), errno.EACCES)
 
 
 def enable(hierarchy: Hierarchy, path: str, controller: str) -> None:
@@ -150,6 +174,8 @@ def enable(hierarchy: Hierarchy, path: str, controller: str) -> None:
         try:
             files.write(control, word)
         except CgroupError as e:
+            if e.errno in _DENIED:
+                raise _denied(e) from e
             if e.errno != errno.EBUSY:
                 raise
             _make_room(hierarchy, directory, e)

@@ -42,14 +42,14 @@ def how_to_get_it(directory: str) -> str:
     )
 
 
-def why_not_moved(hierarchy: Hierarchy, pid: int) -> str:
+def why_not_moved(hierarchy: Hierarchy) -> str:
     """The error for a process that the kernel does not move into a cgroup of this user."""
     here = hierarchy.own or "a cgroup that cannot be seen here"
     way = f"have root move your shell into a cgroup below it, by the commands in {_DOCS}"
     if os.path.isdir("/run/systemd/system"):
         way = _delegated_v2(hierarchy.mountpoint)
     return (
-        f"cannot move the process {pid} into {hierarchy.base}: this process is in {here}, and the kernel lets a plain "
+        f"cannot move the container into {hierarchy.base}: this process is in {here}, and the kernel lets a plain "
         f"user move processes only within one subtree that is delegated: {way}"
     )
 

@@ -12,11 +12,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from mydocker.cgroups.controllers import Controller
+    from mydocker.cgroups.controllers import Controller, Directory
     from mydocker.cgroups.layout import Hierarchy, Layout
 
 #: The cgroup in which the containers' are made, unless ``--cgroup-parent`` names another.
 DEFAULT_PARENT = "mydocker"
+
+
+#: With these the core puts a container together and takes it apart: a plugin that wrote one could move mydocker itself.
+_CORES_OWN = ("cgroup.procs", "tasks", "cgroup.threads", "cgroup.subtree_control", "cgroup.type")
 
 
 class _Made:
@@ -47,8 +51,17 @@ class PluginDirectory:
         self._cgroup = cgroup
 
     def writing(self, path: str) -> None:
-        """Note that the plugin writes ``path``; a `ConflictError` if another one did."""
+        """Note that the plugin writes ``path``; a `ConflictError` if another one did. What is the core's is refused."""
+        name = path.rpartition("/")[2]
+        if name in _CORES_OWN and self._cgroup.is_plugins:
+            raise PermissionError(f"{name} is mydocker's own: cgroup.attach(…) moves the container's process")
         self._cgroup.writing(path)
+
+    def other(self, path: str) -> Directory:
+        """Another cgroup: of no container, or of another one."""
+        from mydocker.cgroups.controllers import Directory, ForeignDirectory
+
+        return ForeignDirectory(path) if self._cgroup.is_plugins else Directory(path)
 
 
 class ContainerCgroup:
@@ -95,6 +108,11 @@ class ContainerCgroup:
         view._controllers = {}
         return view
 
+    @property
+    def is_plugins(self) -> bool:
+        """Whether this is the view that a plugin was given."""
+        return bool(self._plugin)
+
     def controller(self, name: str) -> Controller:
         """The typed files of the controller ``name`` for this container, of the cgroup version it is on.
 
@@ -115,10 +133,13 @@ class ContainerCgroup:
     def _directory(self, hierarchy: Hierarchy) -> str:
         made = self._made
         if hierarchy.mountpoint not in made.directories:
+            directory = f"{hierarchy.base}/{self.path}"
             if made.running < 0:
                 raise CgroupError(f"the container {self.path} has no cgroup below {hierarchy.base}", errno.ENOENT)
+            if hierarchy.version == 2 and not made.running and os.geteuid() != 0:
+                creation.require_movable(hierarchy, self.path)
             # Noted first: what is interrupted on the way (KeyboardInterrupt) may be there already.
-            made.directories[hierarchy.mountpoint] = (hierarchy, f"{hierarchy.base}/{self.path}")
+            made.directories[hierarchy.mountpoint] = (hierarchy, directory)
             try:
                 creation.make(hierarchy, self.path)
             except CgroupError:
@@ -226,7 +247,7 @@ class ContainerCgroup:
                     raise
                 from mydocker.cgroups import delegation
 
-                raise CgroupError(delegation.why_not_moved(hierarchy, pid), e.errno) from e
+                raise CgroupError(delegation.why_not_moved(hierarchy), e.errno) from e
             self._made.attached.add(key)
 
     def has(self, controller: str) -> bool:

@@ -146,12 +146,13 @@ class Layout(Value):
     def root(self, controller: str) -> Controller:
         """The controller of the base directory, above all containers: what it offers bounds every container.
 
-        For probing and validation: it is not written to. `CgroupError` if the host does not offer ``controller``.
+        For probing and validation: to write to it is a PermissionError. `CgroupError` if the host does not offer
+        ``controller``.
         """
-        from mydocker.cgroups.controllers import Directory, controller_at
+        from mydocker.cgroups.controllers import ForeignDirectory, controller_at
 
         hierarchy = self.require(controller)
-        return controller_at(controller, hierarchy.version, Directory(hierarchy.base))
+        return controller_at(controller, hierarchy.version, ForeignDirectory(hierarchy.base))
 
     @property
     def in_container(self) -> bool:

@@ -97,7 +97,7 @@ def _report(message: str, error: BaseException, arguments: Sequence[str]) -> Non
     if logs.is_json():
         logs.error("%s", message, exception=error if logs.enabled("debug") else None)
         return
-    sys.stderr.write(f"mydocker: {' '.join(message.splitlines())}\n")
+    sys.stderr.write(f"mydocker: {logs.harmless(' '.join(message.splitlines()))}\n")
     if logs.enabled("debug"):
         import traceback
 

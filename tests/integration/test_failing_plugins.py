@@ -124,6 +124,7 @@ class TestAmendment:
             ("mounts=('x',)", "failed in mydocker_amend: TypeError: Amendment: mounts has 'x'"),
             ("mounts=(Tmpfs(destination=b'/mnt'),)", "whose paths are no texts"),
             ("mounts=(Tmpfs(destination='mnt'),)", 'adds a mount to the container: "mnt" is not a place'),
+            ("mounts=(Tmpfs(destination='//'),)", 'adds a mount to the container: "//" is the whole root'),
             ("mounts=(Tmpfs(destination='/no/such'),)", "adds a mount to the container: /no/such does not exist"),
             ("mounts=(Volume(source='/nosuchdir', destination='/mnt'),)", "container: /nosuchdir does not exist on"),
             ("network=1", "network=1 is no function"),

@@ -86,6 +86,63 @@ def test_a_file_that_another_wrote_is_refused(plugin: Any, run: Any) -> None:
     assert done.stderr.startswith("mydocker: the plugins first and second both write /sys/fs/cgroup/")
 
 
+@pytest.mark.parametrize(
+    ("write", "words"),
+    [
+        ("cgroup.controller('pids').set_property('cgroup.procs', 0)", "cgroup.procs is mydocker's own"),
+        ("cgroup.layout.root('pids').set_property('pids.max', 50)", "pids.max is not of this container"),
+        ("cgroup.controller('pids').parent().max = 50", "mydocker/pids.max is not of this container"),
+    ],
+)
+@pytest.mark.parametrize("hook", ["prepare", "apply"])
+def test_what_is_not_of_the_container_is_not_written(plugin: Any, run: Any, write: str, words: str, hook: str) -> None:
+    plugin("greedy", f"@hookimpl\ndef mydocker_{hook}(cgroup):\n    {write}\n")
+    done = run("--greedy", "1", "true")
+    assert done.returncode == 125, done.stderr
+    problem = f"mydocker: plugin greedy (greedy-dist 1.0) failed in mydocker_{hook}: PermissionError: "
+    assert done.stderr.startswith(problem) and words in done.stderr
+
+
+NOTE = """
+import os
+def note():
+    os.close(os.open({file!r} + str(os.getpid()), os.O_CREAT))
+"""
+
+
+class TestForks:
+    """A plugin that forks and lets its child return: two would set the limits, or watch and double at each look."""
+
+    def test_the_child_of_a_hook_does_not_call_the_next_one(self, plugin: Any, run: Any, tmp_path: Path) -> None:
+        plugin("first", "import os\n@hookimpl\ndef mydocker_prepare():\n    os.fork()\n")
+        note = NOTE.format(file=str(tmp_path / "called-by-"))
+        plugin("second", f"{note}@hookimpl\ndef mydocker_prepare():\n    note()\n")
+        done = run("--first", "1", "--second", "1", "echo", "once")
+        assert (done.returncode, done.stdout) == (0, "once\n"), done.stderr
+        assert len(list(tmp_path.glob("called-by-*"))) == 1
+
+    def test_the_child_of_a_check_does_not_watch(self, plugin: Any, run: Any, tmp_path: Path) -> None:
+        plugin(
+            "first",
+            NOTE.format(file=str(tmp_path / "called-by-"))
+            + """
+forked = []
+
+def check():
+    note()
+    if not forked:
+        forked.append(os.fork())
+
+@hookimpl
+def mydocker_watch():
+    return [Watch(check=check, interval=0.02)]
+""",
+        )
+        done = run("--first", "1", "sh", "-c", "sleep 0.3; echo once")
+        assert (done.returncode, done.stdout) == (0, "once\n"), done.stderr
+        assert len(list(tmp_path.glob("called-by-*"))) == 1
+
+
 def test_what_is_no_file_can_be_claimed_too(plugin: Any, run: Any) -> None:
     for name in ("first", "second"):
         plugin(name, "@hookimpl\ndef mydocker_apply(cgroup):\n    cgroup.claim('rlimit nofile')\n")
@@ -151,6 +208,14 @@ class TestAmend:
         done = run("--first", "1", "--tmpfs", "/mnt", "true")
         assert done.returncode == 125
         assert "--volume or --tmpfs and plugin first (first-dist 1.0) both mount on /mnt" in done.stderr
+
+    @pytest.mark.parametrize("spelling", ["/mnt/", "//mnt", "/mnt/../mnt", "/./mnt"])
+    def test_another_spelling_of_a_place_conflicts_too(self, plugin: Any, run: Any, spelling: str) -> None:
+        amendment = f"Amendment(mounts=(Tmpfs(destination={spelling!r}),))"
+        plugin("first", f"@hookimpl\ndef mydocker_amend():\n    return {amendment}\n")
+        done = run("--first", "1", "--tmpfs", "/mnt", "true")
+        assert done.returncode == 125
+        assert "--volume or --tmpfs and plugin first (first-dist 1.0) both mount on /mnt:" in done.stderr
 
     def test_work_in_the_network_namespace_of_the_container(self, plugin: Any, run: Any) -> None:
         plugin(

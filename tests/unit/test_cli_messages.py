@@ -108,6 +108,14 @@ def test_an_error_is_one_line_with_its_exit_code(monkeypatch: pytest.MonkeyPatch
     assert capsys.readouterr() == ("", "mydocker: no such: command not found\n")
 
 
+def test_what_a_terminal_would_obey_is_shown_as_an_escape(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    fail_with(monkeypatch, CommandNotFound("\x1b[2Jnö \udc80such\x07"))
+    assert cli.command(["run", "x"]) == 127
+    logs.warning("of a stranger: %s", "\x1b]0;title\x07")
+    shown = "mydocker: \\x1b[2Jnö \\udc80such\\x07\nmydocker: warning: of a stranger: \\x1b]0;title\\x07\n"
+    assert capsys.readouterr().err == shown
+
+
 def test_debug_adds_the_traceback(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     fail_with(monkeypatch, CommandNotFound("nothing here"))
     assert cli.command(["run", "--debug", "x"]) == 127

@@ -34,6 +34,8 @@ def config(**texts: str) -> ResourceConfig:
         {"cpu_quota": "50000", "cpu_period": "1000000"},
         {"cpu_period": "1000"},
         {"cpus": "unlimited", "cpu_shares": "512"},
+        {"cpus": "unlimited", "cpu_quota": "20000", "cpu_period": "50000"},
+        {"cpus": "0.5", "cpu_quota": "-1", "cpu_period": "50000"},
         {"cpus": "0.5", "cpu_burst": "50000"},
         {"cpu_quota": "20000", "cpu_burst": "0"},
         {"cpu_burst": "0"},
@@ -107,6 +109,8 @@ def test_more_shares_never_weigh_less(shares):
         ({"cpu_period": "50000"}, (None, 50000)),
         ({"cpu_shares": "512"}, None),
         ({"cpus": "unlimited"}, (None, 100000)),
+        ({"cpus": "unlimited", "cpu_quota": "20000", "cpu_period": "50000"}, (20000, 50000)),
+        ({"cpus": "0.5", "cpu_quota": "-1", "cpu_period": "50000"}, (50000, 100000)),
     ],
 )
 def test_flags_become_quota_and_period(texts, bandwidth):

@@ -46,7 +46,7 @@ def test_what_is_allowed(texts):
         ({"memory": "511k"}, "memory", "523264 bytes is less than the minimum, 512k"),
         ({"memory": "12x"}, "memory", '"12x" is not a size'),
         ({"memory": "-2"}, "memory", '"-2" is not a size'),
-        ({"memory": "0"}, "memory", "less than the minimum"),
+        ({"memory": "0"}, "memory", "0 bytes is less than the minimum, 512k; -1 is no limit"),
         ({"memory": "100m", "memory_swap": "99m"}, "memory_swap", "99m is less than --memory 100m"),
         ({"memory": "100m", "memory_swap": "0"}, "memory_swap", "is less than --memory 100m"),
         ({"memory_swap": "100m"}, "memory_swap", "it needs --memory too"),

@@ -139,10 +139,10 @@ def test_a_limit_error_of_a_plugin_names_the_flag_as_it_was_typed(site: Any) -> 
         registry.call(plugin(registry, "nofile"), "mydocker_validate", config=config)
 
 
-def test_other_errors_of_mydocker_pass_through(site: Any) -> None:
+def test_a_refusal_of_the_kernel_says_whose_limit_it_is_of(site: Any) -> None:
     site.add("nofile", source("nofile", "@hookimpl\ndef mydocker_prepare():\n    raise CgroupError('no such group')"))
     registry = Registry(discovered())
-    with pytest.raises(CgroupError, match=r"^no such group$"):
+    with pytest.raises(CgroupError, match=r"^plugin nofile \(nofile-dist 1.0\): no such group$"):
         registry.call(plugin(registry, "nofile"), "mydocker_prepare")
 
 

@@ -18,6 +18,7 @@ NAMES = {
     "Verdict",
     "Volume",
     "Watch",
+    "CgroupDenied",
     "CgroupError",
     "CommandNotExecutable",
     "CommandNotFound",

@@ -14,7 +14,7 @@ from subsystems import io
 pytestmark = pytest.mark.vm
 
 MIB = 1 << 20
-#: Bytes, or operations, in a second.
+#: Bytes, or operations, in a second at most. An emulated machine beside others may not do four times as many.
 RATE = 2 * MIB
 OPERATIONS = 60
 
@@ -84,42 +84,40 @@ def version(layout):
 @pytest.mark.parametrize("way", ["read", "write"])
 @pytest.mark.parametrize("form", ["device", "io_max", "number"])
 def test_bytes_in_a_second(limits, transfer, disk, number, way, form):
-    """Within half and double of the rate; without it, it is much faster."""
+    """Far below what the disk does without the rate, and about as much as that."""
+    _, unlimited = transfer(way, 65536, 64).finish()
+    rate = min(RATE, int(float(unlimited) * 65536 / 8))
     if form == "io_max":
-        texts = {"io_max": f"{disk} {way[0]}bps=2m"}
+        texts = {"io_max": f"{disk} {way[0]}bps={rate}"}
     else:
-        texts = {f"device_{way}_bps": f"{number if form == 'number' else disk}:2m"}
-    free = transfer(way, 65536, 64)
-    _, unlimited = free.finish()
+        texts = {f"device_{way}_bps": f"{number if form == 'number' else disk}:{rate}"}
     _, measured = limits.run(transfer(way, 65536, 64), **texts)
-    rate = float(measured) * 65536
-    assert RATE / 2 < rate < RATE * 2
-    assert float(unlimited) * 65536 > 2 * rate
+    assert rate / 4 < float(measured) * 65536 < rate * 2
 
 
 @pytest.mark.parametrize("way", ["read", "write"])
 def test_operations_in_a_second(limits, transfer, disk, way):
     _, unlimited = transfer(way, 4096, 120).finish()
-    _, measured = limits.run(transfer(way, 4096, 120), **{f"device_{way}_iops": f"{disk}:{OPERATIONS}"})
-    assert OPERATIONS / 2 < float(measured) < OPERATIONS * 2
-    assert float(unlimited) > 2 * float(measured)
+    rate = min(OPERATIONS, int(float(unlimited) / 8))
+    _, measured = limits.run(transfer(way, 4096, 120), **{f"device_{way}_iops": f"{disk}:{rate}"})
+    assert rate / 4 < float(measured) < rate * 2
 
 
 def test_one_way_leaves_the_other_alone(limits, transfer, disk):
-    _, measured = limits.run(transfer("write", 65536, 64), device_read_bps=f"{disk}:2m")
-    assert float(measured) * 65536 > 2 * RATE
+    _, measured = limits.run(transfer("write", 65536, 64), device_read_bps=f"{disk}:64k")
+    assert float(measured) * 65536 > 4 * 65536
 
 
 def test_an_update_changes_and_lifts_the_rate(limits, transfer, sleeper, disk):
     config = limits.prepare(device_read_bps=f"{disk}:64k")
     limits.attach(config, sleeper)
     rates = []
-    for text in ("2m", "1g"):
+    for text in ("512k", "1g"):
         config = limits.update(config, sleeper, device_read_bps=f"{disk}:{text}")
-        held = transfer("read", 65536, 64)
+        held = transfer("read", 65536, 16)
         limits.attach(config, held)
         rates.append(float(held.finish()[1]) * 65536)
-    assert RATE / 2 < rates[0] < RATE * 2 < rates[1]
+    assert MIB / 8 < rates[0] < MIB < rates[1]
 
 
 def test_figures(limits, transfer, disk):

@@ -36,6 +36,16 @@ def test_without_a_prepared_cgroup_one_sentence_says_how_to_get_one(user: Any, l
     assert user.run("true").returncode == 0
 
 
+def test_with_best_effort_the_command_runs_without_what_needs_one(user: Any, layout: Layout) -> None:
+    arguments = ("-m", "50m", "--pids-limit", "9", "--ulimit", "nofile=30", "--result", "/dev/stdout", "true")
+    result = user.run("--limits", "best-effort", *arguments)
+    assert result.returncode == 0, result.stderr
+    told = json.loads(result.stdout)
+    assert (told["limits"], sorted(told["unenforced"])) == ({"ulimit": [["nofile", 30, 30]]}, ["memory", "pids_limit"])
+    assert result.stderr.count("the command runs without this limit\n") == 2
+    assert "mydocker: warning: -m: cannot make the cgroup" in result.stderr
+
+
 def test_memory(user: Any, prepare_cgroup: Callable[..., tuple[Hierarchy, Path]]) -> None:
     hierarchy, place = prepare_cgroup(user, "memory")
     options = inside(hierarchy, place)
@@ -119,6 +129,10 @@ def test_from_outside_of_a_prepared_v2_cgroup(
     result = stranger.run(*limit, "true")
     assert (result.returncode, result.stderr.count("\n")) == (125, 1)
     assert "move processes only within one subtree that is delegated" in result.stderr
+    assert not (place / "mydocker").exists()
+    result = stranger.run("--limits", "best-effort", *limit, "true")
+    assert result.returncode == 0, result.stderr
+    assert "delegated" in result.stderr and "the command runs without this limit\n" in result.stderr
     assert not (place / "mydocker").exists()
 
 
