@@ -17,7 +17,7 @@ from mydocker.streams import CapturedStreams, reserve_standard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import IO, Any, Literal
 
     from mydocker.plugins import Registry
@@ -150,14 +150,22 @@ class Call:
         return result
 
 
-def run_call(call: Call, forwarder: Control | None = None, prepared: Container | None = None) -> Result:
-    """Do what ``call`` says, in a container that stands by if there is one. ``forwarder``: interrupts it."""
+def run_call(
+    call: Call,
+    forwarder: Control | None = None,
+    prepared: Container | None = None,
+    handed_over: Callable[[], None] = runner.done,
+) -> Result:
+    """Do what ``call`` says, in a container that stands by if there is one. ``forwarder``: interrupts it.
+
+    ``handed_over`` is called when the command of a container that stood by runs.
+    """
     reserve_standard()
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     try:
         streams = call.streams(null)
         if prepared is not None:
-            result = run_prepared(prepared, call, streams, forwarder)
+            result = run_prepared(prepared, call, streams, forwarder, handed_over)
         else:
             result = runner.run(call.spec, call.config, call.registry, streams, forwarder, means=means())
     finally:
@@ -165,9 +173,16 @@ def run_call(call: Call, forwarder: Control | None = None, prepared: Container |
     return call.finished(result, streams)
 
 
-def run_prepared(prepared: Container, call: Call, streams: CapturedStreams, forwarder: Control | None) -> Result:
+def run_prepared(
+    prepared: Container,
+    call: Call,
+    streams: CapturedStreams,
+    forwarder: Control | None,
+    handed_over: Callable[[], None],
+) -> Result:
+    """`Container.run_now`, with errors as those of `runner.run`."""
     try:
-        return prepared.run_now(call.spec, streams, forwarder)
+        return prepared.run_now(call.spec, streams, forwarder, handed_over)
     except OSError as e:
         raise runner.as_setup_error(e) from e
     finally:

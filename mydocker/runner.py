@@ -72,7 +72,7 @@ class Means:
         Both raise OSError.
         """
         clone_child(plan.replace(runtime=child.watch_runtime()), namespaces, child)
-        return _done
+        return done
 
     def supervised(self, work: Callable[[Phase], T]) -> T:
         """Call hooks of plugins (`mydocker.hooks.supervised`)."""
@@ -335,10 +335,13 @@ class Container:
             self._child.tell(handoff.PLACED)
             self._awaits_place = False
 
-    def run_now(self, spec: Spec, streams: Streams, forwarder: Control | None = None) -> Result:
+    def run_now(
+        self, spec: Spec, streams: Streams, forwarder: Control | None, handed_over: Callable[[], None]
+    ) -> Result:
         """Run the command of ``spec`` in the container that stands by, and remove it.
 
         Of ``spec`` its arguments, environment and timeout count; in all else it is what the container was made for.
+        ``handed_over`` is called when the command runs.
         """
         self._forwarder = forwarder
         env = (*spec.extra_env, *self._added_env)
@@ -346,7 +349,7 @@ class Container:
         try:
             frame = self._frame()
             self._child.send_stdio(streams.for_child())
-            result = self._execute(frame, streams, None)
+            result = self._execute(frame, streams, None, handed_over)
         finally:
             notes = self._remove()
         return result.replace(notes=(*result.notes, *notes)) if notes else result
@@ -444,7 +447,13 @@ class Container:
             self._limits.apply(self._child.pid)
             cgroup.runs(self._child.pid)
 
-    def _execute(self, frame: bytes, streams: Streams, observer: Observer | None) -> Result:
+    def _execute(
+        self,
+        frame: bytes,
+        streams: Streams,
+        observer: Observer | None,
+        handed_over: Callable[[], None] | None = None,
+    ) -> Result:
         """Hand the command over, wait for its end, and tell how it was."""
         child, terminal = self._child, self._terminal
         words = handoff.PLACED + frame if self._awaits_place else frame
@@ -454,6 +463,8 @@ class Container:
         started = time.monotonic()
         try:
             self._hand_over(child, words, started)
+            if handed_over is not None:
+                handed_over()
             if watcher is not None:
                 watcher.start()
             self._wait(child, poll, started, watcher, streams)
@@ -511,7 +522,7 @@ class Container:
                     self._means.clone(plan, namespaces | flags, child)()
 
                 clone.into_user_namespace(user.maps, child, clone_it)
-                finish = _done
+                finish = done
         except BaseException as e:
             _close_all(theirs)
             if isinstance(e, OSError):
@@ -726,7 +737,7 @@ def _close_all(descriptors: list[int]) -> None:
         os.close(descriptors.pop())
 
 
-def _done() -> None:
+def done() -> None:
     """Nothing is left to be done."""
 
 

@@ -89,10 +89,13 @@ class Spawner:
         call = self._call(argv, options)
         pool = self._pool
         prepared = pool.take() if pool is not None and call.setting == self._setting else None
-        if prepared is None:
+        if pool is None or prepared is None:
             return api.run_call(call, interrupt)
-        with prepared:
-            return api.run_call(call, interrupt, prepared)
+        try:
+            with prepared:
+                return api.run_call(call, interrupt, prepared, pool.want)
+        finally:
+            pool.want()
 
     def _call(self, argv: Argv, options: dict[str, Any]) -> api.Call:
         return api.Call(argv, {**self._options, **options})

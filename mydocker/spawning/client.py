@@ -316,7 +316,8 @@ def _may_be_spare(template: init.Plan) -> bool:
     spec = template.spec
     has_place = spec.rootfs is not None or not spec.own_root  # in which its root is put together
     labelled = spec.apparmor_profile or spec.selinux_label
-    return has_place and template.user.maps is None and not (spec.terminal or labelled)
+    # What is changed below an overlay that is mounted may not be seen in it (overlayfs.rst).
+    return has_place and template.user.maps is None and not (spec.overlay or spec.terminal or labelled)
 
 
 def _inherited() -> tuple[Any, ...]:

@@ -47,9 +47,9 @@ class Pool:
                 container = self._ready.pop(0)
             except IndexError:
                 return None
-            self._want()
             if _stands_by(container):
                 return container
+            self.want()
             _drop(container)
 
     def close(self) -> None:
@@ -57,11 +57,12 @@ class Pool:
         if os.getpid() != self._owner or self._closed:
             return
         self._closed = True
-        self._want()
+        self.want()
         self._ended.acquire()
         self._drop_all()
 
-    def _want(self) -> None:
+    def want(self) -> None:
+        """One was taken: make another, from now on. Not before its command runs: threads share one interpreter."""
         try:
             self._wanted.release()
         except RuntimeError:
