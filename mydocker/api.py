@@ -94,23 +94,41 @@ def run(
 #: The parameters of `run` that are not limits, with their defaults.
 _DEFAULTS: dict[str, Any] = dict(run.__kwdefaults__ or {})
 
-#: Those that may differ between the runs of one prepared container.
-_BY_RUN = ("stdin", "input", "stdout", "stderr", "capture_output", "text", "timeout", "check", "env")
+#: Those that a container need not be made for: it can be prepared before they are known.
+_BY_RUN = frozenset(("stdin", "input", "stdout", "stderr", "capture_output", "text", "timeout", "check", "env"))
 
 
 class Call:
     """One call of `run`, as it was meant: what to run, under which limits, with which streams."""
 
-    def __init__(self, argv: Sequence[StrOrBytes | os.PathLike[str]], options: Mapping[str, Any]) -> None:
-        """``options``: the keywords of `run`. Raises as `run` does for what is wrong with them."""
+    registry: Registry | None
+    config: ResourceConfig
+    spec: Spec
+
+    def __init__(
+        self, argv: Sequence[StrOrBytes | os.PathLike[str]], options: Mapping[str, Any], like: Call | None = None
+    ) -> None:
+        """``options``: the keywords of `run`. Raises as `run` does for what is wrong with them.
+
+        ``like``: a call with the same ``options``, but for those that `is_by_run` tells of.
+        """
         values = {**_DEFAULTS, **options}
-        fields = {name: value for name, value in options.items() if name not in _DEFAULTS}
-        if isinstance(argv, (str, bytes)) or not argv:
-            raise UsageError("argv is a list of the command and its arguments, as in ['ls', '-l']")
-        self.registry, self.config = _limits(fields, accounting=values["accounting"])
-        self.spec = _spec(argv, values)
+        args = _arguments(argv)
+        if like is not None:
+            self.registry, self.config = like.registry, like.config
+            env, timeout = _environment(values["env"]), _timeout(values["timeout"])
+            self.spec = like.spec.replace(args=args, env=env, timeout=timeout)
+        else:
+            fields = {name: value for name, value in options.items() if name not in _DEFAULTS}
+            self.registry, self.config = _limits(fields, accounting=values["accounting"])
+            self.spec = _spec(args, values)
         self._options = values
         self._check_streams()
+
+    @staticmethod
+    def is_by_run(options: Mapping[str, Any]) -> bool:
+        """Whether these are all of the command and not of the container: streams, environment and time."""
+        return _BY_RUN.issuperset(options)
 
     def _check_streams(self) -> None:
         options = self._options
@@ -118,11 +136,6 @@ class Call:
             raise UsageError("stdout and stderr may not be given together with capture_output")
         if options["input"] is not None and options["stdin"] is not None:
             raise UsageError("stdin and input may not be given together")
-
-    @property
-    def setting(self) -> tuple[object, ...]:
-        """What a prepared container is made for: all but the command, its environment, its streams and its time."""
-        return self.spec.replace(args=(), env=None, extra_env=(), timeout=None), self.config.texts
 
     def streams(self, null: int) -> CapturedStreams:
         """``null``: a descriptor of /dev/null."""
@@ -216,20 +229,34 @@ def _limits(fields: Mapping[str, Any], *, accounting: bool) -> tuple[Registry | 
     return registry, registry.parse(*wanted, means().supervised)
 
 
-def _spec(argv: Sequence[StrOrBytes | os.PathLike[str]], options: Mapping[str, Any]) -> Spec:
-    env, cwd, rootfs, pidfile, timeout = (options[name] for name in ("env", "cwd", "rootfs", "pidfile", "timeout"))
+def _arguments(argv: Sequence[StrOrBytes | os.PathLike[str]]) -> tuple[bytes, ...]:
+    if isinstance(argv, (str, bytes)) or not argv:
+        raise UsageError("argv is a list of the command and its arguments, as in ['ls', '-l']")
+    return tuple(os.fsencode(arg) for arg in argv)
+
+
+def _environment(env: Mapping[Any, Any] | None) -> tuple[bytes, ...] | None:
+    return None if env is None else tuple(os.fsencode(k) + b"=" + os.fsencode(v) for k, v in env.items())
+
+
+def _timeout(timeout: float | str | None) -> float | None:
+    return None if timeout is None else _seconds(timeout)
+
+
+def _spec(args: tuple[bytes, ...], options: Mapping[str, Any]) -> Spec:
+    cwd, rootfs, pidfile = (options[name] for name in ("cwd", "rootfs", "pidfile"))
     if options["limits"] not in ("strict", "best-effort"):
         raise UsageError(f'limits: "{options["limits"]}" is not a way to treat limits: use strict or best-effort')
     same = ("readonly", "overlay", "network", "hostname", "init", "name", "cgroup_parent", "privileged", "limits")
     more = ("no_new_privileges", "apparmor_profile", "selinux_label", "accounting")
     return Spec(
-        args=tuple(os.fsencode(arg) for arg in argv),
-        env=None if env is None else tuple(os.fsencode(k) + b"=" + os.fsencode(v) for k, v in env.items()),
+        args=args,
+        env=_environment(options["env"]),
         cwd=None if cwd is None else os.fspath(cwd),
         user=str(options["user"]),
         rootfs=None if rootfs is None else os.path.abspath(rootfs),
         mounts=tuple(options["mounts"]),
-        timeout=None if timeout is None else _seconds(timeout),
+        timeout=_timeout(options["timeout"]),
         pidfile=None if pidfile is None else os.fspath(pidfile),
         capabilities=resolve_capabilities(options["cap_add"], options["cap_drop"]),
         seccomp=_profile(options["seccomp"]),

@@ -36,8 +36,8 @@ class Spawner:
 
     ``prepare``: how many containers stand by, each set up under its limits up to the point at which it only needs a
     command. One serves once, and another takes its place. The other keywords are those of `mydocker.run`, with which
-    all runs are made; `run` may add to them. A run gets a container that stands by if it differs from the Spawner's
-    keywords in the streams, ``env``, ``timeout``, ``text`` and ``check`` only; else one of its own is made for it.
+    all runs are made; `run` may add to them. A run gets a container that stands by unless it adds others than the
+    streams, ``env``, ``timeout``, ``text`` and ``check``; then one of its own is made for it.
 
     The plugins, their limits and the rootfs are those of the moment in which a container is made. Threads may share
     a Spawner. At the end of the context the containers that stand by are removed; runs in progress go on.
@@ -49,7 +49,7 @@ class Spawner:
             raise UsageError(f"prepare: {prepare!r} is not a number of containers: it is from 0 to {_MOST_PREPARED}")
         self._size = prepare
         self._options = options
-        self._setting = self._call(["true"], {}).setting
+        self._base = api.Call(["true"], options)
         if prepare and options.get("name"):
             raise UsageError("name: containers that stand by cannot all have one name: leave it out, or prepare")
         self._pool: Pool | None = None
@@ -86,9 +86,10 @@ class Spawner:
 
     def interruptible_run(self, argv: Argv, options: dict[str, Any], interrupt: Interrupt | None) -> Result:
         """`run`, which ``interrupt`` ends from another thread."""
-        call = self._call(argv, options)
+        alike = api.Call.is_by_run(options)
+        call = api.Call(argv, {**self._options, **options}, self._base if alike else None)
         pool = self._pool
-        prepared = pool.take() if pool is not None and call.setting == self._setting else None
+        prepared = pool.take() if pool is not None and alike else None
         if pool is None or prepared is None:
             return api.run_call(call, interrupt)
         try:
@@ -97,11 +98,8 @@ class Spawner:
         finally:
             pool.want()
 
-    def _call(self, argv: Argv, options: dict[str, Any]) -> api.Call:
-        return api.Call(argv, {**self._options, **options})
-
     def _stand_by(self) -> runner.Container:
-        call = self._call(["true"], {})
+        call = api.Call(["true"], self._options)
         try:
             container = runner.claimed(call.spec, call.config, call.registry, api.means())
             try:
