@@ -533,7 +533,8 @@ def mydocker_apply(config: ResourceConfig, cgroup: ContainerCgroup, pid: int) ->
 def mydocker_remove(cgroup: ContainerCgroup) -> None:
     """The parents no longer need this container's realtime."""
     # Looked for by name: most kernels have no realtime by cgroup, and the controller's own import would be for nothing.
-    if cgroup.layout.version("cpu") != 1 or not any(os.path.exists(f"{path}/cpu.rt_runtime_us") for path in cgroup.dirs):
+    realtime = any(os.path.exists(f"{directory}/cpu.rt_runtime_us") for directory in cgroup.dirs)
+    if cgroup.layout.version("cpu") != 1 or not realtime:
         return
     controller = cgroup.controller("cpu")
     if controller.rt_runtime_us:

@@ -12,7 +12,8 @@ import _socket
 import os
 import select
 
-from mydocker.linux import process, rights, signals
+from mydocker.linux import rights, signals
+from mydocker.linux.pidfd import send_signal
 from mydocker.spawning import wire
 from mydocker.spec import Volume
 
@@ -72,7 +73,7 @@ class Spare:
 
     def end(self) -> None:
         try:
-            process.pidfd_send_signal(self.pidfd, signals.SIGKILL)
+            send_signal(self.pidfd, signals.SIGKILL)
         except ProcessLookupError:
             pass
         os.close(self.pidfd)
