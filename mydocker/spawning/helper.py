@@ -15,6 +15,7 @@ import sys
 from mydocker import init
 from mydocker.linux import process, signals
 from mydocker.spawning import wire
+from mydocker.spawning.mount_watch import MountWatch
 from mydocker.spawning.spare import Spare
 
 TYPE_CHECKING = False
@@ -79,6 +80,7 @@ class _Children:
     def __init__(self, program: int) -> None:
         self._program = program
         self._templates: dict[bytes, init.Plan] = {}
+        self._mounts = MountWatch()
         self._spare: Spare | None = None
         self._dropped: list[int] = []
 
@@ -101,7 +103,7 @@ class _Children:
     def make_spare(self, request: wire.Request) -> int:
         """One more child of this kind, for the next request: its PID. 0 if it cannot be; the next request says why."""
         try:
-            self._spare = Spare.made(request, self._template(request.template), self._clone)
+            self._spare = Spare.made(request, self._template(request.template), self._clone, self._mounts)
         except OSError:
             return 0
         return self._spare.pid
@@ -137,7 +139,7 @@ class _Children:
         spare = self._spare
         if spare is None:
             return None
-        if not (spare.fits(request, template) and spare.take(request)):
+        if not (spare.fits(request, template, self._mounts) and spare.take(request)):
             self.drop_spare()
             return None
         self._spare = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import sys
 
@@ -9,6 +10,7 @@ from mydocker import hooks, plugins
 from mydocker.cgroups import layout
 from mydocker.runner import Means
 from mydocker.spawning.client import Helper
+from mydocker.spawning.mount_watch import MountWatch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,16 +37,19 @@ class SharedMeans(Means):
     def __init__(self) -> None:
         self.helper = Helper()
         self.crew = hooks.Crew()
-        self._layout: tuple[tuple[bytes, bytes], Layout] | None = None
+        self._lock = _thread.allocate_lock()
+        self._mounts = MountWatch()
+        self._layout: Layout | None = None
+        self._cgroups = b""
         self._registry: tuple[object, Registry] | None = None
         self._filters: dict[tuple[str, int, bool], seccomp.Filter | None] = {}
 
     def layout(self) -> Layout:
-        now = layout.sources()
-        known = self._layout
-        if known is None or known[0] != now:
-            self._layout = known = (now, layout.Layout.of_sources(*now))
-        return known[1]
+        with self._lock:
+            cgroups = layout.own_cgroups()
+            if self._mounts.changed() or self._layout is None or cgroups != self._cgroups:
+                self._layout, self._cgroups = layout.Layout.read(), cgroups
+            return self._layout
 
     def registry(self, configuration: Config) -> Registry:
         """The plugins that are installed and that the configuration file allows.
@@ -67,7 +72,7 @@ class SharedMeans(Means):
         return self._filters[key]
 
     def clone(self, plan: init.Plan, namespaces: int, child: Child) -> Callable[[], None]:
-        return self.helper.clone(plan, namespaces, child, self._layout[0][1] if self._layout else b"")
+        return self.helper.clone(plan, namespaces, child, self._cgroups)
 
     def supervised(self, work: Callable[[Phase], T]) -> T:
         return self.crew.supervised(work)
@@ -76,6 +81,7 @@ class SharedMeans(Means):
         """End the helper and the threads; the next run starts them again."""
         self.helper.close()
         self.crew.close()
+        self._mounts.close()
 
 
 def _changed(path: str) -> int:

@@ -20,9 +20,9 @@ from mydocker.spec import Volume
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
 
     from mydocker import init
+    from mydocker.spawning.mount_watch import MountWatch
 
 #: What a plan has for itself, in marshal's format: two paths and some numbers.
 _LARGEST = 1 << 16
@@ -30,7 +30,7 @@ _MOST_DESCRIPTORS = 16
 
 
 class Spare:
-    def __init__(self, request: wire.Request, pid: int, pidfd: int, socket: int, shown: tuple[Any, ...]) -> None:
+    def __init__(self, request: wire.Request, pid: int, pidfd: int, socket: int, shown: object) -> None:
         self.pid = pid
         self.pidfd = pidfd
         self._kind = (request.template, request.flags)
@@ -38,8 +38,11 @@ class Spare:
         self._shown = shown
 
     @classmethod
-    def made(cls, request: wire.Request, template: init.Plan, clone: Callable[..., tuple[int, int]]) -> Spare:
-        """One for requests like this. OSError from the clone."""
+    def made(
+        cls, request: wire.Request, template: init.Plan, clone: Callable[..., tuple[int, int]], mounts: MountWatch
+    ) -> Spare:
+        """One for requests like this. OSError from the clone. ``mounts`` is asked for this alone."""
+        mounts.changed()
         shown = _shown(template)
         ours, theirs = rights.pair(_socket.SOCK_SEQPACKET)
         try:
@@ -51,12 +54,11 @@ class Spare:
             raise
         finally:
             os.close(theirs)
-        # If it is another already, the child may show either: no request will find this to be what it is then.
-        return cls(request, pid, pidfd, ours, shown if shown == _shown(template) else ())
+        return cls(request, pid, pidfd, ours, shown)
 
-    def fits(self, request: wire.Request, template: init.Plan) -> bool:
+    def fits(self, request: wire.Request, template: init.Plan, mounts: MountWatch) -> bool:
         """Whether it is what would be made for the request now."""
-        if self._kind != (request.template, request.flags) or self._shown != _shown(template):
+        if self._kind != (request.template, request.flags) or self._shown != _shown(template) or mounts.changed():
             return False
         poll = select.poll()
         poll.register(self.pidfd, select.POLLIN)
@@ -89,13 +91,11 @@ def _take_over(plan: init.Plan) -> init.Plan:
     return wire.Own.unpacked(data, fds).given_to(plan).replace(taking_over=-1)
 
 
-def _shown(template: init.Plan) -> tuple[Any, ...]:
-    """What a child shows of the host: the mounts, and which directories are at the paths that it is to show."""
+def _shown(template: init.Plan) -> list[tuple[int, int] | None]:
+    """Which directories and files are at the paths that a child shows of the host."""
     spec = template.spec
     paths = [spec.rootfs or "/", *(entry.source for entry in spec.mounts if isinstance(entry, Volume))]
-    with open("/proc/self/mountinfo", "rb") as f:
-        mounts = f.read()
-    return mounts, *map(_identity, paths)
+    return list(map(_identity, paths))
 
 
 def _identity(path: str) -> tuple[int, int] | None:

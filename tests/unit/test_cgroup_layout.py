@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -19,6 +21,7 @@ from mydocker.cgroups.layout import (
     parse_memberships,
     parse_mountinfo,
     path_in_mount,
+    read_matched,
 )
 
 V2 = "42 29 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate,memory_recursiveprot"
@@ -238,3 +241,54 @@ def test_the_top_of_a_delegated_subtree(monkeypatch, own, writable, marked, root
     monkeypatch.setattr(layout_module, "_is_ours", lambda path: path.removeprefix("/cg") in writable)
     monkeypatch.setattr(layout_module, "_is_marked_delegated", lambda path: path.removeprefix("/cg") in marked)
     assert delegation_root("/cg", own) == (f"/cg{root}" if root else "")
+
+
+class TestManyMounts:
+    """The lines behind those of cgroups are wrong: who reads them fails."""
+
+    CGROUP = "1:memory:/a\n0::/a\n"
+
+    @pytest.fixture
+    def mountinfo(self, tmp_path: Path) -> Callable[..., str]:
+        def write(*first: str) -> str:
+            lines = [*first, *(f"{number} 1 8:1 / /m{number} rw - ext4 /dev/a rw" for number in range(100, 5000))]
+            path = tmp_path / "mountinfo"
+            path.write_text("\n".join(lines) + "\nfew fields - cgroup\n")
+            return str(path)
+
+        return write
+
+    @staticmethod
+    def line(number: int, place: Path, kind: str, options: str, root: str = "/") -> str:
+        device = os.stat(place).st_dev
+        return f"{number} 23 {os.major(device)}:{os.minor(device)} {root} {place} rw - {kind} none {options}"
+
+    def test_the_first_lines_are_enough(self, mountinfo: Callable[..., str], tmp_path: Path) -> None:
+        v1, v2 = tmp_path / "v1", tmp_path / "v2"
+        v1.mkdir()
+        v2.mkdir()
+        path = mountinfo(self.line(31, v1, "cgroup", "rw,memory"), self.line(32, v2, "cgroup2", "rw"))
+        memberships = parse_memberships(self.CGROUP.encode())
+        found = read_matched(path, memberships, lambda place: {str(v1): 31, str(v2): 32}[place])
+        assert [(mount.id, membership.path) for mount, membership in found] == [(31, "/a"), (32, "/a")]
+
+    @pytest.mark.parametrize(
+        ("options", "root", "shown"), [("ro", "/", 32), ("rw", "/a", 32), ("rw", "/", 77), ("rw,else", "/", 32)]
+    )
+    def test_they_are_not_where_another_may_be_better_or_on_top(
+        self, mountinfo: Callable[..., str], tmp_path: Path, options: str, root: str, shown: int
+    ) -> None:
+        v1, v2 = tmp_path / "v1", tmp_path / "v2"
+        v1.mkdir()
+        v2.mkdir()
+        kind = "cgroup" if options == "rw,else" else "cgroup2"
+        path = mountinfo(self.line(31, v1, "cgroup", "rw,memory"), self.line(32, v2, kind, options, root))
+        with pytest.raises(ValueError, match="unpack"):
+            read_matched(path, parse_memberships(self.CGROUP.encode()), lambda place: {str(v1): 31}.get(place, shown))
+
+
+def test_the_number_of_a_mount_is_that_of_mountinfo() -> None:
+    with open("/proc/self/mountinfo", encoding="utf-8") as f:
+        numbers = {line.split()[4]: int(line.split()[0]) for line in f}
+    assert layout_module._mount_id("/proc") == numbers["/proc"]
+    assert layout_module._mount_id("/no/such/place") == -1
