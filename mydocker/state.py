@@ -99,8 +99,12 @@ class Claim:
         self._written = (0, 0)
 
     def write(self, record: Record) -> None:
-        """Replace state.json by a whole new one: a reader sees the old or the new."""
-        self._written = _write(f"{self.path}/", record, "state.json.new")
+        """Replace state.json by a whole new one: a reader sees the old or the new.
+
+        The first is written in its place: while there is no whole record, there is nothing yet that one would name.
+        """
+        first = self._written == (0, 0)
+        self._written = _write(f"{self.path}/", record, "state.json" if first else "state.json.new")
 
     def changed(self) -> bool:
         """Whether somebody else has replaced the record since: an update of the container's limits."""
@@ -137,7 +141,8 @@ def _write(path: str, record: Record, new: str, directory: int | None = None) ->
         identity = _identity(os.fstat(fd))
     finally:
         os.close(fd)
-    os.rename(path + new, f"{path}state.json", src_dir_fd=directory, dst_dir_fd=directory)
+    if new != "state.json":
+        os.rename(path + new, f"{path}state.json", src_dir_fd=directory, dst_dir_fd=directory)
     return identity
 
 
@@ -576,11 +581,13 @@ def remove_pidfile(path: str, pid: int) -> None:
 
 def remove_directory(path: str) -> None:
     """Remove a container's directory with all that may be in it."""
+    names = ("state.json", "lock")  # most have no more
     for _ in range(10):  # an update may put its record there at this very moment; it does so twice at most
-        for name in ("start", "waiting", "config.json", "state.json", "state.json.new", "state.json.update", "lock"):
+        for name in names:
             _unlink(f"{path}/{name}")
         if _remove_empty(path):
             return
+        names = ("start", "waiting", "config.json", "state.json", "state.json.new", "state.json.update", "lock")
 
 
 def _unlink(path: str) -> None:
