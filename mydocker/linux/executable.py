@@ -19,7 +19,7 @@ import fcntl
 import os
 import struct
 
-from mydocker.linux import mount
+from mydocker.linux import machine, mount
 from mydocker.linux.libc import (
     addressof,
     c_int,
@@ -30,14 +30,12 @@ from mydocker.linux.libc import (
     create_string_buffer,
     foreign,
     function,
-    memmove,
 )
 from mydocker.value import Value
 
 _PR_SET_MM, _PR_SET_MM_MAP = 35, 14
 _PROT_READ, _PROT_WRITE, _PROT_EXEC = 1, 2, 4
-_MAP_PRIVATE, _MAP_FIXED, _MAP_ANONYMOUS, _MAP_POPULATE = 0x02, 0x10, 0x20, 0x8000
-_PAGE = 4096
+_MAP_PRIVATE, _MAP_FIXED = 0x02, 0x10
 #: Of an entry of /proc/PID/pagemap: the page is there, is in swap, is one of a file (proc_pid_pagemap(5)).
 _PRESENT, _SWAPPED, _OF_FILE = 1 << 63, 1 << 62, 1 << 61
 _SEALS = 0xF  # F_SEAL_SEAL, _SHRINK, _GROW, _WRITE
@@ -62,8 +60,6 @@ _CODE = {
 
 _prctl = function("prctl", c_int, c_ulong, c_void_p, c_ulong, c_ulong)
 _mmap = foreign("mmap", c_void_p, c_void_p, c_size_t, c_int, c_int, c_int, c_long)
-_mprotect = function("mprotect", c_void_p, c_size_t, c_int)
-_munmap = function("munmap", c_void_p, c_size_t)
 _sbrk = foreign("sbrk", c_void_p, c_long)
 
 
@@ -113,8 +109,8 @@ class _Region(Value):
         if self.protection & _PROT_WRITE:
             return True
         with open("/proc/self/pagemap", "rb", buffering=0) as f:
-            f.seek(self.address // _PAGE * 8)
-            data = f.read(self.size // _PAGE * 8)
+            f.seek(self.address // machine.PAGE * 8)
+            data = f.read(self.size // machine.PAGE * 8)
         pages = struct.unpack(f"={len(data) // 8}Q", data)
         return any(page & (_PRESENT | _SWAPPED) and not page & _OF_FILE for page in pages)
 
@@ -141,7 +137,7 @@ def _regions(path: bytes) -> list[_Region]:
 
 def _mapped_anew(path: str, region: _Region) -> bool:
     """Map the same part of the file by another mount; False where that cannot be, and a small one is as soon copied."""
-    if region.size < 16 * _PAGE or region.is_changed:
+    if region.size < 16 * machine.PAGE or region.is_changed:
         return False
     try:
         tree = mount.clone_tree(mount.AT_FDCWD, os.fsencode(path), recursive=False)
@@ -160,28 +156,18 @@ def _mapped_anew(path: str, region: _Region) -> bool:
         os.close(fd)
 
 
-def _new(size: int) -> int:
-    flags = _MAP_PRIVATE | _MAP_ANONYMOUS | _MAP_POPULATE
-    address = _mmap(None, size, _PROT_READ | _PROT_WRITE, flags, -1, 0)
-    if address is None or address == c_void_p(-1).value:
-        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
-    return int(address)
-
-
 def _replace(code: bytes, regions: list[_Region]) -> None:
     """Put copies in anonymous memory where the regions are."""
     entries = b"".join(
-        struct.pack("=4Q", _new(region.size), region.address, region.size, region.protection) for region in regions
+        struct.pack("=4Q", machine.new_memory(region.size), region.address, region.size, region.protection)
+        for region in regions
     )
     table = create_string_buffer(entries, len(entries))
-    page = _new(_PAGE)
+    made = machine.Code(code)
     try:
-        memmove(page, code, len(code))
-        _mprotect(page, _PAGE, _PROT_READ | _PROT_EXEC)
-        run = foreign(page, c_long, c_void_p, c_size_t)
-        result = run(addressof(table), len(regions))
+        result = made.function(c_void_p, c_size_t)(addressof(table), len(regions))
     finally:
-        _munmap(page, _PAGE)
+        made.close()
     if result:
         raise OSError(-result, os.strerror(-result))
 
