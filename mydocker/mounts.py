@@ -589,12 +589,14 @@ class _Protection(_OnRoot):
         self.null = self.slot()
         empty = self.new_filesystem(b"tmpfs", (), SAFE | mount.MOUNT_ATTR_RDONLY)
         for path in (*_MASKED, *heat_of_cpus()):
-            # A file: 1 + 4 + 1 calls; a directory: 1 + 1 + 3 + 1 + 1.
-            target = paths.open_in_batch(self, self.root, path, failing=errno.ENOENT, over=10)
+            target = paths.open_in_batch(self, self.root, path, failing=errno.ENOENT, over=12)
             directory = paths.open_in_batch(
-                self, self.root, path, os.O_PATH | os.O_DIRECTORY, failing=errno.ENOTDIR, over=5
+                self, self.root, path, os.O_PATH | os.O_DIRECTORY, failing=errno.ENOTDIR, over=7
             )
-            self._cover(empty, target)
+            # Before Linux 6.15 what is attached nowhere cannot be cloned: there the first place gets it itself.
+            self._cover(empty, target, failing=errno.EINVAL, over=3)
+            self.pass_over(1)
+            self.attach(empty, target)
             self.close(directory)
             self.pass_over(3)
             self._cover(self.null, target)
@@ -608,8 +610,9 @@ class _Protection(_OnRoot):
         self.close(empty)
         self.freeze()
 
-    def _cover(self, with_: Slot, target: Slot) -> None:
-        cover = self.clone_tree(with_, recursive=False)
+    def _cover(self, with_: Slot, target: Slot, *, failing: int = 0, over: int = 0) -> None:
+        """Three calls."""
+        cover = self.clone_tree(with_, recursive=False, failing=failing, over=over)
         self.attach(cover, target)
         self.close(cover)
 

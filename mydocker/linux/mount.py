@@ -137,9 +137,12 @@ class MountBatch(Batch):
         self._contexts.update(dict.fromkeys(range(first + 1, len(self) - 1), context))
         return made
 
-    def clone_tree(self, directory: int, path: bytes = b"", *, recursive: bool = True, name: str = "") -> Slot:
+    def clone_tree(
+        self, directory: int, path: bytes = b"", *, recursive: bool = True, failing: int = 0, over: int = 0
+    ) -> Slot:
         made = self.slot()
-        self.call(_OPEN_TREE, directory, path, _tree_flags(path, recursive=recursive), to=made, name=name)
+        flags = _tree_flags(path, recursive=recursive)
+        self.call(_OPEN_TREE, directory, path, flags, to=made, failing=failing, over=over)
         return made
 
     def attach(self, mount: Slot, target: Slot) -> None:
