@@ -20,6 +20,11 @@ FREQUENT = {
     "mydocker-oci": ("create", "start", "state", "kill", "delete", "exec", "run"),
 }
 
+#: What looks for plugins, once a package has changed.
+_SEARCH = ("mydocker.plugin_discovery",)
+#: What asks click, for help and for the words of a mistake.
+_CLICK = "mydocker.cli.app"
+
 
 def mydocker() -> NoReturn:
     """The command ``mydocker``; with ``@oci`` before its arguments the other one, whose script knows no interpreter."""
@@ -46,6 +51,8 @@ def _begin(script: str) -> CodeCache:
     from mydocker.code_cache import CodeCache
 
     word = next((word for word in sys.argv[1:] if word in FREQUENT[script]), "")
-    cache = CodeCache(f"{script} {word}")
+    if "--help" in sys.argv[1:3]:
+        word = ""
+    cache = CodeCache(f"{script} {word}", _SEARCH if word == "" else (*_SEARCH, _CLICK))
     cache.install()
     return cache
