@@ -27,10 +27,7 @@ _CLICK = "mydocker.cli.app"
 
 
 def mydocker() -> NoReturn:
-    """The command ``mydocker``; with ``@oci`` before its arguments the other one, whose script knows no interpreter."""
-    if sys.argv[1:2] == ["@oci"]:
-        del sys.argv[1]
-        mydocker_oci()
+    """The command ``mydocker``."""
     cache = _begin("mydocker")
     from mydocker.cli import main
 
