@@ -37,13 +37,17 @@ FORMAT = 1
 class CodeCache:
     """The modules of one kind of command. A finder of ``sys.meta_path``, from `install` on."""
 
-    def __init__(self, kind: str) -> None:
-        """``kind``: any text; commands that import nearly the same have one."""
+    def __init__(self, kind: str, unusual: Sequence[str] = ()) -> None:
+        """``kind``: any text; commands that import nearly the same have one.
+
+        ``unusual``: modules that a command of this kind imports only where it takes a way that others do not.
+        """
         self._name = cache_file.path("code", "\0".join(self._key(kind)).encode("utf-8", "surrogateescape"))
         self._key_here = self._key(kind)
         self._entries: dict[str, Entry] = {}
         self._data = memoryview(b"")
         self._before = frozenset(sys.modules)
+        self._unusual = unusual
 
     @staticmethod
     def _key(kind: str) -> tuple[str, ...]:
@@ -89,10 +93,10 @@ class CodeCache:
     def keep(self) -> None:
         """At the end of a command: if it has imported what was not here, write all that there is now.
 
-        Not of one that had to look for plugins: what that takes, the next one does not.
+        Not where something was unusual: what that takes, the next one does not.
         """
         try:
-            if self._name is not None and "mydocker.plugin_discovery" not in sys.modules:
+            if self._name is not None and not any(name in sys.modules for name in self._unusual):
                 self._keep(self._name)
         except Exception:
             pass  # that it cannot be kept is no error

@@ -20,12 +20,14 @@ FREQUENT = {
     "mydocker-oci": ("create", "start", "state", "kill", "delete", "exec", "run"),
 }
 
+#: What looks for plugins, once a package has changed.
+_SEARCH = ("mydocker.plugin_discovery",)
+#: What asks click, for help and for the words of a mistake.
+_CLICK = "mydocker.cli.app"
+
 
 def mydocker() -> NoReturn:
-    """The command ``mydocker``; with ``@oci`` before its arguments the other one, whose script knows no interpreter."""
-    if sys.argv[1:2] == ["@oci"]:
-        del sys.argv[1]
-        mydocker_oci()
+    """The command ``mydocker``."""
     cache = _begin("mydocker")
     from mydocker.cli import main
 
@@ -46,6 +48,8 @@ def _begin(script: str) -> CodeCache:
     from mydocker.code_cache import CodeCache
 
     word = next((word for word in sys.argv[1:] if word in FREQUENT[script]), "")
-    cache = CodeCache(f"{script} {word}")
+    if "--help" in sys.argv[1:3]:
+        word = ""
+    cache = CodeCache(f"{script} {word}", _SEARCH if word == "" else (*_SEARCH, _CLICK))
     cache.install()
     return cache

@@ -18,7 +18,9 @@ from mydocker.oci.main import VERBS
 COMMAND = """
 import json, sys
 from mydocker.code_cache import CodeCache
-cache = CodeCache("test")
+cache = CodeCache("test", ["package.unusual"])
+if "unusual" in sys.argv:
+    import package.unusual
 cache.install()
 import package.part, package.inner.deep
 modules = (package, package.part, package.inner, package.inner.deep)
@@ -38,6 +40,7 @@ class Packages:
         self.directory = directory
         self.write("package/__init__.py", "")
         self.write("package/part.py", "word = 'one'")
+        self.write("package/unusual.py", "")
         self.write("package/inner/__init__.py", "")
         self.write("package/inner/deep.py", "word = 'two'")
 
@@ -48,11 +51,13 @@ class Packages:
         os.utime(path, (time.time() - age, time.time() - age))
         return path
 
-    def import_all(self, *before: Path, options: tuple[str, ...] = ()) -> tuple[list[bool], str, str]:
+    def import_all(
+        self, *before: Path, options: tuple[str, ...] = (), words: tuple[str, ...] = ()
+    ) -> tuple[list[bool], str, str]:
         """Which of package, part, inner and deep came from the cache, and the words of part and deep."""
         search = os.pathsep.join(map(str, (*before, self.directory)))
         environment = {**os.environ, "PYTHONPATH": search, "XDG_CACHE_HOME": str(self.directory / "cache")}
-        command = [sys.executable, *options, "-c", COMMAND]
+        command = [sys.executable, *options, "-c", COMMAND, *words]
         done = subprocess.run(
             command, env=environment, cwd="/", capture_output=True, text=True, timeout=60, check=False
         )
@@ -136,6 +141,13 @@ def test_damaged_file_is_passed_over(packages: Packages, damage: bytes | str) ->
         assert isinstance(damage, bytes)
         file.write_bytes(damage)
     assert packages.import_all()[1:] == ("one", "two")
+
+
+def test_what_is_imported_on_an_unusual_way_is_not_kept(packages: Packages) -> None:
+    packages.import_all(words=("unusual",))
+    assert not packages.files
+    packages.import_all()
+    assert packages.import_all(words=("unusual",))[0] == FROM_THE_CACHE
 
 
 def test_other_optimization_has_its_own(packages: Packages) -> None:
