@@ -227,6 +227,8 @@ class Creation:
         cgroup_path.require_empty(place, layout)  # what the record names is removed with all that is in it
         self._note(cgroup=place.path, oci={"unit": place.unit})
         self._cgroup = cgroup_path.make(place, layout)
+        cgroup_path.require_wanted(self._cgroup, self.config)
+        self._warn_of_what_nobody_finds()
         cgroup_path.give(self._cgroup, self.config)
         self._note(cgroup=self._cgroup.path, oci={"cgroups": list(self._cgroup.dirs)})
         resources.amend(self.config, self._limits.prepare(self._cgroup))
@@ -237,6 +239,14 @@ class Creation:
         self._clone(layout, preserved, waiting)
         self._set_up()
         self._finish()
+
+    def _warn_of_what_nobody_finds(self) -> None:
+        """A PID namespace ends with its first process, and a cgroup lists its processes. Without both some may stay."""
+        if not self._cgroup.dirs and "pid" not in self._namespaces.new:
+            self._call.log.warning(
+                "the container has neither a cgroup nor a PID namespace of its own. Such configuration is strongly "
+                "discouraged: what its first process has started cannot be found when that has ended"
+            )
 
     def _keep_config(self) -> None:
         """Keep config.json as it is now."""
