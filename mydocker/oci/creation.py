@@ -332,6 +332,7 @@ class Creation:
                 domainname=config.get("domainname") or "",
                 console=terminal,
                 entrances=tuple(entrances),
+                charged=self._copies_up(),
                 preserved=preserved,
                 keyring=not options.get("no_new_keyring"),
             )
@@ -351,13 +352,18 @@ class Creation:
         """The v2 cgroup for the child to begin in, or -1.
 
         Not where its memory is limited there: what the set-up takes would be charged to it, and a small limit would
-        not let it come to its command.
+        not let it come to its command. But what is copied into its mounts is to be charged.
         """
         if os.geteuid() != 0:
             return -1  # it takes the right to move processes from our own cgroup, which a plain user seldom has
-        if layout.version("memory") == 2 and any("memory" in field for field in self._limits.config.texts):
+        limited = layout.version("memory") == 2 and any("memory" in field for field in self._limits.config.texts)
+        if limited and not self._copies_up():
             return -1
         return self._cgroup.open_birthplace()
+
+    def _copies_up(self) -> bool:
+        """Whether a tmpfs is filled from the container's root: with as much as its image likes."""
+        return any("tmpcopyup" in (entry.get("options") or ()) for entry in self.config.get("mounts") or ())
 
     # The child is there
 
