@@ -91,6 +91,16 @@ def require_empty(place: Place, layout: Layout) -> None:
         creation.is_there(f"{hierarchy.base}/{place.path}")
 
 
+def require_wanted(cgroup: ContainerCgroup, config: Mapping[str, Any]) -> None:
+    """OciError if config.json says where the cgroup is to be, and a plain user may make it in no hierarchy."""
+    wanted = (config.get("linux") or {}).get("cgroupsPath")
+    if wanted and cgroup.layout.hierarchies and not cgroup.dirs:
+        raise OciError(
+            f"unable to apply cgroup configuration: linux.cgroupsPath: {wanted}: permission denied: leave it out, or "
+            "use a cgroup that root has prepared or systemd has delegated"
+        )
+
+
 def give(cgroup: ContainerCgroup, config: Mapping[str, Any]) -> None:
     """Make the container's user the owner of its v2 cgroup, where it may write there (config-linux.md, "Cgroup
     ownership"): it has a cgroup namespace of its own, and /sys/fs/cgroup is not read-only in it.

@@ -5,6 +5,7 @@ Both sides are descriptors, and no link is followed: the directory is in a root 
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
@@ -54,15 +55,32 @@ def _copy_file(name: bytes, source: int, target: int) -> None:
             raise OSError(5, "it was exchanged while it was copied", os.fsdecode(name))
         new = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=target)
         try:
-            while chunk := os.read(old, _CHUNK):
-                rest = memoryview(chunk)
-                while rest:
-                    rest = rest[os.write(new, rest) :]
+            _copy_data(old, new)
             _copy_attributes(old, new)
         finally:
             os.close(new)
     finally:
         os.close(old)
+
+
+def _copy_data(old: int, new: int) -> None:
+    """What is written of a file, and its holes as holes: they would be memory else, and a root can have many."""
+    end = os.fstat(old).st_size
+    os.ftruncate(new, end)
+    offset = 0
+    while offset < end:
+        try:
+            offset = os.lseek(old, offset, os.SEEK_DATA)
+        except OSError as e:
+            if e.errno == errno.ENXIO:  # there are only holes from here on
+                return
+            raise
+        hole = os.lseek(old, offset, os.SEEK_HOLE)
+        while offset < hole:
+            data = os.pread(old, min(_CHUNK, hole - offset), offset)
+            if not data:
+                return  # it was cut off meanwhile
+            offset += os.pwrite(new, data, offset)
 
 
 def _copy_attributes(old: int, new: int) -> None:

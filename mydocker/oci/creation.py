@@ -227,6 +227,8 @@ class Creation:
         cgroup_path.require_empty(place, layout)  # what the record names is removed with all that is in it
         self._note(cgroup=place.path, oci={"unit": place.unit})
         self._cgroup = cgroup_path.make(place, layout)
+        cgroup_path.require_wanted(self._cgroup, self.config)
+        self._warn_of_what_nobody_finds()
         cgroup_path.give(self._cgroup, self.config)
         self._note(cgroup=self._cgroup.path, oci={"cgroups": list(self._cgroup.dirs)})
         resources.amend(self.config, self._limits.prepare(self._cgroup))
@@ -237,6 +239,14 @@ class Creation:
         self._clone(layout, preserved, waiting)
         self._set_up()
         self._finish()
+
+    def _warn_of_what_nobody_finds(self) -> None:
+        """A PID namespace ends with its first process, and a cgroup lists its processes. Without both some may stay."""
+        if not self._cgroup.dirs and "pid" not in self._namespaces.new:
+            self._call.log.warning(
+                "the container has neither a cgroup nor a PID namespace of its own. Such configuration is strongly "
+                "discouraged: what its first process has started cannot be found when that has ended"
+            )
 
     def _keep_config(self) -> None:
         """Keep config.json as it is now."""
@@ -322,6 +332,7 @@ class Creation:
                 domainname=config.get("domainname") or "",
                 console=terminal,
                 entrances=tuple(entrances),
+                charged=self._copies_up(),
                 preserved=preserved,
                 keyring=not options.get("no_new_keyring"),
             )
@@ -341,13 +352,18 @@ class Creation:
         """The v2 cgroup for the child to begin in, or -1.
 
         Not where its memory is limited there: what the set-up takes would be charged to it, and a small limit would
-        not let it come to its command.
+        not let it come to its command. But what is copied into its mounts is to be charged.
         """
         if os.geteuid() != 0:
             return -1  # it takes the right to move processes from our own cgroup, which a plain user seldom has
-        if layout.version("memory") == 2 and any("memory" in field for field in self._limits.config.texts):
+        limited = layout.version("memory") == 2 and any("memory" in field for field in self._limits.config.texts)
+        if limited and not self._copies_up():
             return -1
         return self._cgroup.open_birthplace()
+
+    def _copies_up(self) -> bool:
+        """Whether a tmpfs is filled from the container's root: with as much as its image likes."""
+        return any("tmpcopyup" in (entry.get("options") or ()) for entry in self.config.get("mounts") or ())
 
     # The child is there
 

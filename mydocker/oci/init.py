@@ -55,6 +55,8 @@ class Plan(Value):
     ``waiting``     a descriptor whose lock says that the command is not executed yet.
     ``console``     socket on which the terminal's master is sent, or -1.
     ``entrances``   descriptors of v1 ``tasks`` files: writing ``0`` to them puts the child into its cgroup.
+    ``charged``     whether its mounts take memory that is the container's: then it makes them in its cgroup, and
+                    else outside of it, where a small limit does not hinder the set-up.
     ``preserved``   the descriptors besides 0, 1 and 2 that the command inherits.
     ``keyring``     whether it gets a session keyring of its own.
     """
@@ -77,6 +79,7 @@ class Plan(Value):
     domainname: str = ""
     console: int = -1
     entrances: tuple[int, ...] = ()
+    charged: bool = False
     preserved: frozenset[int] = frozenset()
     keyring: bool = True
 
@@ -137,11 +140,11 @@ class _Init:
         if "network" in plan.namespaces.new:
             step.doing = "bring the loopback device up"
             network.loopback_up()
+        if plan.charged:
+            self._enter_cgroups()
         root = mounts.assemble(plan.mounts, step, plan.hierarchies)
-        step.doing = "enter the cgroup"
-        for entrance in plan.entrances:
-            os.write(entrance, b"0")
-            os.close(entrance)
+        if not plan.charged:
+            self._enter_cgroups()
         handoff.report_ready(self._reports)
         argv, environment = handoff.receive(plan.commands)
         (state,), _ = handoff.receive(plan.commands)
@@ -205,6 +208,12 @@ class _Init:
         step.doing = "run the startContainer hooks"
         hooks.run("startContainer", wanted, state, environment=variables, fork=os.fork, restrict=restrict)
         return filtered
+
+    def _enter_cgroups(self) -> None:
+        self._step.doing = "enter the cgroup"
+        for entrance in self._plan.entrances:
+            os.write(entrance, b"0")
+            os.close(entrance)
 
     def _needed(self) -> set[int]:
         plan = self._plan

@@ -150,12 +150,26 @@ def map_of(rule: Rule, key: Rule | None = None) -> Rule:
 
 
 def object_of(properties: dict[str, Rule], required: tuple[str, ...] = (), also: Rule | None = None) -> Rule:
-    """An object with these properties and perhaps others, which are ignored. ``also``: what they must be together."""
+    """An object with these properties and perhaps others, which are ignored. ``also``: what they must be together.
+
+    A name in other letter case is the property's, and gets its spelling here: Go's decoder, which runc and the engines
+    have, takes it for that, and a limit that is passed over would not be in force.
+    """
     find = properties.get
+
+    def spell(value: dict[str, Any]) -> None:
+        for name in [name for name in value if name not in properties]:
+            folded = name.lower()
+            known = next((each for each in properties if each.lower() == folded), None)
+            if known is not None:
+                if known in value:
+                    raise Wrong(f"is there as {known} too: keep one of them", name)
+                value[known] = value.pop(name)
 
     def check(value: Any) -> None:
         if type(value) is not dict:
             raise Wrong(f"must be an object, not {_kind(value)}")
+        spell(value)
         nulls = []
         name = ""
         try:

@@ -198,6 +198,25 @@ def test_a_tmpfs_takes_the_mode_of_what_it_covers(bundle, ours, cid) -> None:
     assert ours.run(made, cid).stdout.split() == ["1777", "2711", "1777"]
 
 
+@pytest.mark.vm
+def test_what_tmpcopyup_copies_counts_for_the_limit_of_memory(bundle, ours, cid) -> None:
+    """A root is as large as its maker likes."""
+    limit = {"limit": 40 << 20, "swap": 40 << 20}
+    made = bundle("touch", "/ran", linux__resources={"memory": limit})
+    (made / "rootfs/large").mkdir()
+    (made / "rootfs/large/file").write_bytes(os.urandom(1 << 20) * 64)
+    assert ours.run(made, cid).returncode == 0
+    assert (made / "rootfs/ran").exists()
+    (made / "rootfs/ran").unlink()
+    config = json.loads((made / "config.json").read_text())
+    config["mounts"].append({"type": "tmpfs", "source": "tmpfs", "destination": "/large", "options": ["tmpcopyup"]})
+    (made / "config.json").write_text(json.dumps(config))
+    done = ours.run(made, cid)
+    assert done.returncode == 1, done
+    assert "was killed while it was set up" in done.stderr
+    assert not (made / "rootfs/ran").exists()
+
+
 def test_tmpcopyup_brings_the_content_along(bundle, ours, cid) -> None:
     look = "cd /etc; cat passwd deep/file; stat -c '%F %a %u %g %n' passwd deep deep/file link pipe; readlink link"
     config = bundle.config("sh", "-c", f"{look}; echo changed > /etc/passwd; grep ' /etc ' /proc/self/mountinfo")

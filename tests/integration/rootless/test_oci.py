@@ -60,6 +60,31 @@ def test_run(bundle: Path, call: Call) -> None:
     assert json.loads(call("list", "--format", "json").stdout or "[]") in ([], None)
 
 
+def test_a_cgroup_that_is_asked_for_is_made_or_nothing_runs(bundle: Path, call: Call) -> None:
+    config = json.loads((bundle / "config.json").read_text())
+    config["process"].update(args=["touch", "/tmp/ran"], terminal=False)
+    config["linux"]["cgroupsPath"] = "/mydocker-test-of-a-plain-user"
+    (bundle / "config.json").write_text(json.dumps(config))
+    done = call("run", "--bundle", bundle, "first")
+    assert done.returncode == 1
+    assert "unable to apply cgroup configuration" in done.stderr
+    assert "permission denied" in done.stderr
+    assert "does not exist" in call("state", "first").stderr
+
+
+def test_what_nobody_could_find_is_warned_of(bundle: Path, call: Call) -> None:
+    config = json.loads((bundle / "config.json").read_text())
+    config["process"].update(args=["true"], terminal=False)
+    for with_pid in (True, False):
+        entries = config["linux"]["namespaces"]
+        config["linux"]["namespaces"] = [entry for entry in entries if with_pid or entry["type"] != "pid"]
+        config["mounts"] = [mount for mount in config["mounts"] if mount["type"] != "proc"]
+        (bundle / "config.json").write_text(json.dumps(config))
+        done = call("run", "--bundle", bundle, "first")
+        assert done.returncode == 0, done.stderr
+        assert ("strongly discouraged" in done.stderr) == (not with_pid)
+
+
 def test_exec_is_in_the_users_namespace(box: str, call: Call, user: Any) -> None:
     pid = json.loads(call("state", box).stdout)["pid"]
     script = "id -u; readlink /proc/self/ns/user; grep CapEff /proc/self/status"

@@ -441,6 +441,22 @@ def test_null_is_absent_and_is_removed() -> None:
     assert refusal(changed("root", None)).startswith("root: is required")
 
 
+def test_a_name_in_other_letter_case_is_the_propertys() -> None:
+    """As Go's decoder has it, and so runc and the engines: a limit that is passed over would not be in force."""
+    resources: dict[str, Any] = {"CPU": {"Cpus": "0"}, "hugepageLimits": [{"pagesize": "2MB", "LIMIT": 1}]}
+    config: dict[str, Any] = {"ociVersion": "1.0.2", "ROOT": {"Path": "rootfs"}, "linux": {"resources": resources}}
+    oci_config.validate(config)
+    assert config["root"] == {"path": "rootfs"}
+    assert config["linux"]["resources"] == {
+        "cpu": {"cpus": "0"},
+        "hugepageLimits": [{"pageSize": "2MB", "limit": 1}],
+    }
+    with pytest.raises(OciError, match=r"linux\.resources\.CPU: is there as cpu too"):
+        oci_config.validate({**config, "linux": {"resources": {"cpu": {}, "CPU": {}}}})
+    with pytest.raises(OciError, match=r"linux\.resources\.cpu\.shares: must be"):
+        oci_config.validate({**config, "linux": {"resources": {"Cpu": {"Shares": "many"}}}})
+
+
 def test_unknown_properties_and_other_systems_are_ignored() -> None:
     config = changed("windows", 5)
     config.update(vm=[], solaris="x", zos=1, surprise={"a": None})
