@@ -173,16 +173,22 @@ def run_call(
 
     ``handed_over`` is called when the command of a container that stood by runs.
     """
-    reserve_standard()
-    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    null = -1
     try:
+        reserve_standard()
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         streams = call.streams(null)
         if prepared is not None:
             result = run_prepared(prepared, call, streams, forwarder, handed_over)
         else:
             result = runner.run(call.spec, call.config, call.registry, streams, forwarder, means=means())
+    except OSError as e:
+        if e.errno is None:  # a stream of the caller's that has no descriptor (io.UnsupportedOperation)
+            raise
+        raise runner.as_setup_error(e) from e
     finally:
-        os.close(null)
+        if null >= 0:
+            os.close(null)
     return call.finished(result, streams)
 
 
@@ -214,8 +220,12 @@ def means() -> SharedMeans:
 
 def close() -> None:
     """End the helper process that the runs of this program share. The next run starts another."""
-    while _shared:
-        _shared.pop().close()
+    for shared in _shared:
+        shared.close()
+
+
+# A fork makes its own: another thread of the program may have held any lock of these.
+os.register_at_fork(after_in_child=_shared.clear)
 
 
 def _limits(fields: Mapping[str, Any], *, accounting: bool) -> tuple[Registry | None, ResourceConfig]:

@@ -66,13 +66,17 @@ class Means:
         """The filter of system calls for a command with these capabilities."""
         return seccomp.of_run(spec.seccomp, capabilities, privileged=spec.privileged)
 
-    def clone(self, plan: init.Plan, namespaces: int, child: Child) -> Callable[[], None]:
-        """Begin to clone the child, which does as ``plan`` says. What is returned waits until ``child`` knows its PID.
+    def clone(self, plan: init.Plan, namespaces: int, child: Child) -> Callable[[], bool]:
+        """Begin to clone the child, which does as ``plan`` says. What is returned waits until ``child`` knows its PID,
+        or is False if what was to clone it was killed.
 
-        Both raise OSError.
+        Both raise OSError. If it is not called, or ends by an exception, `abandon` is owed.
         """
         clone_child(plan.replace(runtime=child.watch_runtime()), namespaces, child)
-        return done
+        return _cloned
+
+    def abandon(self, child: Child) -> None:
+        """See that there is no child of which nobody knows."""
 
     def supervised(self, work: Callable[[Phase], T]) -> T:
         """Call hooks of plugins (`mydocker.hooks.supervised`)."""
@@ -298,6 +302,11 @@ class Container:
         self._hostname = spec.hostname or (claim.id[:64] if spec.rootfs is not None else None)
         self._child = Child(layout, record.cgroup)
         self._terminal = -1
+        #: whether a child was asked for that may be there without our knowing
+        self._asked = False
+        self._limits_written = False
+        #: where and whose it was when it was made to stand by
+        self._place: tuple[str, int] | None = None
         #: whether the child waits for `handoff.PLACED`
         self._awaits_place = False
         self._ending = _Ending()
@@ -330,10 +339,16 @@ class Container:
 
     def stand_by(self) -> None:
         """Make the container up to the point at which it waits for a command, whatever that will be."""
+        self._place = _place(self._spec)
         self._make(None)
         if self._awaits_place:
             self._child.tell(handoff.PLACED)
             self._awaits_place = False
+
+    @property
+    def is_as_made_now(self) -> bool:
+        """Whether one that stands by begins where one begins that is made now, and as who."""
+        return self._place == _place(self._spec)
 
     def run_now(
         self, spec: Spec, streams: Streams, forwarder: Control | None, handed_over: Callable[[], None]
@@ -367,15 +382,24 @@ class Container:
         to others after that.
         """
         self._amend()
-        finish = self._clone(stdio)
-        try:
-            self._write_limits(moved=moved)
-        finally:
-            finish()
+        for means in (self._means, self._means, Means()):  # the last clones it by this process itself
+            if self._begin(means, stdio, moved=moved):
+                break
+            self._child.close()
+            self._child = Child(self._layout, self._record.cgroup)
         self._note_pid(self._child)
         self._terminal = self._await_ready(self._child)
         self._awaits_place = self._awaits_place or self._terminal >= 0
         self._apply()
+
+    def _begin(self, means: Means, stdio: tuple[int, int, int] | None, *, moved: bool) -> bool:
+        """Clone the child, and write the limits meanwhile; False if it is not there, and another is to be made."""
+        finish = self._clone(means, stdio)
+        try:
+            self._write_limits(moved=moved)
+        finally:
+            there = finish()
+        return there
 
     def _amend(self) -> None:
         """Let the plugins amend the container."""
@@ -394,10 +418,15 @@ class Container:
         cgroup = self._limits.cgroup
         if cgroup is None:
             return
-        self._limits.write()
+        if not self._limits_written:
+            self._limits.write()
+            self._limits_written = True
         entrances = cgroup.open_entrances()
         try:
-            self._awaits_place = moved or len(entrances) < len(cgroup.dirs)
+            # To give limits to what has other ids takes a capability (prlimit(2)): until it has them the child keeps
+            # those that it was made with.
+            other_ids = (self._user.uid, self._user.gid) != (0, 0)
+            self._awaits_place = moved or other_ids or len(entrances) < len(cgroup.dirs)
             self._child.let_in(handoff.ENTER_SOME if self._awaits_place else handoff.ENTER, entrances)
         finally:
             for fd in entrances:
@@ -409,6 +438,8 @@ class Container:
             return ()
         self._removed = True
         try:
+            if self._asked:
+                self._means.abandon(self._child)
             pid = self._child.pid
             self._child.close()
             if self._record.pidfile:
@@ -476,8 +507,8 @@ class Container:
         streams.finish()
         return self._result(child, status, usage, wall)
 
-    def _clone(self, stdio: tuple[int, int, int] | None) -> Callable[[], None]:
-        """Begin the child; what is returned waits until it is there, and is owed.
+    def _clone(self, means: Means, stdio: tuple[int, int, int] | None) -> Callable[[], bool]:
+        """Begin the child; what is returned waits until it is there (`Means.clone`), and is owed.
 
         ``stdio``: what become 0, 1 and 2 of the command; None if that is not known yet.
         """
@@ -513,25 +544,28 @@ class Container:
                 ahead=spec.seccomp in ("default", "unconfined"),
             )
             namespaces = _NAMESPACES | (process.CLONE_NEWNET if spec.network == "none" else 0)
+            self._asked = True
             if user.maps is None:
-                finish = self._means.clone(plan, namespaces, child)
+                finish = means.clone(plan, namespaces, child)
             else:
                 from mydocker.rootless import clone
 
-                def clone_it(flags: int) -> None:
-                    self._means.clone(plan, namespaces | flags, child)()
+                def clone_it(flags: int) -> bool:
+                    return means.clone(plan, namespaces | flags, child)()
 
-                clone.into_user_namespace(user.maps, child, clone_it)
-                finish = done
+                there = clone.into_user_namespace(user.maps, child, clone_it)
+                finish = lambda: there  # noqa: E731
         except BaseException as e:
             _close_all(theirs)
             if isinstance(e, OSError):
                 raise _not_cloned(e) from e
             raise
 
-        def finish_it() -> None:
+        def finish_it() -> bool:
             try:
-                finish()
+                there = finish()
+                self._asked = False
+                return there
             except OSError as e:
                 raise _not_cloned(e) from e
             finally:
@@ -737,6 +771,11 @@ def _close_all(descriptors: list[int]) -> None:
         os.close(descriptors.pop())
 
 
+def _cloned() -> bool:
+    """The child is there."""
+    return True
+
+
 def done() -> None:
     """Nothing is left to be done."""
 
@@ -750,6 +789,10 @@ def _from_here(entry: Volume | Tmpfs) -> Volume | Tmpfs:
     if isinstance(entry, Volume) and not entry.source.startswith("/"):
         return entry.replace(source=os.path.abspath(entry.source))
     return entry
+
+
+def _place(spec: Spec) -> tuple[str, int]:
+    return _working_directory(spec), os.geteuid()
 
 
 def _working_directory(spec: Spec) -> str:

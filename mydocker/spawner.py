@@ -7,9 +7,11 @@ import os
 from mydocker import api, runner
 from mydocker.errors import UsageError
 from mydocker.spawning.pool import Pool
+from mydocker.streams import reserve_standard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Sequence
     from concurrent.futures import ThreadPoolExecutor
     from typing import Any, Self
@@ -50,8 +52,9 @@ class Spawner:
         self._size = prepare
         self._options = options
         self._base = api.Call(["true"], options)
-        if prepare and options.get("name"):
-            raise UsageError("name: containers that stand by cannot all have one name: leave it out, or prepare")
+        for single in ("name", "pidfile"):
+            if prepare and options.get(single):
+                raise UsageError(f"{single}: several that stand by cannot have the same: leave it out, or prepare")
         self._pool: Pool | None = None
         self._executor: ThreadPoolExecutor | None = None
 
@@ -99,6 +102,7 @@ class Spawner:
             pool.want()
 
     def _stand_by(self) -> runner.Container:
+        reserve_standard()
         call = api.Call(["true"], self._options)
         try:
             container = runner.claimed(call.spec, call.config, call.registry, api.means())
@@ -128,34 +132,40 @@ class AsyncSpawner:
         loop = asyncio.get_running_loop()
         done: asyncio.Future[Result] = loop.create_future()
 
-        def finish(result: Result | None, error: BaseException | None) -> None:
-            if done.cancelled():
-                return
-            if error is not None:
-                done.set_exception(error)
-            else:
-                assert result is not None
-                done.set_result(result)
-
         def work() -> None:
             result, error = None, None
             try:
                 result = self._spawner.interruptible_run(argv, options, interrupt)
             except BaseException as e:
                 error = e
-            loop.call_soon_threadsafe(finish, result, error)
+            try:
+                loop.call_soon_threadsafe(_settle, done, result, error)
+            except RuntimeError:
+                pass  # the loop was closed: nobody waits any more
 
         import threading
 
-        threading.Thread(target=work, name="mydocker-run", daemon=True).start()
+        cancelled: asyncio.CancelledError | None = None
         try:
-            return await asyncio.shield(done)
-        except asyncio.CancelledError:
-            interrupt.stop()
-            await asyncio.wait([done])
-            if not done.cancelled():
+            threading.Thread(target=work, name="mydocker-run", daemon=True).start()
+            while not done.done():
+                try:
+                    await asyncio.wait([done])
+                except asyncio.CancelledError as e:
+                    cancelled = e
+                    interrupt.stop()
+            if cancelled is not None:
                 done.exception()  # it was stopped: whatever came of it is of no interest
-            raise
+                raise cancelled
+            return done.result()
         finally:
-            if done.done():
-                interrupt.close()
+            interrupt.close()
+            del cancelled
+
+
+def _settle(done: asyncio.Future[Result], result: Result | None, error: BaseException | None) -> None:
+    if error is not None:
+        done.set_exception(error)
+    else:
+        assert result is not None
+        done.set_result(result)

@@ -11,7 +11,7 @@ import time
 
 from mydocker import logs
 from mydocker.errors import SetupError
-from mydocker.linux import rights, signals
+from mydocker.linux import process, rights, signals
 from mydocker.spawning import wire
 
 TYPE_CHECKING = False
@@ -29,7 +29,10 @@ _TRIES = 3
 #: Seconds for which a spare child is kept when nothing is asked for: it holds the mounts that it shows.
 _KEPT = 1.0
 
-_NAMESPACES = ("mnt", "net", "user", "uts", "ipc", "cgroup", "pid_for_children")
+#: In the helper's environment. Who finds it in its own starts no helper: no program starts itself for ever.
+_MARK = "MYDOCKER_HELPER"
+
+_NAMESPACES = ("mnt", "net", "user", "uts", "ipc", "cgroup", "pid_for_children", "time_for_children")
 _RESOURCES = range(16)  # RLIM_NLIMITS, asm-generic/resource.h
 
 
@@ -43,58 +46,82 @@ class _Connection:
         os.close(self.fd)
 
 
+class NoHelper(Exception):
+    """There can be none: this process clones the child itself."""
+
+
 class _Lost(Exception):
     """The helper ended before it had answered."""
 
 
 class Helper:
-    """The one helper of a process. Safe for threads; a fork of the process starts one of its own."""
+    """The one helper of a process. Safe for threads. A fork of the process makes another, with a lock of its own."""
 
     def __init__(self) -> None:
         self._lock = _thread.allocate_lock()
         self._connection: _Connection | None = None
-        self._owner = 0
-        self._pid = 0
-        self._name = b""
+        self._owner = os.getpid()
+        #: of the helper, 0 if there is none
+        self.pid = 0
         self._state: tuple[Any, ...] = ()
         self._keeper: _thread.LockType | None = None
         self._last: tuple[init.Plan | None, bytes] = (None, b"")
-        #: how many requests have no answer yet, and since when there are none
-        self._asked = 0
+        #: whether there was ever an answer, and how often there was none
+        self._answered = False
+        self._lost = 0
+        #: those who have no answer yet, and since when there are none
+        self._asked: set[Child] = set()
         self._idle_since = 0.0
         #: spare children, those of them that were ended and are to be reaped, and whether a thread sees to that
         self._spares: set[int] = set()
         self._to_reap: set[int] = set()
         self._keeping = False
 
-    def clone(self, plan: init.Plan, namespaces: int, child: Child, cgroups: bytes = b"") -> Callable[[], None]:
+    def clone(self, plan: init.Plan, namespaces: int, child: Child, cgroups: bytes = b"") -> Callable[[], bool]:
         """Ask for a child of this process that does as ``plan`` says. What is returned waits until ``child`` knows its
-        PID, and raises the OSError of the clone.
+        PID, or is False if the helper was killed: then there is none. It raises the OSError of the clone.
 
         ``cgroups``: those of this process, /proc/self/cgroup. The descriptors of the plan are to stay open until then.
-        SetupError if no helper can be started.
+        Unless it has returned, `abandon` is owed. `NoHelper` if none can be started.
         """
-        template, own = wire.template(plan), wire.Own.of(plan)
-        asked = self._ask(template, own, namespaces, cgroups)
+        connection = self._ask(plan, namespaces, child, cgroups)
 
-        def finish() -> None:
-            connection = asked
-            for _ in range(_TRIES):
-                try:
-                    self._take_answer(connection, child)
-                    return
-                except _Lost:
-                    self._end_orphan(child)
-                    connection = self._ask(template, own, namespaces, cgroups, lost=connection)
-            raise SetupError("the process that makes the containers ended each time that it was asked for one")
+        def finish() -> bool:
+            try:
+                self._take_answer(connection, child)
+            except _Lost:
+                self._lose(connection, child)
+                return False
+            return True
 
         return finish
 
-    def _ask(
-        self, template: init.Plan, own: wire.Own, namespaces: int, cgroups: bytes, lost: _Connection | None = None
-    ) -> _Connection:
-        """``lost``: the one whose helper is known to be gone."""
+    def abandon(self, child: Child) -> None:
+        """See that there is no child of which nobody knows: it was asked for, and its PID may not have come."""
         with self._lock:
+            self._asked.discard(child)
+            self._spares.discard(child.pid)
+            if not child.pid:
+                self._forget()
+        if not child.pid:
+            self._end_orphan(child)
+
+    def _lose(self, connection: _Connection, child: Child) -> None:
+        """The helper was killed. What it had no time to tell of has the pipes of the child, or is a spare one."""
+        self._end_orphan(child)
+        with self._lock:
+            self._lost += 1
+            if connection is self._connection:
+                self._forget()
+            for pid in _children():
+                if pid not in self._spares and _name(pid) == wire.SPARE:
+                    _end(pid)
+
+    def _ask(self, plan: init.Plan, namespaces: int, child: Child, cgroups: bytes) -> _Connection:
+        template, own = wire.template(plan), wire.Own.of(plan)
+        with self._lock:
+            if self._lost >= _TRIES and not self._answered:
+                raise NoHelper  # what was started was none
             known, packed = self._last
             alike = known == template
             if not alike:
@@ -103,42 +130,38 @@ class Helper:
             # The second time that a container of this kind is asked for, there is likely to be a third.
             spare = alike and _may_be_spare(template)
             for _ in range(_TRIES):
-                if lost is not None and lost is self._connection:
-                    self._forget()
                 connection = self._started(cgroups)
                 try:
                     kind = wire.CLONE_AND_SPARE if spare else wire.CLONE
                     wire.send_plan(connection.fd, kind, packed, own, namespaces)
                 except (BrokenPipeError, ConnectionResetError):
-                    lost = connection
+                    self._lost += 1
+                    self._forget()
                     continue
-                self._asked += 1
+                except BaseException:  # an interrupt, too: nothing else may follow half a request
+                    self._forget()
+                    raise
+                self._asked.add(child)
                 if spare and not self._keeping:
                     self._keeping = True
                     _thread.start_new_thread(self._end_spare_when_idle, ())
                 return connection
-            raise SetupError("the process that makes the containers ended each time that it was started")
+            raise NoHelper
 
     def _take_answer(self, connection: _Connection, child: Child) -> None:
-        """Into ``child``. Ctrl-C does not come between: nobody would know of the child."""
-        interrupt: KeyboardInterrupt | None = None
+        """Into ``child``."""
         try:
-            while not child.pid:
-                try:
-                    child.pid, child.pidfd, dropped = self._answer(connection, child.messages)
-                    with self._lock:
-                        self._note_spares(connection)  # of this one, too, if it was one: that was told before
-                        self._spares.discard(child.pid)
-                        self._to_reap.update(dropped)
-                        self._reap()
-                except KeyboardInterrupt as e:
-                    interrupt = e
+            child.pid, child.pidfd, dropped = self._answer(connection, child.messages)
+            with self._lock:
+                self._answered = True
+                self._note_spares(connection)  # of this one, too, if it was one: that was told before
+                self._spares.discard(child.pid)
+                self._to_reap.update(dropped)
+                self._reap()
         finally:
             with self._lock:
-                self._asked -= 1
+                self._asked.discard(child)
                 self._idle_since = time.monotonic()
-        if interrupt is not None:
-            raise interrupt
 
     def _answer(self, connection: _Connection, messages: int) -> tuple[int, int, list[int]]:
         """What the helper answers by the child's socket (`wire.receive_child`). `_Lost` if it is gone without."""
@@ -207,39 +230,31 @@ class Helper:
     def close(self) -> None:
         """End the helper. The containers that it has made go on. The next `clone` starts another one."""
         with self._lock:
-            if self._owner == os.getpid():
-                self._forget()
-
-    @property
-    def pid(self) -> int:
-        """Of the helper; 0 if there is none."""
-        return self._pid if self._owner == os.getpid() else 0
+            self._forget()
 
     def _started(self, cgroups: bytes) -> _Connection:
         state = (cgroups, *_inherited())
-        if self._owner != os.getpid():
-            # The helper of the process that this one was forked from, and its children.
-            self._connection, self._pid, self._keeper = None, 0, None
-            self._asked, self._keeping = 0, False
-            self._spares.clear()
-            self._to_reap.clear()
-        elif self._connection is not None and state != self._state:
+        if state != self._state:
             self._forget()  # what it was started with is not what this process has now, and a child inherits it
         if self._connection is None:
-            self._connection = self._start()
+            mask = signals.current_mask()
+            try:
+                signals.block()  # an interrupt that comes out of the call takes the PID along
+                self._connection = self._start()
+            finally:
+                signals.restore(mask)
             self._state = state
         return self._connection
 
     def _start(self) -> _Connection:
-        if not sys.executable:
-            raise SetupError("cannot start the process that makes the containers: Python does not know its own path")
-        self._owner = os.getpid()
-        self._name = b"mydocker-%.6s" % os.urandom(3).hex().encode()
+        if not _is_interpreter(sys.executable):
+            raise NoHelper
         ours, theirs = rights.pair()
         connection = _Connection(ours)
         here = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
         # -I, -S: neither the program's variables nor its site-packages change what the helper is.
-        command = [sys.executable, "-I", "-S", "-c", _START, str(self._owner), os.fsdecode(self._name), here]
+        command = [sys.executable, "-I", "-S", "-c", _START, str(self._owner), here]
+        environment = {**os.environ, _MARK: "1"}
         actions = [
             (os.POSIX_SPAWN_DUP2, theirs, 0),
             (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
@@ -247,17 +262,20 @@ class Helper:
         ]
 
         def start() -> int:
-            return os.posix_spawn(command[0], command, os.environ, file_actions=actions, setsigmask=range(1, 32))
+            return os.posix_spawn(command[0], command, environment, file_actions=actions, setsigmask=range(1, 32))
 
         try:
             # The kernel ends a child for its parent's death when the thread that is the parent ends (prctl(2)). So the
-            # helper, whose parent is that of the containers, is started by a thread that stays.
-            self._pid = start() if _thread.get_native_id() == self._owner else self._start_in_keeper(start)
+            # helper, whose parent is that of the containers, is started by a thread that stays: the main one, if there
+            # is no other that the kernel may give a signal to.
+            main = _thread.get_native_id() == self._owner and process.single_threaded()
+            self.pid = start() if main else self._start_in_keeper(start)
         except OSError as e:
-            raise SetupError(f"cannot start the process that makes the containers: {e.strerror}", e.errno or 0) from e
+            logs.info("cannot start the process that makes the containers: %s", e.strerror)
+            raise NoHelper from None
         finally:
             os.close(theirs)
-        logs.info("the process that makes the containers has the PID %d", self._pid)
+        logs.info("the process that makes the containers has the PID %d", self.pid)
         return connection
 
     def _start_in_keeper(self, start: Callable[[], int]) -> int:
@@ -273,42 +291,46 @@ class Helper:
                 outcome.append(e)
             started.release()
             keeper.acquire()
+            if isinstance(outcome[0], int):
+                _await(outcome[0])
+            _outlive_children()
 
         _thread.start_new_thread(body, ())
-        started.acquire()
-        if isinstance(outcome[0], BaseException):
+        try:
+            started.acquire()
+            if isinstance(outcome[0], BaseException):
+                raise outcome[0]
+        except BaseException:
             keeper.release()
-            raise outcome[0]
+            raise
         self._keeper = keeper
         return outcome[0]
 
     def _forget(self) -> None:
         """Let the helper end: it does when it has answered what it was asked. With the lock."""
-        connection, pid, keeper = self._connection, self._pid, self._keeper
-        self._connection, self._pid, self._keeper = None, 0, None
+        connection, pid, keeper = self._connection, self.pid, self._keeper
+        self._connection, self.pid, self._keeper = None, 0, None
         if connection is None:
             return
-        rights.end(connection.fd)
         try:
-            os.waitpid(pid, 0)
-        except ChildProcessError:
-            pass  # this process ignores SIGCHLD, or waits for whatever child there is
-        self._note_spares(connection)
-        if not self._asked:
-            self._end_spares()
-        if keeper is not None:
-            keeper.release()
+            rights.end(connection.fd)
+            _await(pid)
+            self._note_spares(connection)
+            if not self._asked:
+                self._end_spares()
+        finally:
+            if keeper is not None:
+                keeper.release()
 
     def _end_orphan(self, child: Child) -> None:
-        """End what a killed helper had no time to tell of, if it is there: it has the pipes of its successor."""
+        """End what a helper did not come to tell of, if it is there: it has the child's pipe.
+
+        So may a fork of the program, but that has not a helper's name.
+        """
         pipe = f"pipe:[{os.fstat(child.commands).st_ino}]"
         for pid in _children():
-            if _has_open(pid, pipe):
-                try:
-                    os.kill(pid, signals.SIGKILL)
-                    os.waitpid(pid, 0)
-                except (ProcessLookupError, ChildProcessError):
-                    pass
+            if _has_open(pid, pipe) and _name(pid) in (wire.NAME, wire.SPARE):
+                _end(pid)
 
 
 def _may_be_spare(template: init.Plan) -> bool:
@@ -320,14 +342,61 @@ def _may_be_spare(template: init.Plan) -> bool:
     return has_place and template.user.maps is None and not (spec.overlay or spec.terminal or labelled)
 
 
+def _is_interpreter(executable: str | None) -> bool:
+    """Not so in a program that is packed into one file, or that embeds Python: it would be started once more."""
+    name = os.path.basename(executable or "").lower()
+    return ("python" in name or "pypy" in name) and not hasattr(sys, "frozen") and _MARK not in os.environ
+
+
+def _outlive_children() -> None:
+    """Wait until this thread has no children: the end of their parent is what ends them."""
+    pause = 0.001
+    while True:
+        try:
+            with open("/proc/thread-self/children", "rb") as f:
+                if not f.read(1):
+                    return
+        except OSError:
+            pass  # this kernel does not tell (CONFIG_PROC_CHILDREN)
+        time.sleep(pause)
+        pause = min(2 * pause, 1.0)
+
+
+def _end(pid: int) -> None:
+    try:
+        os.kill(pid, signals.SIGKILL)
+    except ProcessLookupError:
+        return
+    _await(pid)
+
+
+def _await(pid: int) -> None:
+    try:
+        os.waitpid(pid, 0)
+    except ChildProcessError:
+        pass  # this process ignores SIGCHLD, or waits for whatever child there is
+
+
+def _name(pid: int) -> bytes:
+    try:
+        with open(f"/proc/{pid}/comm", "rb") as f:
+            return f.read().rstrip(b"\n")
+    except OSError:
+        return b""
+
+
 def _inherited() -> tuple[Any, ...]:
     """What a child has from the process that clones it, as this thread has it now."""
+    root = os.stat("/")
     return (
         os.getresuid(),
         os.getresgid(),
         os.getgroups(),
         os.sched_getaffinity(0),
         os.getpriority(os.PRIO_PROCESS, 0),
+        os.sched_getscheduler(0),
+        process.prctl(process.PR_GET_NO_NEW_PRIVS),
+        (root.st_dev, root.st_ino),
         *map(resource.getrlimit, _RESOURCES),
         *(os.stat(f"/proc/thread-self/ns/{name}").st_ino for name in _NAMESPACES),
     )

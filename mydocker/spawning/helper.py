@@ -40,18 +40,18 @@ def main() -> NoReturn:
             for fd in (0, 1, 2):
                 os.dup2(null, fd)
             process.close_all_except({connection, program})
-            _become_helper(sys.argv[2])
+            _become_helper()
             _serve(connection, program)
     finally:
         os._exit(0)
 
 
-def _become_helper(name: str) -> None:
+def _become_helper() -> None:
     os.setsid()  # what is typed at the program's terminal is not for this process
     os.chdir("/")
     signals.block()
     init.become_blank()
-    process.set_name(os.fsencode(name))
+    process.set_name(wire.NAME)
     gc.collect()
     gc.freeze()
     gc.disable()
@@ -102,10 +102,13 @@ class _Children:
 
     def make_spare(self, request: wire.Request) -> int:
         """One more child of this kind, for the next request: its PID. 0 if it cannot be; the next request says why."""
+        process.set_name(wire.SPARE)  # before: it may be all that the program finds of it, if this process is killed
         try:
             self._spare = Spare.made(request, self._template(request.template), self._clone, self._mounts)
         except OSError:
             return 0
+        finally:
+            process.set_name(wire.NAME)
         return self._spare.pid
 
     def drop_spare(self) -> None:

@@ -9,7 +9,7 @@ import sys
 from mydocker import hooks, plugins
 from mydocker.cgroups import layout
 from mydocker.runner import Means
-from mydocker.spawning.client import Helper
+from mydocker.spawning.client import Helper, NoHelper
 from mydocker.spawning.mount_watch import MountWatch
 
 TYPE_CHECKING = False
@@ -71,8 +71,14 @@ class SharedMeans(Means):
             self._filters[key] = super().filter(spec, capabilities)
         return self._filters[key]
 
-    def clone(self, plan: init.Plan, namespaces: int, child: Child) -> Callable[[], None]:
-        return self.helper.clone(plan, namespaces, child, self._cgroups)
+    def clone(self, plan: init.Plan, namespaces: int, child: Child) -> Callable[[], bool]:
+        try:
+            return self.helper.clone(plan, namespaces, child, self._cgroups)
+        except NoHelper:
+            return super().clone(plan, namespaces, child)
+
+    def abandon(self, child: Child) -> None:
+        self.helper.abandon(child)
 
     def supervised(self, work: Callable[[Phase], T]) -> T:
         return self.crew.supervised(work)

@@ -47,9 +47,13 @@ class Pool:
                 container = self._ready.pop(0)
             except IndexError:
                 return None
-            if _stands_by(container):
-                return container
-            self.want()
+            try:
+                if _stands_by(container):
+                    return container
+                self.want()
+            except BaseException:  # an interrupt: nobody else knows of it
+                _drop(container)
+                raise
             _drop(container)
 
     def close(self) -> None:
@@ -87,7 +91,9 @@ class Pool:
 
 
 def _stands_by(container: Container) -> bool:
-    """Whether its first process waits: it may have been killed, or may have failed after it was set up."""
+    """Whether it is what a run needs, and waits: it may have been killed, or have failed after it was set up."""
+    if not container.is_as_made_now:
+        return False
     poll = select.poll()
     poll.register(container.child.pidfd, select.POLLIN)
     poll.register(container.child.reports, select.POLLIN)

@@ -12,7 +12,7 @@ import _socket
 import os
 import select
 
-from mydocker.linux import rights
+from mydocker.linux import process, rights
 from mydocker.linux.pidfd import SIGKILL, send_signal
 from mydocker.spawning import wire
 from mydocker.spec import Volume
@@ -87,6 +87,7 @@ def _take_over(plan: init.Plan) -> init.Plan:
     data, fds = rights.receive(plan.taking_over, _LARGEST, _MOST_DESCRIPTORS)
     if not data:
         os._exit(125)  # nobody wants it
+    process.set_name(wire.NAME)
     os.close(plan.taking_over)
     return wire.Own.unpacked(data, fds).given_to(plan).replace(taking_over=-1)
 

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 #: The kernel passes so many at once (SCM_MAX_FD, unix(7)).
 _MOST_DESCRIPTORS = 253
 
+#: What a helper is called, and a child until it executes something; a spare one until it is taken.
+NAME = b"mydocker-helper"
+SPARE = b"mydocker-spare"
+
 #: Of a request: its kind, the length of the body, the flags of clone3(2).
 _HEADER = struct.Struct("=cQI")
 CLONE = b"c"  # a child
