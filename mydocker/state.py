@@ -6,10 +6,11 @@ the runtime dies in whatever way; a directory whose lock can be taken is a lefto
 where the child assembles the container's root, in its own mount namespace.
 
 The record is written before the first cgroup is made, so there is no moment at which a kill leaves something
-that no record names.
+that no record names. And before the directory is made, its name is in the table of `mydocker.claims`: by that a
+leftover is found, and no container that lives is looked at.
 
 A container of `mydocker.oci` has no runtime that lives as long as it does: its record says so (``oci``), its lock is
-held for one call only, and nothing but ``mydocker-oci delete`` removes it. Engines keep such containers where they
+held for one call only, it is in no table, and nothing but ``mydocker-oci delete`` removes it. Engines keep such containers where they
 like (``--root``); each of those places is noted below the common one, in ``@roots``.
 """
 
@@ -19,7 +20,7 @@ import errno
 import fcntl
 import os
 
-from mydocker import plain_json
+from mydocker import claims, plain_json
 from mydocker.errors import MydockerError, StateError
 from mydocker.value import Value
 
@@ -87,13 +88,14 @@ class Record(Value):
 class Claim:
     """A container's directory, owned by this process from `claim` to `release`."""
 
-    def __init__(self, root: str, name: str, lock: int) -> None:
+    def __init__(self, root: str, name: str, lock: int, entry: claims.Entry | None = None) -> None:
         self.id = name
         self.path = f"{root}/{name}"
         #: whether there is something that the record names: then it outlives the claim, for the next recovery
         self.unfinished = False
         self._root = root
         self.lock = lock
+        self._entry = entry
         self._written = (0, 0)
 
     def write(self, record: Record) -> None:
@@ -121,6 +123,8 @@ class Claim:
         if not self.unfinished:
             remove_directory(self.path)
         os.close(self.lock)
+        if self._entry is not None:
+            self._entry.leave(unfinished=self.unfinished)
         _remove_empty_root(self._root)
 
 
@@ -148,13 +152,29 @@ def claim(name: str | None, root: str) -> Claim:
     StateError if a container of that name exists.
     """
     wanted = check_name(name) if name is not None else os.urandom(6).hex()
+    entry = _enter(root, wanted)
     try:
-        return make(wanted, root)
+        return make(wanted, root, entry)
     except FileExistsError:
+        entry.leave()
         raise StateError(f'the name "{wanted}" is in use by a running container: choose another --name') from None
+    except BaseException:
+        entry.leave()
+        _remove_empty_root(root)
+        raise
 
 
-def make(wanted: str, root: str) -> Claim:
+def _enter(root: str, name: str) -> claims.Entry:
+    while True:
+        try:
+            return claims.enter(root, name)
+        except FileNotFoundError:
+            _make_root(root)
+        except OSError as e:
+            raise StateError(f"cannot keep the container's state in {root}: {e.strerror}") from e
+
+
+def make(wanted: str, root: str, entry: claims.Entry | None = None) -> Claim:
     """Make and lock the directory ``root``/``wanted``. FileExistsError if there is one."""
     path = f"{root}/{wanted}"
     while True:
@@ -169,7 +189,7 @@ def make(wanted: str, root: str) -> Claim:
             raise StateError(f"cannot keep the container's state in {root}: {e.strerror}") from e
         lock = take_lock(path, os.O_CREAT | os.O_EXCL, wait=True)
         if lock is not None:
-            return Claim(root, wanted, lock)
+            return Claim(root, wanted, lock, entry)
         # a recovery took the directory for a leftover in the moment before it was locked, and removed it
 
 
@@ -206,30 +226,41 @@ def take_lock(path: str, flags: int, *, wait: bool) -> int | None:
 
 def recover(root: str) -> list[str]:
     """Remove what killed runtimes have left: processes, cgroups, pid files, records. The ids of those removed."""
+    removed: list[str] = []
+
+    def remove(name: str) -> bool:
+        return _recover(root, name, removed)
+
     try:
-        names = os.listdir(root)
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    removed = []
-    for name in names:
-        path = f"{root}/{name}"
-        lock = take_lock(path, 0, wait=False)
-        if lock is None:
-            if not os.path.exists(f"{path}/lock"):
-                _remove_empty(path)
-            continue
-        try:
-            record = _read(path)
-            if record is not None and record.get("oci"):
-                continue
-            _remove_leftover(path)
-            remove_directory(path)
-            removed.append(name)
-        except (MydockerError, OSError) as e:
-            _say_not_removed(name, e)
-        finally:
-            os.close(lock)
+        claims.recover(root, remove)
+    except OSError as e:
+        raise StateError(f"cannot keep the containers' state in {root}: {e.strerror}") from e
     return removed
+
+
+def _recover(root: str, name: str, removed: list[str]) -> bool:
+    """Whether there is nothing of a dead runtime's container ``name`` any more; into ``removed`` if there was."""
+    path = f"{root}/{name}"
+    if not is_id(name) or not os.path.isdir(path):
+        return True
+    lock = take_lock(path, 0, wait=False)
+    if lock is None:
+        # Without a lock it was killed right before. A lock that is held is another container's of that name, or a copy's
+        # of the dead runtime, which ends as well: the next call sees.
+        return not os.path.exists(f"{path}/lock") and _remove_empty(path)
+    try:
+        record = _read(path)
+        if record is not None and record.get("oci"):
+            return True
+        _remove_leftover(path)
+        remove_directory(path)
+        removed.append(name)
+        return True
+    except (MydockerError, OSError) as e:
+        _say_not_removed(name, e)
+        return False
+    finally:
+        os.close(lock)
 
 
 def leftovers(root: str) -> list[str]:

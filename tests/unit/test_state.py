@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mydocker import plain_json, state
+from mydocker import claims, plain_json, state
 from mydocker.errors import StateError
 from mydocker.linux.process import start_time
 
@@ -48,15 +48,15 @@ def killed_runtime(root: str, name: str, **fields: object) -> None:
 def test_a_claim_ends_without_a_trace(root: str) -> None:
     claim = state.claim(None, root)
     claim.write(state.Record(id=claim.id, runtime=os.getpid()))
-    assert os.listdir(root) == [claim.id]
+    assert sorted(os.listdir(root)) == sorted([claim.id, claims.FILE])
     claim.release()
     assert not os.path.exists(root)
 
 
 def test_random_ids_differ(root: str) -> None:
-    claims = [state.claim(None, root) for _ in range(20)]
-    assert len({claim.id for claim in claims}) == 20
-    for claim in claims:
+    made = [state.claim(None, root) for _ in range(20)]
+    assert len({claim.id for claim in made}) == 20
+    for claim in made:
         claim.release()
 
 
@@ -158,12 +158,15 @@ def test_a_record_that_was_not_finished_is_removed(root: str, content: bytes | N
 
 def test_a_directory_without_a_lock_is_removed(root: str) -> None:
     """The runtime was killed between making the directory and the lock in it."""
-    os.makedirs(f"{root}/abc")
+    killed_runtime(root, "abc")
+    Path(root, "abc/state.json").unlink()
+    Path(root, "abc/lock").unlink()
     state.recover(root)
     assert os.listdir(root) == []
 
 
 def test_what_is_not_ours_is_left_alone(root: str) -> None:
+    killed_runtime(root, "gone")
     os.makedirs(f"{root}/other")
     Path(root, "other/file").touch()
     Path(root, "note").touch()
@@ -260,11 +263,11 @@ def test_a_running_container_is_found_with_what_its_record_says(root: str) -> No
 
 
 def test_running_containers_come_in_the_order_of_their_start(root: str) -> None:
-    claims = [state.claim(name, root) for name in ("c", "a", "b")]
-    for created, claim in enumerate(claims):
+    made = [state.claim(name, root) for name in ("c", "a", "b")]
+    for created, claim in enumerate(made):
         claim.write(state.Record(id=claim.id, runtime=os.getpid(), created=float(created)))
     assert [record.id for record in state.running(root)] == ["c", "a", "b"]
-    for claim in claims:
+    for claim in made:
         claim.release()
 
 
