@@ -7,8 +7,8 @@ before it makes anything. The kernel drops the locks when the process ends in wh
 without a lock is of a dead one. The locks on lines side by side that one process holds are one to the kernel, so a
 process with a thousand containers is asked about once.
 
-A killed process leaves its names, and they stay until what they name is removed. What the table does not decide is
-whose the directory of that name is: it has a lock of its own (`mydocker.state`). The last one to leave removes the file.
+A killed process leaves its names, and they stay until what they name is removed. Whose the directory of that name is,
+the table does not decide: it has a lock of its own (`mydocker.state`). The last one to leave removes the file.
 """
 
 from __future__ import annotations
@@ -86,8 +86,8 @@ def recover(root: str, remove: Callable[[str], bool]) -> None:
 class _Process:
     """The tables that this process has open.
 
-    Locks of this kind are a process's, not a descriptor's: a fork(2) does not inherit them, which is what is wanted, but
-    any close(2) of the file drops all that the process has there. So each file is opened once and shared.
+    Locks of this kind are a process's, not a descriptor's. A fork(2) does not inherit them, as is wanted. But
+    any close(2) of the file drops all that the process has there, so each file is opened once and shared.
     """
 
     def __init__(self) -> None:
@@ -190,7 +190,8 @@ class _Table:
             if self._process.tables.get(self._path) is self:
                 del self._process.tables[self._path]
             try:
-                if self._set(fcntl.F_WRLCK, *_EVERYTHING) and not self._content().strip(b"\0") and not self.is_removed():
+                alone = self._set(fcntl.F_WRLCK, *_EVERYTHING)
+                if alone and not self._content().strip(b"\0") and not self.is_removed():
                     os.unlink(self._path)
             finally:
                 os.close(self._fd)

@@ -10,8 +10,8 @@ that no record names. And before the directory is made, its name is in the table
 leftover is found, and no container that lives is looked at.
 
 A container of `mydocker.oci` has no runtime that lives as long as it does: its record says so (``oci``), its lock is
-held for one call only, it is in no table, and nothing but ``mydocker-oci delete`` removes it. Engines keep such containers where they
-like (``--root``); each of those places is noted below the common one, in ``@roots``.
+held for one call only, it is in no table, and nothing but ``mydocker-oci delete`` removes it. Engines keep such
+containers where they like (``--root``); each of those places is noted below the common one, in ``@roots``.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _ROOTS = "@roots"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from typing import Any
 
     from mydocker.cgroups.layout import Layout
@@ -154,14 +154,18 @@ def claim(name: str | None, root: str) -> Claim:
     wanted = check_name(name) if name is not None else os.urandom(6).hex()
     entry = _enter(root, wanted)
     try:
-        return make(wanted, root, entry)
-    except FileExistsError:
-        entry.leave()
-        raise StateError(f'the name "{wanted}" is in use by a running container: choose another --name') from None
-    except BaseException:
+        try:
+            return make(wanted, root, entry)
+        except FileExistsError:
+            if not _recover(root, wanted, []):  # it is a leftover if the table was lost, as by hand
+                raise
+            return make(wanted, root, entry)
+    except BaseException as e:
         entry.leave()
         _remove_empty_root(root)
-        raise
+        if not isinstance(e, FileExistsError):
+            raise
+    raise StateError(f'the name "{wanted}" is in use by a running container: choose another --name')
 
 
 def _enter(root: str, name: str) -> claims.Entry:
@@ -245,8 +249,8 @@ def _recover(root: str, name: str, removed: list[str]) -> bool:
         return True
     lock = take_lock(path, 0, wait=False)
     if lock is None:
-        # Without a lock it was killed right before. A lock that is held is another container's of that name, or a copy's
-        # of the dead runtime, which ends as well: the next call sees.
+        # Without a lock it was killed right before that. A lock that is held is another container's of that name, or a
+        # copy's of the dead runtime, which ends as well: the next call sees.
         return not os.path.exists(f"{path}/lock") and _remove_empty(path)
     try:
         record = _read(path)
@@ -341,6 +345,12 @@ def running(root: str) -> list[Record]:
             found += _running_in(other)
         except OSError:
             continue
+    return sorted(found, key=lambda record: record.created)
+
+
+def running_of(names: Iterable[str], root: str) -> list[Record]:
+    """Those of ``names`` that run, the oldest first; no other container is looked at."""
+    found = [record for name in set(names) if (record := _running(_path(name, root))) is not None]
     return sorted(found, key=lambda record: record.created)
 
 

@@ -87,8 +87,8 @@ class Observer:
     def look(self, names: Sequence[str] = ()) -> list[Stats]:
         """All running containers, or those of ``names`` that still run; the oldest first."""
         found = []
-        for record in state.running(self._root):
-            if record.pid and (not names or record.id in names):
+        for record in state.running_of(names, self._root) if names else state.running(self._root):
+            if record.pid:
                 reading = self.read(record)
                 if reading is not None:
                     found.append(Stats(now=reading, before=self._last.get(_identity(record))))

@@ -13,7 +13,7 @@ from mydocker.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Literal
 
     from mydocker.cgroups.controllers import Controller
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 #: The name under which `Layout.find` knows the files that every v2 cgroup has (cgroup.freeze, cgroup.events, …).
 CORE = "cgroup"
+
+#: Bytes of a mountinfo, some hundred lines, from which on it is worth asking whether the rest is needed.
+_MANY_MOUNTS = 16 << 10
 
 
 class CgroupMount(Value):
@@ -161,8 +164,9 @@ class Layout(Value):
 
 
 def sources() -> tuple[bytes, bytes]:
-    """What the layout is read from: /proc/self/mountinfo and /proc/self/cgroup."""
-    return _contents("/proc/self/mountinfo"), _contents("/proc/self/cgroup")
+    """What the layout is read from: as much of /proc/self/mountinfo as decides, and /proc/self/cgroup."""
+    membership = _contents("/proc/self/cgroup")
+    return decisive_part("/proc/self/mountinfo", membership), membership
 
 
 def parse_mountinfo(text: bytes) -> list[CgroupMount]:
@@ -244,6 +248,46 @@ def matched(
             )
             pairs.append((best, membership))
     return pairs
+
+
+def decisive_part(path: str, membership: bytes, mount_id: Callable[[str], int] | None = None) -> bytes:
+    """Of the mountinfo ``path`` so much that `matched` finds what it would find in all of it.
+
+    An engine mounts two or three file systems for each of its containers, while those of cgroups were mounted when the
+    host came up, and are among the first lines. ``mount_id``: the number of the mount that a path leads to.
+    """
+    text = b""
+    asked = False
+    for chunk in _chunks(path):
+        text += chunk
+        if asked or len(text) < _MANY_MOUNTS:
+            continue
+        asked = True
+        first, memberships = text[: text.rfind(b"\n") + 1], parse_memberships(membership)
+        pairs = matched(parse_mountinfo(first), memberships)
+        if len(pairs) == len(memberships) and all(_is_best(*pair, mount_id or _mount_id) for pair in pairs):
+            return first
+    return text
+
+
+def _is_best(mount: CgroupMount, membership: Membership, mount_id: Callable[[str], int]) -> bool:
+    """Whether `matched` takes this one whatever other mounts there are: it shows all, and nothing is on top of it."""
+    whole = mount.root == "/" and path_in_mount(membership.path, mount.root) != "" and not mount.readonly
+    return whole and mount_id(mount.mountpoint) == mount.id
+
+
+def _mount_id(path: str) -> int:
+    """As mountinfo has it; -1 for a path that leads nowhere."""
+    from mydocker.linux import statfs
+
+    try:
+        fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except OSError:
+        return -1
+    try:
+        return statfs.mount_id(fd)
+    finally:
+        os.close(fd)
 
 
 def _uncovered(mounts: list[CgroupMount]) -> list[CgroupMount]:
@@ -331,14 +375,16 @@ def _is_marked_delegated(directory: str) -> bool:
 
 def _contents(path: str) -> bytes:
     """The whole file, or nothing if there is none: a kernel without cgroups has no /proc/self/cgroup."""
+    return b"".join(_chunks(path))
+
+
+def _chunks(path: str) -> Iterator[bytes]:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
-        return b""
+        return
     try:
-        chunks = []
         while chunk := os.read(fd, 1 << 16):
-            chunks.append(chunk)
-        return b"".join(chunks)
+            yield chunk
     finally:
         os.close(fd)

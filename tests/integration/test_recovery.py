@@ -15,6 +15,7 @@ from subprocess import CompletedProcess, Popen
 import pytest
 
 import mydocker
+from mydocker import claims
 from mydocker.cgroups.layout import Layout
 
 Run = Callable[..., CompletedProcess[str]]
@@ -94,7 +95,7 @@ def test_the_command_dies_with_the_runtime(
         assert cgroups_named(NAME) != []
     kill(process)
     eventually(lambda: sleeping(seconds) == [])
-    assert os.listdir(state_dir) == [NAME]
+    assert sorted(os.listdir(state_dir)) == sorted([NAME, claims.FILE])
     assert pidfile.exists()
     mydocker.run(["true"])
     assert not state_dir.exists()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -14,6 +16,7 @@ from mydocker.cgroups import layout as layout_module
 from mydocker.cgroups.layout import (
     Hierarchy,
     Layout,
+    decisive_part,
     delegation_root,
     matched,
     parse_memberships,
@@ -238,3 +241,55 @@ def test_the_top_of_a_delegated_subtree(monkeypatch, own, writable, marked, root
     monkeypatch.setattr(layout_module, "_is_ours", lambda path: path.removeprefix("/cg") in writable)
     monkeypatch.setattr(layout_module, "_is_marked_delegated", lambda path: path.removeprefix("/cg") in marked)
     assert delegation_root("/cg", own) == (f"/cg{root}" if root else "")
+
+
+class TestManyMounts:
+    """A mountinfo of which the first lines decide is not read to its end."""
+
+    CGROUP = "1:memory:/a\n0::/a\n"
+
+    @pytest.fixture
+    def mountinfo(self, tmp_path: Path) -> Callable[..., str]:
+        def write(*first: str) -> str:
+            lines = [*first, *(f"{number} 1 8:1 / /m{number} rw - ext4 /dev/a rw" for number in range(100, 5000))]
+            path = tmp_path / "mountinfo"
+            path.write_text("\n".join(lines) + "\n9000 1 8:1 / /m rw - ext4 /dev/a end\n")
+            return str(path)
+
+        return write
+
+    @staticmethod
+    def line(number: int, place: Path, kind: str, options: str, root: str = "/") -> str:
+        device = os.stat(place).st_dev
+        return f"{number} 23 {os.major(device)}:{os.minor(device)} {root} {place} rw - {kind} none {options}"
+
+    def test_the_first_lines_are_enough(self, mountinfo: Callable[..., str], tmp_path: Path) -> None:
+        v1, v2 = tmp_path / "v1", tmp_path / "v2"
+        v1.mkdir()
+        v2.mkdir()
+        path = mountinfo(self.line(31, v1, "cgroup", "rw,memory"), self.line(32, v2, "cgroup2", "rw"))
+        first = decisive_part(path, self.CGROUP.encode(), lambda place: {str(v1): 31, str(v2): 32}[place])
+        assert b"/m100 " in first and not first.endswith(b" end\n")
+        found = matched(parse_mountinfo(first), parse_memberships(self.CGROUP.encode()))
+        assert [(mount.id, membership.path) for mount, membership in found] == [(31, "/a"), (32, "/a")]
+
+    @pytest.mark.parametrize(
+        ("options", "root", "shown"), [("ro", "/", 32), ("rw", "/a", 32), ("rw", "/", 77), ("rw,else", "/", 32)]
+    )
+    def test_they_are_not_where_another_may_be_better_or_on_top(
+        self, mountinfo: Callable[..., str], tmp_path: Path, options: str, root: str, shown: int
+    ) -> None:
+        v1, v2 = tmp_path / "v1", tmp_path / "v2"
+        v1.mkdir()
+        v2.mkdir()
+        kind = "cgroup" if options == "rw,else" else "cgroup2"
+        path = mountinfo(self.line(31, v1, "cgroup", "rw,memory"), self.line(32, v2, kind, options, root))
+        whole = decisive_part(path, self.CGROUP.encode(), lambda place: {str(v1): 31}.get(place, shown))
+        assert whole.endswith(b" end\n")
+
+
+def test_the_number_of_a_mount_is_that_of_mountinfo() -> None:
+    with open("/proc/self/mountinfo", encoding="utf-8") as f:
+        numbers = {line.split()[4]: int(line.split()[0]) for line in f}
+    assert layout_module._mount_id("/proc") == numbers["/proc"]
+    assert layout_module._mount_id("/no/such/place") == -1
