@@ -10,12 +10,16 @@ from mydocker.oci.options import Option
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
+    from subprocess import CompletedProcess
 
     from mydocker.oci.container import Container
     from mydocker.oci.main import Call
 
 OPTIONS = (Option(names=("--format", "-f"), metavar="table|json", help="json: a list of the PIDs (default: table)"),)
 ARGUMENTS = "CONTAINER-ID [PS-OPTION...]"
+
+#: PIDs that are named one by one on a command line.
+_MANY = 1000
 
 
 def main(call: Call) -> int:
@@ -28,7 +32,7 @@ def main(call: Call) -> int:
     if form == "json":
         sys.stdout.write(f"[{','.join(map(str, sorted(pids)))}]\n")
     else:
-        sys.stdout.write(_table(call.arguments[1:] or ("-ef",), pids))
+        sys.stdout.write(_table(call.arguments[1:], pids))
     return 0
 
 
@@ -48,13 +52,13 @@ def processes(found: Container) -> set[int]:
 
 
 def _table(options: Sequence[str], pids: Collection[int]) -> str:
-    """The head of what ps(1) prints and the lines whose PID is one of ``pids``."""
-    import subprocess
+    """The head of what ps(1) prints and the lines whose PID is one of ``pids``; by default those of ``ps -ef``.
 
-    try:
-        done = subprocess.run(["ps", *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
-    except OSError as e:
-        raise OciError(f"cannot run ps, of the package procps: {(e.strerror or '').lower()}") from e
+    These it prints without a look at every process of the host. A ps that cannot, as that of busybox, prints them all.
+    """
+    done = _ps("-f", "-p", ",".join(map(str, sorted(pids)))) if not options and 0 < len(pids) <= _MANY else None
+    if done is None or done.returncode:
+        done = _ps(*(options or ("-ef",)))
     output = done.stdout.decode(errors="surrogateescape")
     if done.returncode:
         raise OciError(f"ps failed: {output.strip()}")
@@ -64,6 +68,15 @@ def _table(options: Sequence[str], pids: Collection[int]) -> str:
     except ValueError:
         raise OciError("couldn't find PID field in ps output: choose ps options that show it") from None
     return "".join([head, *(line for line in lines if _is_of(line, column, pids))])
+
+
+def _ps(*options: str) -> CompletedProcess[bytes]:
+    import subprocess
+
+    try:
+        return subprocess.run(["ps", *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    except OSError as e:
+        raise OciError(f"cannot run ps, of the package procps: {(e.strerror or '').lower()}") from e
 
 
 def _is_of(line: str, column: int, pids: Collection[int]) -> bool:

@@ -118,6 +118,8 @@ class TestMemory:
         for limit in ("512k", "1m", "2m"):
             result = run("--rootfs", rootfs, "-m", limit, "echo", "started")
             assert result.stdout == "started\n", (limit, result.stderr)
+            by_api = mydocker.run(["echo", "started"], rootfs=rootfs, memory=limit, capture_output=True)
+            assert by_api.stdout == b"started\n", (limit, by_api)
 
     def test_a_command_too_large_for_its_limit_is_an_oom_and_not_a_hang(self, run: Run, tmp_path: Path) -> None:
         file = tmp_path / "result.json"

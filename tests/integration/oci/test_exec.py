@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -522,6 +523,26 @@ class TestPs:
         name = running(bundle("true"))
         stopped(ours, name)
         assert json.loads(ours("ps", "--format", "json", name).stdout) == []
+
+    def test_ps_asks_for_the_container_s_processes_and_not_for_all(
+        self, ours: Any, box: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked, real = tmp_path / "asked", shutil.which("ps")
+        (tmp_path / "ps").write_text(f'#!/bin/sh\necho "$*" >>{asked}\nexec {real} "$@"\n')
+        (tmp_path / "ps").chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+        pid = ours.state(box)["pid"]
+        assert ours("ps", box).stdout.splitlines()[1].split()[1] == str(pid)
+        assert asked.read_text() == f"-f -p {pid}\n"
+
+    def test_a_ps_that_knows_no_list_of_processes_prints_all(
+        self, ours: Any, box: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        pid = ours.state(box)["pid"]
+        (tmp_path / "ps").write_text(f'#!/bin/sh\n[ "$*" = -ef ] && printf "PID CMD\\n1 init\\n{pid} it\\n"\n')
+        (tmp_path / "ps").chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+        assert ours("ps", box).stdout == f"PID CMD\n{pid} it\n"
 
     def test_unknown(self, ours: Any) -> None:
         done = ours("ps", "nobody")

@@ -40,6 +40,21 @@ def test_the_kernel_ends_what_takes_too_much_memory(ours, bundle, cid):
     assert ours.run(bundle("true", linux__resources={"memory": {"limit": 30 << 20}}), cid).returncode == 0
 
 
+@pytest.mark.parametrize("limit", [512 << 10, 1 << 20])
+def test_a_small_command_starts_under_the_smallest_limits(ours, bundle, cid, limit):
+    """What the set-up takes is not the container's; by ``run`` and by ``create`` and ``start``."""
+    memory = {"linux__resources": {"memory": {"limit": limit}}}
+    assert ours.run(bundle("sh", "-c", "echo started", **memory), cid).stdout == "started\n"
+    made = bundle("sh", "-c", "echo started >/file", **memory)
+    assert ours.create(made, cid).returncode == 0
+    assert ours("start", cid).returncode == 0
+    end = time.monotonic() + 30
+    while json.loads(ours("state", cid).stdout)["status"] != "stopped":
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    assert (made / "rootfs/file").read_text() == "started\n"
+
+
 def test_too_many_processes_are_refused(ours, bundle, cid):
     script = "for n in 1 2 3 4 5 6 7 8 9; do sleep 5 & done; kill -9 -1"
     made = bundle("sh", "-c", script, linux__resources={"pids": {"limit": 4}})
