@@ -29,6 +29,7 @@ PATIENCE = 900
 
 
 def main() -> int:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was made is removed then, too
     arguments = sys.argv[1:]
     if arguments[:1] == ["--part"]:
         return measure_here(arguments[1])
@@ -68,7 +69,7 @@ def measure(part: str) -> Findings | str:
     try:
         output, _ = process.communicate(timeout=PATIENCE)
     except BaseException as e:
-        process.send_signal(signal.SIGINT)  # it removes what it has made
+        process.send_signal(signal.SIGTERM)  # it removes what it has made
         output, _ = process.communicate()
         if not isinstance(e, subprocess.TimeoutExpired):
             raise
