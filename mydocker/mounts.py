@@ -47,6 +47,8 @@ _MASKED = (
     b"sys/devices/virtual/powercap",
     b"sys/firmware",
 )
+#: The one of them that is a directory in every sysfs (drivers/base/firmware.c).
+_ALWAYS_THERE = b"sys/firmware"
 _READ_ONLY = (b"proc/bus", b"proc/fs", b"proc/irq", b"proc/sys", b"proc/sysrq-trigger")
 
 # The devices that the OCI runtime spec asks for (config-linux.md, "Default Devices").
@@ -617,7 +619,11 @@ class _Protection(_OnRoot):
         super().__init__("protect /proc and /sys")
         self.null = self.slot()
         empty = self.new_filesystem(b"tmpfs", (), SAFE | mount.MOUNT_ATTR_RDONLY)
-        for path in (*_MASKED, *heat_of_cpus()):
+        # The first cover is the file system itself: before Linux 6.15 a mount that is attached nowhere has no copies.
+        target = paths.open_in_batch(self, self.root, _ALWAYS_THERE, failing=errno.ENOENT, over=2)
+        self.attach(empty, target)
+        self.close(target)
+        for path in (*(path for path in _MASKED if path != _ALWAYS_THERE), *heat_of_cpus()):
             # A file: 1 + 4 + 1 calls; a directory: 1 + 1 + 3 + 1 + 1.
             target = paths.open_in_batch(self, self.root, path, failing=errno.ENOENT, over=10)
             directory = paths.open_in_batch(
