@@ -128,7 +128,7 @@ def _draw(picture: Path, findings: Mapping[str, Findings]) -> bool:
         axis.set_xticks([])
         axis.spines[["top", "right", "bottom"]].set_visible(False)
     figure.tight_layout()
-    figure.savefig(picture, metadata={"Date": None})
+    figure.savefig(picture, metadata={"Date": None}, bbox_inches="tight")
     pyplot.close(figure)
     return True
 
