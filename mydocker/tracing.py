@@ -97,7 +97,11 @@ class Trace:
             return []
         # What comes by the name of a file may hold whatever a file's name may.
         marks = (line.partition(b" ") for line in data.split(b"\n"))
-        return [(int(at), name.decode(errors="replace")) for at, space, name in marks if space and at.isdigit()]
+        found: list[tuple[int, str]] = []
+        for at, _, name in marks:
+            if at.isdigit() and (not found or found[-1][1] != name.decode(errors="replace")):
+                found.append((int(at), name.decode(errors="replace")))
+        return found
 
     def close(self) -> None:
         for fd in (self._child, self._of_child):
