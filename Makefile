@@ -48,8 +48,8 @@ peers:
 		then $(AS_ROOT) sh -c 'apt-get update -qq && \
 		DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends runc dbus-daemon >/dev/null'; fi
 
-bench: $(VENV)/.installed  ## Time a run beside runc, bubblewrap and unshare
-	@$(AS_ROOT) $(BIN)/python tests/bench/bench.py
+bench: $(VENV)/.installed-dev  ## Measure runs beside runc, crun, bwrap, podman and C: bench/RESULTS.md; ONLY=api: one part
+	@$(AS_ROOT) $(BIN)/python tests/bench/bench.py $(ONLY)
 
 lint: $(VENV)/.installed-dev  ## Check the style with ruff
 	@$(BIN)/ruff check .

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from mydocker.plugins import Registry
     from mydocker.result import Result
-    from mydocker.runner import Container, Control
+    from mydocker.runner import Container, Control, Means
 
     StrOrBytes = str | bytes
     Stream = int | IO[Any] | None
@@ -63,6 +63,7 @@ def run(
     apparmor_profile: str = "",
     selinux_label: str = "",
     accounting: bool = False,
+    trace: bool = False,
     limits: Literal["strict", "best-effort"] = "strict",
     **fields: Any,
 ) -> Result:
@@ -78,7 +79,8 @@ def run(
     it; ``mydocker subsystems`` lists them. A field that may be given several times takes a list. What the configuration
     file sets (`mydocker.config`) holds unless the keyword is given. ``limits="best-effort"``: a limit that this host
     cannot put in force is dropped with a warning and listed in ``Result.unenforced``. ``accounting``: fill
-    ``Result.usage`` even where no limit needs a cgroup; costs some cgroups.
+    ``Result.usage`` even where no limit needs a cgroup; costs some cgroups. ``trace``: fill ``Result.trace`` with the
+    stages of the run and the time that each took.
 
     ``seccomp``: ``"default"``, which is Docker's profile; ``"unconfined"``; the path of a profile in Docker's form or
     in the OCI runtime spec's, or one as a dict. ``no_new_privileges``: None is on, but for ``privileged``.
@@ -95,7 +97,9 @@ def run(
 _DEFAULTS: dict[str, Any] = dict(run.__kwdefaults__ or {})
 
 #: Those that a container need not be made for: it can be prepared before they are known.
-_BY_RUN = frozenset(("stdin", "input", "stdout", "stderr", "capture_output", "text", "timeout", "check", "env"))
+_BY_RUN = frozenset(
+    ("stdin", "input", "stdout", "stderr", "capture_output", "text", "timeout", "check", "env", "trace")
+)
 
 
 class Call:
@@ -137,6 +141,10 @@ class Call:
         if options["input"] is not None and options["stdin"] is not None:
             raise UsageError("stdin and input may not be given together")
 
+    @property
+    def traced(self) -> bool:
+        return bool(self._options["trace"])
+
     def streams(self, null: int) -> CapturedStreams:
         """``null``: a descriptor of /dev/null."""
         options = self._options
@@ -173,15 +181,36 @@ def run_call(
 
     ``handed_over`` is called when the command of a container that stood by runs.
     """
+    if call.traced:
+        from mydocker.tracing import Trace
+
+        trace = Trace()
+        try:
+            result, streams = _run_call(call, forwarder, prepared, handed_over, trace.means(means()))
+            result = result.replace(trace=trace.stages())
+        finally:
+            trace.close()
+    else:
+        result, streams = _run_call(call, forwarder, prepared, handed_over, means())
+    return call.finished(result, streams)
+
+
+def _run_call(
+    call: Call,
+    forwarder: Control | None,
+    prepared: Container | None,
+    handed_over: Callable[[], None],
+    means: Means,
+) -> tuple[Result, CapturedStreams]:
     null = -1
     try:
         reserve_standard()
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         streams = call.streams(null)
         if prepared is not None:
-            result = run_prepared(prepared, call, streams, forwarder, handed_over)
+            result = run_prepared(prepared, call, streams, forwarder, handed_over, means)
         else:
-            result = runner.run(call.spec, call.config, call.registry, streams, forwarder, means=means())
+            result = runner.run(call.spec, call.config, call.registry, streams, forwarder, means=means)
     except OSError as e:
         if e.errno is None:  # a stream of the caller's that has no descriptor (io.UnsupportedOperation)
             raise
@@ -189,7 +218,7 @@ def run_call(
     finally:
         if null >= 0:
             os.close(null)
-    return call.finished(result, streams)
+    return result, streams
 
 
 def run_prepared(
@@ -198,10 +227,11 @@ def run_prepared(
     streams: CapturedStreams,
     forwarder: Control | None,
     handed_over: Callable[[], None],
+    means: Means,
 ) -> Result:
     """`Container.run_now`, with errors as those of `runner.run`."""
     try:
-        return prepared.run_now(call.spec, streams, forwarder, handed_over)
+        return prepared.run_now(call.spec, streams, forwarder, handed_over, means)
     except OSError as e:
         raise runner.as_setup_error(e) from e
     finally:

@@ -57,6 +57,7 @@ class Plan(Value):
                       yet (`mydocker.spawning.spare`); or -1.
     ``ahead``         what can be done without the command is done before it comes. Not with a filter that may refuse
                       what is done after it.
+    ``trace``         write end of the pipe of a trace (`mydocker.tracing`), or -1.
     """
 
     spec: Spec
@@ -78,6 +79,7 @@ class Plan(Value):
     blank: bool = False
     taking_over: int = -1
     ahead: bool = False
+    trace: int = -1
 
     @property
     def drops_ahead(self) -> bool:
@@ -106,13 +108,14 @@ def run(plan: Plan, take_over: Callable[[Plan], Plan] | None = None) -> NoReturn
 
     ``take_over``: waits until there is a container for this child, whose own ``plan`` does not have yet.
     """
-    step = mounts.Step()
+    step = mounts.step(plan.trace)
     try:
         gc.disable()
         _die_with_runtime(plan)
         view, terminal = _set_up(plan, step)
         if take_over is not None:
             plan = take_over(plan)
+            step = mounts.step(plan.trace)
         _become_first(plan, step, view, terminal)
         if plan.drops_ahead:
             _confine(plan, step)
@@ -170,7 +173,7 @@ def _set_up(plan: Plan, step: mounts.Step) -> tuple[mounts.CgroupView, int]:
     if not plan.blank:
         signals.default_all()
     keep = {plan.commands, plan.reports, plan.runtime, plan.messages, plan.status, plan.upper, plan.taking_over}
-    process.close_all_except(keep.union(plan.stdio or ()))
+    process.close_all_except(keep.union(plan.stdio or (), (plan.trace,)))
     if plan.user.maps is not None:
         step.doing = "wait for the id maps"
         handoff.await_word(plan.commands, handoff.MAPPED)
@@ -212,6 +215,7 @@ def _become_first(plan: Plan, step: mounts.Step, view: mounts.CgroupView, termin
         settled = _enter_cgroups(plan)
     handoff.report_ready(plan.reports, terminal)
     if not settled or terminal >= 0:
+        step.doing = "wait for the limits"
         handoff.await_word(plan.commands, handoff.PLACED)
     if terminal >= 0:
         os.close(terminal)  # the runtime has its own by now
@@ -286,7 +290,8 @@ def _confine(plan: Plan, step: mounts.Step) -> None:
     _enter(plan.cwd)
     step.doing = "start the command"
     # All of them are close-on-exec.
-    process.close_all_except({plan.reports, plan.runtime, *((plan.commands, plan.messages) if plan.ahead else ())})
+    ahead = (plan.commands, plan.messages) if plan.ahead else ()
+    process.close_all_except({plan.reports, plan.runtime, plan.trace, *ahead})
     _die_with_runtime(plan)  # a change of ids has cleared it (prctl(2), PR_SET_PDEATHSIG)
     if plan.set_label is not None:
         step.doing = "set the security label"

@@ -15,6 +15,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 
 from mydocker.linux import libc, mount, paths, process
 from mydocker.spec import Tmpfs, Volume
@@ -76,6 +77,34 @@ class Step:
 
     def __init__(self) -> None:
         self.doing = ""
+
+
+class TracedStep(Step):
+    """Writes each change, with the time, to a pipe that does not block (`mydocker.tracing`)."""
+
+    __slots__ = ("_now", "_pipe")
+
+    def __init__(self, pipe: int) -> None:
+        self._pipe = pipe
+        super().__init__()
+
+    @property
+    def doing(self) -> str:
+        return self._now
+
+    @doing.setter
+    def doing(self, text: str) -> None:
+        self._now = text
+        line = b"%d %s\n" % (time.monotonic_ns(), os.fsencode(text.replace("\n", " "))[:1000])
+        try:
+            os.write(self._pipe, line)
+        except OSError:
+            pass  # a run does not fail for its trace
+
+
+def step(trace: int) -> Step:
+    """``trace``: the pipe of a trace, or -1."""
+    return Step() if trace < 0 else TracedStep(trace)
 
 
 class CgroupView:

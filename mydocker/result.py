@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+    from mydocker.tracing import Stage
+
 _INFINITY = float("inf")
 
 #: Names that a plugin may use in its usage figures (see ``mydocker_usage``) and the attribute of `Usage` that each
@@ -165,6 +167,8 @@ class Result(Value):
         what plugins that watched the container had to say, and what could not be undone, one sentence each.
     ``usage``
         the whole `Usage`, with what each plugin added.
+    ``trace``
+        with ``trace=True``: the stages of the run, each a `mydocker.tracing.Stage`.
     """
 
     args: tuple[str, ...]
@@ -180,6 +184,7 @@ class Result(Value):
     notes: tuple[str, ...] = ()
     usage: Usage = Usage()
     error: str = ""
+    trace: tuple[Stage, ...] = ()
 
     @property
     def oom_kills(self) -> int:

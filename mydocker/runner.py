@@ -82,6 +82,9 @@ class Means:
         """Call hooks of plugins (`mydocker.hooks.supervised`)."""
         return hooks.supervised(work)
 
+    def mark(self, stage: str) -> None:
+        """A stage begins (`mydocker.tracing`)."""
+
 
 def run(
     spec: Spec,
@@ -115,7 +118,13 @@ def as_setup_error(error: OSError) -> SetupError:
 
 
 def run_foreground(
-    spec: Spec, config: ResourceConfig, registry: Registry | None, *, stdin: bool, observer: Observer | None = None
+    spec: Spec,
+    config: ResourceConfig,
+    registry: Registry | None,
+    *,
+    stdin: bool,
+    observer: Observer | None = None,
+    means: Means = Means(),  # noqa: B008 (it holds nothing)
 ) -> Result:
     """`run` as a command line does it: attached to descriptors 0, 1 and 2, the process's signals passed on.
 
@@ -131,10 +140,10 @@ def run_foreground(
     null = -1
     try:
         if spec.terminal:
-            return run(spec, config, registry, streams.TerminalStreams(interactive=stdin), forwarder, observer)
+            return run(spec, config, registry, streams.TerminalStreams(interactive=stdin), forwarder, observer, means)
         if not stdin:
             null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        return run(spec, config, registry, streams.Streams(0 if stdin else null, 1, 2), forwarder, observer)
+        return run(spec, config, registry, streams.Streams(0 if stdin else null, 1, 2), forwarder, observer, means)
     finally:
         forwarder.close()
         if null >= 0:
@@ -149,7 +158,9 @@ def claimed(
     forwarder: Control | None = None,
 ) -> Container:
     """Validate all that can be wrong, claim a name, and note it: a container of which nothing else exists yet."""
+    means.mark("cgroups")
     layout = means.layout()
+    means.mark("validate")
     _validate(spec)
     limits = Limits(config, registry, spec, layout, means.supervised)
     limits.validate()
@@ -161,7 +172,9 @@ def claimed(
     allowed = capabilities.permitted() if user.maps is None else capabilities.ALL
     if not spec.privileged:
         allowed &= capabilities.mask(spec.capabilities)
+    means.mark("filter")
     powers = _Powers(capabilities=allowed, filter=means.filter(spec, allowed))
+    means.mark("claim")
     root = state.default_root()
     state.recover(root)
     claim = state.claim(spec.name, root)
@@ -351,7 +364,7 @@ class Container:
         return self._place == _place(self._spec)
 
     def run_now(
-        self, spec: Spec, streams: Streams, forwarder: Control | None, handed_over: Callable[[], None]
+        self, spec: Spec, streams: Streams, forwarder: Control | None, handed_over: Callable[[], None], means: Means
     ) -> Result:
         """Run the command of ``spec`` in the container that stands by, and remove it.
 
@@ -359,6 +372,7 @@ class Container:
         ``handed_over`` is called when the command runs.
         """
         self._forwarder = forwarder
+        self._means = means
         env = (*spec.extra_env, *self._added_env)
         self._spec = self._spec.replace(args=spec.args, env=spec.env, extra_env=env, timeout=spec.timeout)
         try:
@@ -381,8 +395,11 @@ class Container:
         While it makes its mounts the limits are written: it enters the cgroups last of all. ``moved``: it may be moved
         to others after that.
         """
+        mark = self._means.mark
+        mark("amend")
         self._amend()
         for means in (self._means, self._means, Means()):  # the last clones it by this process itself
+            mark("clone")
             if self._begin(means, stdio, moved=moved):
                 break
             self._child.close()
@@ -390,14 +407,17 @@ class Container:
         self._note_pid(self._child)
         self._terminal = self._await_ready(self._child)
         self._awaits_place = self._awaits_place or self._terminal >= 0
+        mark("apply")
         self._apply()
 
     def _begin(self, means: Means, stdio: tuple[int, int, int] | None, *, moved: bool) -> bool:
         """Clone the child, and write the limits meanwhile; False if it is not there, and another is to be made."""
         finish = self._clone(means, stdio)
         try:
+            self._means.mark("prepare")
             self._write_limits(moved=moved)
         finally:
+            self._means.mark("set up")
             there = finish()
         return there
 
@@ -437,6 +457,7 @@ class Container:
         if self._removed:
             return ()
         self._removed = True
+        self._means.mark("remove")
         try:
             if self._asked:
                 self._means.abandon(self._child)
@@ -486,6 +507,7 @@ class Container:
         handed_over: Callable[[], None] | None = None,
     ) -> Result:
         """Hand the command over, wait for its end, and tell how it was."""
+        self._means.mark("hand over")
         child, terminal = self._child, self._terminal
         words = handoff.PLACED + frame if self._awaits_place else frame
         poll = select.poll()
@@ -496,12 +518,14 @@ class Container:
             self._hand_over(child, words, started)
             if handed_over is not None:
                 handed_over()
+            self._means.mark("wait")
             if watcher is not None:
                 watcher.start()
             self._wait(child, poll, started, watcher, streams)
         finally:
             if watcher is not None:
                 watcher.stop()
+        self._means.mark("usage")
         status, usage = child.reap()
         wall = time.monotonic() - started
         streams.finish()

@@ -39,7 +39,7 @@ class Spawner:
     ``prepare``: how many containers stand by, each set up under its limits up to the point at which it only needs a
     command. One serves once, and another takes its place. The other keywords are those of `mydocker.run`, with which
     all runs are made; `run` may add to them. A run gets a container that stands by unless it adds others than the
-    streams, ``env``, ``timeout``, ``text`` and ``check``; then one of its own is made for it.
+    streams, ``env``, ``timeout``, ``text``, ``check`` and ``trace``; then one of its own is made for it.
 
     The plugins, their limits and the rootfs are those of the moment in which a container is made. Threads may share
     a Spawner. At the end of the context the containers that stand by are removed; runs in progress go on.

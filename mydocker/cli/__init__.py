@@ -75,11 +75,14 @@ def _unexpected(error: BaseException, arguments: Sequence[str]) -> int:
 
 def _command(arguments: Sequence[str]) -> int:
     if COMPLETION_VARIABLE not in os.environ:
+        mark = _tracer(arguments)
         from mydocker import plugins
         from mydocker.cli import fast
 
         if fast.is_run(arguments):
+            mark("plugins")
             registry = plugins.load()
+            mark("parse")
             parsed = fast.read(arguments, registry)
             if parsed is not None:
                 from mydocker.cli import run
@@ -88,6 +91,17 @@ def _command(arguments: Sequence[str]) -> int:
     from mydocker.cli import app
 
     return app.main(arguments)
+
+
+def _tracer(arguments: Sequence[str]) -> Callable[[str], None]:
+    """What notes the stages from here on; nothing does if ``--trace`` is not among the words, an option or not."""
+    if "--trace" not in arguments:
+        return lambda stage: None
+    from mydocker.tracing import begin_command_line
+
+    trace = begin_command_line()
+    trace.mark("parse")
+    return trace.mark
 
 
 def _report(message: str, error: BaseException, arguments: Sequence[str]) -> None:

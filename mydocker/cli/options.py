@@ -290,6 +290,13 @@ OPTIONS = (
         help="Time between two moments of --profile (default: 50ms, and longer the longer the run).",
     ),
     Option(
+        name="trace",
+        flags=("--trace",),
+        kind="flag",
+        section=LIFE,
+        help="Write to stderr which stages the run had and how long each took.",
+    ),
+    Option(
         name="limits",
         flags=("--limits",),
         kind="value",

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mydocker.plugins import Registry
     from mydocker.profile import Profile
     from mydocker.result import Result
+    from mydocker.tracing import Stage
 
 #: HOST_NAME_MAX, gethostname(2).
 _HOSTNAME_MAX = 64
@@ -47,6 +48,8 @@ def execute(parsed: Parsed, registry: Registry) -> int:
             raise
         _write_result(target, result)
     _say_what_killed(result, options)
+    if result.trace:
+        _write_trace(result.trace)
     if profile is not None:
         profile.draw(result)
     return result.exit_code
@@ -92,7 +95,24 @@ def _run(parsed: Parsed, registry: Registry, profile: Profile | None) -> Result:
     from mydocker.runner import run_foreground
 
     observer = profile.watches if profile is not None else None
-    return run_foreground(spec, config, registry, stdin=bool(parsed.options.get("interactive")), observer=observer)
+    interactive = bool(parsed.options.get("interactive"))
+    if "trace" not in parsed.options:
+        return run_foreground(spec, config, registry, stdin=interactive, observer=observer)
+    from mydocker.runner import Means
+    from mydocker.tracing import of_command_line
+
+    trace = of_command_line()
+    means = trace.means(Means())
+    result = run_foreground(spec, config, registry, stdin=interactive, observer=observer, means=means)
+    return result.replace(trace=trace.stages())
+
+
+def _write_trace(stages: Sequence[Stage]) -> None:
+    import sys
+
+    from mydocker import tracing
+
+    sys.stderr.write(tracing.json_line(stages) if logs.is_json() else tracing.table(stages))
 
 
 def to_spec(parsed: Parsed) -> Spec:

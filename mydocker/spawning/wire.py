@@ -42,7 +42,7 @@ _CLASSES = (init.Plan, Spec, Volume, Tmpfs, Hierarchy, User, IdMaps, Filter)
 _NUMBERS = {cls: number for number, cls in enumerate(_CLASSES)}
 
 #: The fields of a plan that are descriptors, but for ``stdio``, which is several.
-_DESCRIPTORS = ("commands", "reports", "messages", "status", "upper")
+_DESCRIPTORS = ("commands", "reports", "messages", "status", "upper", "trace")
 
 
 def template(plan: init.Plan) -> init.Plan:
