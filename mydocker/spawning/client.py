@@ -28,6 +28,8 @@ _START = "import sys; sys.path.append(sys.argv.pop()); from mydocker.spawning.he
 _TRIES = 3
 #: Seconds for which a spare child is kept when nothing is asked for: it holds the mounts that it shows.
 _KEPT = 1.0
+#: How many kinds of container are remembered: for so many there may be a spare child.
+_KINDS = wire.MOST_SPARES
 
 #: In the helper's environment. Who finds it in its own starts no helper: no program starts itself for ever.
 _MARK = "MYDOCKER_HELPER"
@@ -65,7 +67,8 @@ class Helper:
         self.pid = 0
         self._state: tuple[Any, ...] = ()
         self._keeper: _thread.LockType | None = None
-        self._last: tuple[init.Plan | None, bytes] = (None, b"")
+        #: the kinds of container that were asked for last, the latest first: template, packed, when
+        self._kinds: list[tuple[init.Plan, bytes, float]] = []
         #: whether there was ever an answer, and how often there was none
         self._answered = False
         self._lost = 0
@@ -122,13 +125,8 @@ class Helper:
         with self._lock:
             if self._lost >= _TRIES and not self._answered:
                 raise NoHelper  # what was started was none
-            known, packed = self._last
-            alike = known == template
-            if not alike:
-                packed = wire.packed(template)
-                self._last = (template, packed)
-            # The second time that a container of this kind is asked for, there is likely to be a third.
-            spare = alike and _may_be_spare(template)
+            packed, again = self._kind(template)
+            spare = again and _may_be_spare(template)
             for _ in range(_TRIES):
                 connection = self._started(cgroups)
                 try:
@@ -147,6 +145,17 @@ class Helper:
                     _thread.start_new_thread(self._end_spare_when_idle, ())
                 return connection
             raise NoHelper
+
+    def _kind(self, template: init.Plan) -> tuple[bytes, bool]:
+        """The template packed, and whether another container of its kind is likely: a moment ago there was one."""
+        now = time.monotonic()
+        known = next((kind for kind in self._kinds if kind[0] == template), None)
+        if known is not None:
+            self._kinds.remove(known)
+        packed = wire.packed(template) if known is None else known[1]
+        self._kinds.insert(0, (template, packed, now))
+        del self._kinds[_KINDS:]
+        return packed, known is not None and now - known[2] < _KEPT
 
     def _take_answer(self, connection: _Connection, child: Child) -> None:
         """Into ``child``."""

@@ -71,17 +71,18 @@ def _serve(connection: int, program: int) -> None:
             spare = children.make_spare(request)
             if spare:
                 wire.send_spare(connection, spare)
-    children.drop_spare()
+    children.drop_spares()
 
 
 class _Children:
-    """Clones the children of the program, and knows the spare one."""
+    """Clones the children of the program, and knows the spare ones."""
 
     def __init__(self, program: int) -> None:
         self._program = program
         self._templates: dict[bytes, init.Plan] = {}
         self._mounts = MountWatch()
-        self._spare: Spare | None = None
+        #: by what they are for, the oldest first
+        self._spares: dict[tuple[bytes, int], Spare] = {}
         self._dropped: list[int] = []
 
     def make(self, request: wire.Request) -> None:
@@ -102,21 +103,35 @@ class _Children:
 
     def make_spare(self, request: wire.Request) -> int:
         """One more child of this kind, for the next request: its PID. 0 if it cannot be; the next request says why."""
+        self._drop_where_mounts_changed()
+        kind = (request.template, request.flags)
+        if kind in self._spares:
+            return 0
         process.set_name(wire.SPARE)  # before: it may be all that the program finds of it, if this process is killed
         try:
-            self._spare = Spare.made(request, self._template(request.template), self._clone, self._mounts)
+            spare = Spare.made(self._template(request.template), request.flags, self._clone)
         except OSError:
             return 0
         finally:
             process.set_name(wire.NAME)
-        return self._spare.pid
+        if len(self._spares) >= wire.MOST_SPARES:
+            self._drop(self._spares.pop(next(iter(self._spares))))
+        self._spares[kind] = spare
+        return spare.pid
 
-    def drop_spare(self) -> None:
-        """End the spare child, if there is one."""
-        spare, self._spare = self._spare, None
-        if spare is not None:
-            self._dropped.append(spare.pid)
-            spare.end()
+    def drop_spares(self) -> None:
+        """End the spare children."""
+        while self._spares:
+            self._drop(self._spares.popitem()[1])
+
+    def _drop(self, spare: Spare) -> None:
+        self._dropped.append(spare.pid)
+        spare.end()
+
+    def _drop_where_mounts_changed(self) -> None:
+        """What a spare child shows of the host is of the moment in which it was made."""
+        if self._mounts.changed():
+            self.drop_spares()
 
     def take_dropped(self) -> list[int]:
         """The PIDs of the spare children that were ended, which the program is to reap."""
@@ -139,11 +154,11 @@ class _Children:
         return pid, pidfd
 
     def _take_spare(self, request: wire.Request, template: init.Plan) -> Pid | None:
-        spare = self._spare
+        self._drop_where_mounts_changed()
+        spare = self._spares.pop((request.template, request.flags), None)
         if spare is None:
             return None
-        if not (spare.fits(request, template, self._mounts) and spare.take(request)):
-            self.drop_spare()
+        if not (spare.fits(template) and spare.take(request)):
+            self._drop(spare)
             return None
-        self._spare = None
         return spare.pid, spare.pidfd

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mydocker import init
-    from mydocker.spawning.mount_watch import MountWatch
 
 #: What a plan has for itself, in marshal's format: two paths and some numbers.
 _LARGEST = 1 << 16
@@ -30,35 +29,31 @@ _MOST_DESCRIPTORS = 16
 
 
 class Spare:
-    def __init__(self, request: wire.Request, pid: int, pidfd: int, socket: int, shown: object) -> None:
+    def __init__(self, pid: int, pidfd: int, socket: int, shown: object) -> None:
         self.pid = pid
         self.pidfd = pidfd
-        self._kind = (request.template, request.flags)
         self._socket = socket
         self._shown = shown
 
     @classmethod
-    def made(
-        cls, request: wire.Request, template: init.Plan, clone: Callable[..., tuple[int, int]], mounts: MountWatch
-    ) -> Spare:
-        """One for requests like this. OSError from the clone. ``mounts`` is asked for this alone."""
-        mounts.changed()
+    def made(cls, template: init.Plan, flags: int, clone: Callable[..., tuple[int, int]]) -> Spare:
+        """One for containers of this kind. OSError from the clone."""
         shown = _shown(template)
         ours, theirs = rights.pair(_socket.SOCK_SEQPACKET)
         try:
             staging = template.spec.rootfs or ""  # any directory does, and in its own mount namespace only
             plan = template.replace(staging=staging, taking_over=theirs)
-            pid, pidfd = clone(plan, request.flags, _take_over)
+            pid, pidfd = clone(plan, flags, _take_over)
         except BaseException:
             os.close(ours)
             raise
         finally:
             os.close(theirs)
-        return cls(request, pid, pidfd, ours, shown)
+        return cls(pid, pidfd, ours, shown)
 
-    def fits(self, request: wire.Request, template: init.Plan, mounts: MountWatch) -> bool:
-        """Whether it is what would be made for the request now."""
-        if self._kind != (request.template, request.flags) or self._shown != _shown(template) or mounts.changed():
+    def fits(self, template: init.Plan) -> bool:
+        """Whether it is what would be made now, if no mount has changed."""
+        if self._shown != _shown(template):
             return False
         poll = select.poll()
         poll.register(self.pidfd, select.POLLIN)

@@ -34,6 +34,9 @@ SPARE = b"mydocker-spare"
 
 #: Of a request: its kind, the length of the body, the flags of clone3(2).
 _HEADER = struct.Struct("=cQI")
+#: How many spare children there may be, each for another kind of container.
+MOST_SPARES = 4
+
 CLONE = b"c"  # a child
 CLONE_AND_SPARE = b"s"  # a child, and a spare one for the next request that is alike
 
