@@ -248,7 +248,7 @@ def mydocker_validate(config: ResourceConfig, layout: Layout) -> None:
         if config.get("cpu_idle") and config.is_given(field):
             reason = f"it cannot be combined with {config.flag(field)}: an idle container has less than any share"
             raise LimitError("cpu_idle", reason)
-    if "cpu_weight" in config and "cpu_shares" in config:
+    if "cpu_weight" in config and config.is_given("cpu_shares"):  # shares from before give way to a weight
         reason = f"it cannot be combined with {config.flag('cpu_shares')}: both set cpu.weight"
         raise LimitError("cpu_weight", reason)
     runtime, period = _realtime(config)

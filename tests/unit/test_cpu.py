@@ -47,6 +47,17 @@ def test_what_is_allowed(texts):
     cpu.mydocker_validate(config(**texts), ELSEWHERE)
 
 
+@pytest.mark.parametrize(("field", "value"), [("cpu_idle", True), ("cpu_weight", 16)])
+def test_shares_from_before_give_way(field: str, value: object) -> None:
+    """An update names the one alone; and the next one names neither."""
+    values = {field: value, "cpu_shares": 512}
+    for flags in ({field: "--it"}, {}):
+        cpu.mydocker_validate(ResourceConfig(values, flags), ELSEWHERE)
+    for flags in ({"cpu_shares": "--cpu-shares"}, {field: "--it", "cpu_shares": "--cpu-shares"}):
+        with pytest.raises(LimitError, match="cannot be combined with --cpu-shares"):
+            cpu.mydocker_validate(ResourceConfig(values, flags), ELSEWHERE)
+
+
 @pytest.mark.parametrize(
     ("texts", "field", "words"),
     [

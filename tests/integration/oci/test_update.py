@@ -217,3 +217,11 @@ def test_an_idle_container_keeps_its_shares(ours, running, cid):
     done = ours("update", "--cpu-share", "300", cid)
     assert done.returncode == 1
     assert "an idle container has less than any share" in done.stderr
+
+
+@pytest.mark.skipif(LAYOUT.version("cpu") != 2, reason="v1 has no weights")
+def test_a_weight_takes_the_place_of_shares(ours, running, cid):
+    for resources in ({"unified": {"cpu.weight": "16"}}, {"pids": {"limit": 10}}):
+        done = ours("update", "-r", "-", cid, input=json.dumps(resources))
+        assert done.returncode == 0, done.stderr
+        assert running("cpu", "cpu.weight") == "16"
