@@ -13,6 +13,7 @@ import os
 import time
 
 from mydocker.errors import PluginError, UsageError
+from mydocker.linux import signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -151,8 +152,8 @@ class Crew:
     """Threads that serve one phase after another, for a program that makes many containers: to start one costs as much
     as some phases of the built-in limits.
 
-    One that a hook has moved to another namespace serves no other phase, nor does one that was abandoned. They end a
-    moment after the last phase.
+    One to which a hook has done something that would stay (another namespace, a signal mask) serves no other phase, nor
+    does one that was abandoned. They end a moment after the last phase.
     """
 
     IDLE = 1.0  # seconds
@@ -201,7 +202,7 @@ class _Worker:
 
     def _serve(self) -> None:
         self._native_id = _thread.get_native_id()
-        own = _namespaces()
+        own = _condition()
         while True:
             if not self._given.acquire(timeout=Crew.IDLE):
                 try:
@@ -214,7 +215,7 @@ class _Worker:
             if job is None:
                 return
             done = job.done
-            reusable = job.do() and _namespaces() == own
+            reusable = job.do() and _condition() == own
             del job
             if reusable:
                 self._idle.append(self)
@@ -223,9 +224,16 @@ class _Worker:
                 return
 
 
-def _namespaces() -> list[int]:
-    """Those that a thread may have for itself (namespaces(7))."""
-    return [os.stat(f"/proc/thread-self/ns/{name}").st_ino for name in ("mnt", "net", "uts", "ipc", "cgroup")]
+def _condition() -> tuple[object, ...]:
+    """What a thread may have for itself: namespaces(7), credentials(7) and more."""
+    return (
+        signals.current_mask(),
+        os.sched_getaffinity(0),
+        os.getpriority(os.PRIO_PROCESS, 0),
+        os.getresuid(),
+        os.getresgid(),
+        *(os.stat(f"/proc/thread-self/ns/{name}").st_ino for name in ("mnt", "net", "uts", "ipc", "cgroup")),
+    )
 
 
 def _await_end(native_id: int) -> None:

@@ -166,7 +166,8 @@ def claim(name: str | None, root: str) -> Claim:
                 raise
             return make(wanted, root, entry)
     except BaseException as e:
-        entry.leave()
+        # Whatever else came in between, such as an interrupt: the directory may be there.
+        entry.leave(unfinished=not isinstance(e, (FileExistsError, StateError)))
         _remove_empty_root(root)
         if not isinstance(e, FileExistsError):
             raise

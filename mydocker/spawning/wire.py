@@ -190,7 +190,13 @@ def _plain(value: Any) -> Any:
     """The same, of what marshal knows: a value is a list that begins with the number of its class."""
     if isinstance(value, Value):
         return [_NUMBERS[type(value)], *(_plain(getattr(value, name)) for name in value._fields)]
-    return tuple(map(_plain, value)) if type(value) is tuple else value
+    if type(value) is tuple:
+        return tuple(map(_plain, value))
+    for cls in (str, bytes, int):
+        if isinstance(value, cls) and type(value) not in (cls, bool):  # such as a member of an enumeration
+            made: Any = cls
+            return made.__new__(cls, value)
+    return value
 
 
 def _value(plain: Any) -> Any:

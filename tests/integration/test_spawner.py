@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 import mydocker
-from mydocker import api, hooks
+from mydocker import api
 from mydocker.spawning import client
 
 Eventually = Callable[..., object]
@@ -326,6 +326,7 @@ class TestKilledHelpers:
             """
         )
         assert seen.stdout == "True []\n", seen
+        mydocker.run(["true"])  # removes what one had just begun
 
 
 class TestTheProgram:
@@ -469,6 +470,7 @@ class TestTheProgram:
             """
         )
         assert seen.stdout == "b'x\\n' []\n", seen.stderr
+        mydocker.run(["true"])  # removes what an interrupted one had just begun
 
 
 def _exit_code(number: int) -> int:
@@ -544,12 +546,3 @@ class TestWhatChildrenInherit:
             assert seen.stdout.splitlines()[-1] == "2", seen  # itself, and its helper
         finally:
             place.rmdir()
-
-
-class TestTheCrew:
-    def test_a_thread_serves_again_and_ends_when_it_is_idle(self) -> None:
-        crew = hooks.Crew()
-        first = crew.supervised(lambda _: threading.get_native_id())
-        assert crew.supervised(lambda _: threading.get_native_id()) == first
-        crew.close()
-        assert not os.path.exists(f"/proc/self/task/{first}")
