@@ -81,7 +81,7 @@ def _targets(found: Mapping[str, Findings | str]) -> str:
     for one in found.values():
         for target in one.targets if isinstance(one, Findings) else ():
             kept = "kept" if target.ratio <= target.at_most else "**missed**"
-            lines.append(f"| {target.figure} | {target.ratio:.2f} | {target.at_most} | {kept} |\n")
+            lines.append(f"| {target.figure} | {target.ratio:.3f} | {target.at_most} | {kept} |\n")
     return "".join(lines)
 
 

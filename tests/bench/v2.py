@@ -15,6 +15,9 @@ from mydocker import api
 #: The virtual machine may be emulated, under which all takes a dozen times longer.
 ROUNDS = 15
 REPOSITORY = HERE.parent.parent
+NOTE = """\
+In a virtual machine. Where it is emulated, an interpreter is slowed down more than the kernel and programs in C are, so
+that all that is in Python looks worse than it is."""
 
 
 def measure() -> Findings:
@@ -29,7 +32,7 @@ def measure() -> Findings:
 
 
 def measure_here() -> Findings:
-    findings = Findings(notes=["In a virtual machine, which may be emulated: only the ratios count."])
+    findings = Findings(notes=[NOTE])
     with prepared_host("/bin/true") as (peers, floor):
         assert floor is not None
         try:
