@@ -38,6 +38,11 @@ def helper() -> int:
     return api.means().helper.pid
 
 
+def known(pid: int) -> set[str]:
+    """What a helper has open for itself."""
+    return {"/dev/null", f"/proc/{pid}/mountinfo"}
+
+
 def say(*words: str) -> list[str]:
     return ["echo", *words]
 
@@ -147,7 +152,8 @@ class TestTheHelper:
             os.set_inheritable(f.fileno(), True)
             mydocker.run(["true"])
         held = {os.readlink(f"/proc/{helper()}/fd/{fd}") for fd in os.listdir(f"/proc/{helper()}/fd")}
-        assert {place.partition(":")[0] for place in held} == {"/dev/null", "socket", "anon_inode"}
+        assert "/dev/null" in held
+        assert not [place for place in held if place.startswith(("/", "pipe:")) and place not in known(helper())]
         assert os.getsid(helper()) == helper()
 
     def test_killed_it_is_replaced(self) -> None:
