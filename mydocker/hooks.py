@@ -232,7 +232,7 @@ def _condition() -> tuple[object, ...]:
         os.getpriority(os.PRIO_PROCESS, 0),
         os.getresuid(),
         os.getresgid(),
-        *(os.stat(f"/proc/thread-self/ns/{name}").st_ino for name in ("mnt", "net", "uts", "ipc", "cgroup")),
+        *(os.readlink(f"/proc/thread-self/ns/{name}") for name in ("mnt", "net", "uts", "ipc", "cgroup")),
     )
 
 

@@ -407,7 +407,7 @@ def _inherited() -> tuple[Any, ...]:
         process.prctl(process.PR_GET_NO_NEW_PRIVS),
         (root.st_dev, root.st_ino),
         *map(resource.getrlimit, _RESOURCES),
-        *(os.stat(f"/proc/thread-self/ns/{name}").st_ino for name in _NAMESPACES),
+        *(os.readlink(f"/proc/thread-self/ns/{name}") for name in _NAMESPACES),
     )
 
 
