@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from mydocker.forwarding import Interrupt
     from mydocker.result import Result
+    from mydocker.spawning.client import Helper
 
     Argv = Sequence[str | bytes | os.PathLike[str]]
 
@@ -56,11 +57,15 @@ class Spawner:
             if prepare and options.get(single):
                 raise UsageError(f"{single}: several that stand by cannot have the same: leave it out, or prepare")
         self._pool: Pool | None = None
+        self._held: Helper | None = None
         self._executor: ThreadPoolExecutor | None = None
 
     def __enter__(self) -> Self:
         if self._size and self._pool is None:
             self._pool = Pool(self._size, self._stand_by)
+        if self._held is None:
+            self._held = api.means().helper
+            self._held.hold()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -82,6 +87,9 @@ class Spawner:
         pool, self._pool = self._pool, None
         if pool is not None:
             pool.close()
+        held, self._held = self._held, None
+        if held is not None:
+            held.release()
 
     def run(self, argv: Argv, **options: Any) -> Result:
         """As `mydocker.run`, with the Spawner's keywords and these."""

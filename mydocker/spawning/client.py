@@ -28,6 +28,8 @@ _START = "import sys; sys.path.append(sys.argv.pop()); from mydocker.spawning.he
 _TRIES = 3
 #: Seconds for which a spare child is kept when nothing is asked for: it holds the mounts that it shows.
 _KEPT = 1.0
+#: And a helper: a program that runs no containers any more has none, and none of its descriptors.
+_KEPT_HELPER = 5.0
 #: How many kinds of container are remembered: for so many there may be a spare child.
 _KINDS = wire.MOST_SPARES
 
@@ -59,8 +61,15 @@ class _Lost(Exception):
 class Helper:
     """The one helper of a process. Safe for threads. A fork of the process makes another, with a lock of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, at_rest: Callable[[], None] = lambda: None) -> None:
+        """``at_rest`` is called when the helper has ended because nobody had asked for anything."""
+        self._at_rest = at_rest
         self._lock = _thread.allocate_lock()
+        #: how many have said that they will ask for more
+        self._held = 0
+        #: released by `close`
+        self._closed = _thread.allocate_lock()
+        self._closed.acquire()
         self._connection: _Connection | None = None
         self._owner = os.getpid()
         #: of the helper, 0 if there is none
@@ -140,9 +149,7 @@ class Helper:
                     self._forget()
                     raise
                 self._asked.add(child)
-                if spare and not self._keeping:
-                    self._keeping = True
-                    _thread.start_new_thread(self._end_spare_when_idle, ())
+                self._watch_for_rest()
                 return connection
             raise NoHelper
 
@@ -222,24 +229,59 @@ class Helper:
         self._spares.clear()
         self._to_reap.clear()
 
-    def _end_spare_when_idle(self) -> None:
-        """In a thread of its own, until no container has been asked for in a while."""
+    def hold(self) -> None:
+        """Keep the helper, however long nothing is asked for."""
+        with self._lock:
+            self._held += 1
+
+    def release(self) -> None:
+        """The reverse of `hold`."""
+        with self._lock:
+            self._held -= 1
+            if self._connection is not None:
+                self._watch_for_rest()
+
+    def _watch_for_rest(self) -> None:
+        """Have a thread end what nobody asks for any more. With the lock."""
+        if not self._keeping:
+            self._keeping = True
+            _thread.start_new_thread(self._end_at_rest, ())
+
+    def _end_at_rest(self) -> None:
+        """In a thread of its own: first the spare children, and then the helper."""
         owner = os.getpid()
-        while True:
+        left = _KEPT
+        while left > 0:
+            self._closed.acquire(timeout=left)
             with self._lock:
                 if owner != self._owner:
                     return  # in a fork of the process there is no such thread
-                left = self._idle_since + _KEPT - time.monotonic()
-                if not self._asked and (left <= 0 or self._connection is None):
-                    self._end_spares()
-                    self._keeping = False
-                    return
-            time.sleep(max(left, 0.1))
+                left = self._time_left()
+                self._keeping = left > 0
+        if self._connection is None:
+            self._at_rest()
+
+    def _time_left(self) -> float:
+        """Until there is something to end again, in seconds; what is due is ended. With the lock."""
+        if self._asked:
+            return _KEPT
+        rest = time.monotonic() - self._idle_since
+        if rest < _KEPT and self._connection is not None:
+            return _KEPT - rest
+        self._end_spares()
+        if self._held or self._connection is None:
+            return 0.0
+        if rest < _KEPT_HELPER:
+            return _KEPT_HELPER - rest
+        self._forget()
+        return 0.0
 
     def close(self) -> None:
         """End the helper. The containers that it has made go on. The next `clone` starts another one."""
         with self._lock:
             self._forget()
+            if self._keeping and self._closed.locked():
+                self._closed.release()
 
     def _started(self, cgroups: bytes) -> _Connection:
         state = (cgroups, *_inherited())

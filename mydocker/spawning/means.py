@@ -35,7 +35,7 @@ class SharedMeans(Means):
     """
 
     def __init__(self) -> None:
-        self.helper = Helper()
+        self.helper = Helper(self._rest)
         self.crew = hooks.Crew()
         self._lock = _thread.allocate_lock()
         self._mounts = MountWatch()
@@ -82,6 +82,10 @@ class SharedMeans(Means):
 
     def supervised(self, work: Callable[[Phase], T]) -> T:
         return self.crew.supervised(work)
+
+    def _rest(self) -> None:
+        with self._lock:
+            self._mounts.close()
 
     def close(self) -> None:
         """End the helper and the threads; the next run starts them again."""

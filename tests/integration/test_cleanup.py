@@ -18,16 +18,19 @@ from subprocess import CompletedProcess
 import pytest
 
 import mydocker
+from mydocker import api
 from mydocker.spec import Tmpfs, Volume
 
 Run = Callable[..., CompletedProcess[str]]
 
 
 def descriptors() -> list[str]:
+    api.close()  # the helper of the runs is kept a moment for the next one
     return sorted(os.listdir("/proc/self/fd"))
 
 
 def children() -> list[int]:
+    api.close()
     try:
         return [os.waitpid(-1, os.WNOHANG)[0]]
     except ChildProcessError:
@@ -151,6 +154,7 @@ class TestInterrupted:
         """Python raises it between any two instructions."""
         program = """
 import os, signal, mydocker
+from mydocker import api
 
 def interrupt(number, frame):
     raise KeyboardInterrupt
@@ -163,6 +167,7 @@ for step in range(160):
         mydocker.run(["sleep", "1000"], memory="100m")
     except KeyboardInterrupt:
         pass
+    api.close()
     try:
         print(step, "left a child", os.waitpid(-1, os.WNOHANG))
     except ChildProcessError:
