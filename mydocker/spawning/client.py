@@ -41,13 +41,19 @@ _RESOURCES = range(16)  # RLIM_NLIMITS, asm-generic/resource.h
 
 
 class _Connection:
-    """Our end of the socket to a helper, open as long as somebody has to do with it."""
+    """Our end of the socket to a helper, open as long as somebody waits for an answer of it."""
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
+        self.ended = False
+
+    def close(self) -> None:
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
 
     def __del__(self) -> None:
-        os.close(self.fd)
+        self.close()
 
 
 class NoHelper(Exception):
@@ -82,7 +88,7 @@ class Helper:
         self._answered = False
         self._lost = 0
         #: those who have no answer yet, and since when there are none
-        self._asked: set[Child] = set()
+        self._asked: dict[Child, _Connection] = {}
         self._idle_since = 0.0
         #: spare children, those of them that were ended and are to be reaped, and whether a thread sees to that
         self._spares: set[int] = set()
@@ -111,7 +117,7 @@ class Helper:
     def abandon(self, child: Child) -> None:
         """See that there is no child of which nobody knows: it was asked for, and its PID may not have come."""
         with self._lock:
-            self._asked.discard(child)
+            self._answered_or_not(child)
             self._spares.discard(child.pid)
             if not child.pid:
                 self._forget()
@@ -148,7 +154,7 @@ class Helper:
                 except BaseException:  # an interrupt, too: nothing else may follow half a request
                     self._forget()
                     raise
-                self._asked.add(child)
+                self._asked[child] = connection
                 self._watch_for_rest()
                 return connection
             raise NoHelper
@@ -176,7 +182,7 @@ class Helper:
                 self._reap()
         finally:
             with self._lock:
-                self._asked.discard(child)
+                self._answered_or_not(child)
                 self._idle_since = time.monotonic()
 
     def _answer(self, connection: _Connection, messages: int) -> tuple[int, int, list[int]]:
@@ -194,6 +200,12 @@ class Helper:
             except EOFError:
                 if messages in ready or not dict(poll.poll(0)).get(messages):
                     raise _Lost from None  # else the answer has come just before the end
+
+    def _answered_or_not(self, child: Child) -> None:
+        """It waits for no answer any more. With the lock."""
+        connection = self._asked.pop(child, None)
+        if connection is not None and connection.ended and connection not in self._asked.values():
+            connection.close()
 
     def _reap(self) -> None:
         """Those of the spare children that have ended. With the lock."""
@@ -370,6 +382,9 @@ class Helper:
             if not self._asked:
                 self._end_spares()
         finally:
+            connection.ended = True
+            if connection not in self._asked.values():
+                connection.close()
             if keeper is not None:
                 keeper.release()
 

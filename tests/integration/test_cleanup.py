@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -25,12 +26,20 @@ Run = Callable[..., CompletedProcess[str]]
 
 
 def descriptors() -> list[str]:
-    api.close()  # the helper of the runs is kept a moment for the next one
+    end_helper()
     return sorted(os.listdir("/proc/self/fd"))
 
 
-def children() -> list[int]:
+def end_helper() -> None:
+    """It is kept a moment for the next run; what waits for its end does so in a thread."""
     api.close()
+    end = time.monotonic() + 10
+    while len(os.listdir("/proc/self/task")) > 1 and time.monotonic() < end:
+        time.sleep(0.001)
+
+
+def children() -> list[int]:
+    end_helper()
     try:
         return [os.waitpid(-1, os.WNOHANG)[0]]
     except ChildProcessError:
@@ -153,25 +162,30 @@ class TestInterrupted:
     def test_at_any_moment_no_process_stays_and_what_else_does_is_removed_by_the_next_program(self) -> None:
         """Python raises it between any two instructions."""
         program = """
-import os, signal, mydocker
+import os, signal, time, mydocker
 from mydocker import api
+
+def children():
+    with open(f"/proc/self/task/{os.getpid()}/children") as main:
+        return main.read().split()
 
 def interrupt(number, frame):
     raise KeyboardInterrupt
 
 signal.signal(signal.SIGALRM, interrupt)
 mydocker.run(["true"], memory="100m")
-for step in range(160):
+for step in range(0, 160, 4):
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.0001 + step * 0.0001)
         mydocker.run(["sleep", "1000"], memory="100m")
     except KeyboardInterrupt:
         pass
     api.close()
-    try:
-        print(step, "left a child", os.waitpid(-1, os.WNOHANG))
-    except ChildProcessError:
-        pass
+    end = time.monotonic() + 10  # a helper that was started in this moment is waited for by its own thread
+    while children() and time.monotonic() < end:
+        time.sleep(0.001)
+    if children():
+        print(step, "left a child", children())
     assert not signal.pthread_sigmask(signal.SIG_BLOCK, [])
 """
         result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
