@@ -123,11 +123,11 @@ def run(plan: Plan, take_over: Callable[[Plan], Plan] | None = None) -> NoReturn
         argv, env = _take_command(plan)
         if plan.spec.init:
             _become_reaper(plan, step)
+        signals.unblock_all()  # before the filter, where that may refuse it
         if not plan.drops_ahead:
             _confine(plan, step)
         step.doing = "start the command"
-        signals.unblock_all()
-        number, text = _exec(argv, env)
+        number, text = _exec(argv, env, look=plan.ahead)
         _report(plan, "exec", number, text)
     except HandoffError:
         pass  # the runtime is gone: nobody reads a report
@@ -324,10 +324,11 @@ def _enter(cwd: str) -> None:
         raise OSError(errno.ENOENT, "it is outside the container's root")
 
 
-def _exec(argv: list[bytes], env: list[bytes]) -> tuple[int, str]:
+def _exec(argv: list[bytes], env: list[bytes], *, look: bool) -> tuple[int, str]:
     """Execute, looking a plain name up in PATH as execvp(3) does; what went wrong: (errno, path that it was about).
 
-    EISDIR stands for EACCES on a directory, ELIBACC for ENOENT on a file that is there.
+    ``look``: see first whether it is there, since a failed execve(2) has copied all the arguments before. Not where a
+    filter may refuse that. EISDIR stands for EACCES on a directory, ELIBACC for ENOENT on a file that is there.
     """
     environment = {}
     for entry in env:
@@ -343,7 +344,8 @@ def _exec(argv: list[bytes], env: list[bytes]) -> tuple[int, str]:
     failed = (errno.ENOENT, name)
     for candidate in candidates:
         try:
-            os.stat(candidate)  # a failed execve(2) would have copied all the arguments before
+            if look:
+                os.stat(candidate)
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError:

@@ -297,10 +297,7 @@ def _capabilities(sets: Mapping[str, Any], user_namespace: bool, warn: Callable[
         # (config.md, "Linux Process"), but say so.
         warn(f"ignoring unknown or unavailable capabilities: {', '.join(unknown)}")
     # The kernel raises no others (capabilities(7)), and engines' configs name them all the same: runc drops them too.
-    ambient = found.ambient & found.permitted & found.inheritable
-    for name in _names(found.ambient & ~ambient):
-        warn(f"can't raise ambient capability {name}: it is not both permitted and inheritable")
-    return found.replace(ambient=ambient)
+    return found.replace(ambient=found.ambient & found.permitted & found.inheritable)
 
 
 def _check_grants(wanted: Capabilities) -> None:

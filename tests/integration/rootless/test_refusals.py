@@ -85,7 +85,8 @@ def test_a_process_that_has_changed_its_id(stranger: Any) -> None:
         text=True,
         check=False,
     )
-    assert "this process has changed its user id" in result.stdout, result.stderr
+    # The helper that clones for it was started as this user.
+    assert (result.stdout, result.returncode) == ("", 0), result.stderr
     assert os.listdir(stranger.runtime) in ([], ["mydocker"])
 
 

@@ -67,7 +67,7 @@ def test_ambient_capabilities_follow_the_kernels_rule() -> None:
     config = {"linux": {"namespaces": [{"type": "user"}]}}
     found = process.plan({"args": ["true"], "cwd": "/", "capabilities": sets}, config, warn=said.append)
     assert found.capabilities.ambient == mask("CAP_CHOWN")
-    assert said == ["can't raise ambient capability CAP_KILL: it is not both permitted and inheritable"]
+    assert said == []  # engines' configs name them all the same
 
 
 @pytest.mark.parametrize(
