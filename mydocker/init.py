@@ -49,7 +49,8 @@ class Plan(Value):
     ``status``        write end of the pipe for the command's wait status, used with ``init``; or -1.
     ``upper``         descriptor of the mount for the overlay's upper layer, or -1.
     ``cgroups``       whether it has any: then descriptors of v1 ``tasks`` files come through ``messages`` when they are
-                      made, and to write ``0`` to them puts the child into its cgroup; and `handoff.PLACED` is awaited.
+                      made, and to write ``0`` to them puts the child into its cgroup. With `handoff.ENTER_SOME` these
+                      are not all, and `handoff.PLACED` is awaited.
     ``filter``        of the system calls that the command may make, or None.
     ``set_label``     asks a security module for the command's label, or None.
     ``blank``         the process is a copy of a spawner's, which has done `become_blank` for all its children.

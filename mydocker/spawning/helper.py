@@ -1,7 +1,7 @@
 """The helper: a small process with one thread that clones the children of the program that started it.
 
 Each is cloned with CLONE_PARENT, so that it is the program's child: that waits for it, and it dies with it. The helper
-imports no more than a child needs, and its memory is what is copied. It ends when the program does.
+imports no more than a child needs, and its memory is what is copied. It ends when the program does, or lets it.
 """
 
 from __future__ import annotations

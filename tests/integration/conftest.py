@@ -65,7 +65,7 @@ def nothing_left(state_dir: Path, monkeypatch: pytest.MonkeyPatch, request: pyte
     monkeypatch.setenv(TOKEN, token)
     cgroups, mounts, own = containers_cgroups(), mountinfo(), of_this_process()
     yield
-    api.close()  # the helper of the runs from Python stays as long as the program, else
+    api.close()  # the helper of the runs from Python is kept some seconds for the next one, else
     gc.collect()
     assert staying(lambda: processes_with(token)) == set(), "these processes are left"
     assert staying(lambda: of_this_process() - own) == set()
