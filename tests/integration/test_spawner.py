@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -536,7 +537,8 @@ class TestWhatChildrenInherit:
 
     def test_the_cgroup(self, layout: object, name: str) -> None:
         """A program that moves itself into a cgroup takes what it runs with it."""
-        place = Path(layout.require("pids").base, "mydocker", name)  # type: ignore[attr-defined]
+        base = Path(layout.require("pids").base, "mydocker")  # type: ignore[attr-defined]
+        place = base / name
         place.mkdir(parents=True)
         try:
             seen = program(
@@ -552,3 +554,5 @@ class TestWhatChildrenInherit:
             assert seen.stdout.splitlines()[-1] == "2", seen  # itself, and its helper
         finally:
             place.rmdir()
+            with contextlib.suppress(OSError):  # others on this host may have theirs in it
+                base.rmdir()
