@@ -3,7 +3,8 @@
 A thread, because nothing else interrupts code that waits in a system call or swallows exceptions, and because what
 a hook does to its thread (a namespace, a signal mask) ends with it. One thread serves one phase of a run, all
 plugins in turn; to start one for each hook would cost a run a millisecond. It has left the process when
-`supervised` returns, unless it hangs: a process with one thread is cloned faster.
+`supervised` returns, unless it hangs: a process with one thread is cloned faster. A run calls mydocker's own plugins
+without one (`mydocker.limits`).
 """
 
 from __future__ import annotations

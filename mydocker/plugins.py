@@ -101,6 +101,11 @@ class Plugin(Value):
     hooks: Mapping[str, tuple[str, tuple[str, ...]]]
     order: Mapping[str, int]
 
+    @property
+    def is_own(self) -> bool:
+        """Whether it came with mydocker."""
+        return self.dist == _OWN
+
     def __str__(self) -> str:
         return described(self.name, self.dist, self.version)
 
@@ -202,7 +207,7 @@ class Registry:
                 error.flag = config.flag(error.field)
             raise
         except CgroupError as error:
-            if plugin.dist == _OWN:
+            if plugin.is_own:
                 raise
             # A refusal of the kernel names the file: whose limit that is would not be known from it.
             raise type(error)(f"{plugin}: {error}", error.errno) from error
