@@ -33,10 +33,35 @@ class Child:
         self.commands = -1
         self.reports = -1
         self.status = -1
-        #: our end of the socket by which a prepared container gets its command's descriptors
+        #: our end of the socket for what the child gets besides its command
         self.messages = -1
+        #: where in its memory it has place for its command (`mydocker.landing`), 0 for none
+        self.landing = 0
         self._runtime = -1
         self.ended: tuple[int, Any] | None = None
+
+    def connect(self, *, status: bool) -> dict[str, int]:
+        """Make the pipes and the socket: the child's ends, by the names that they have in its plan, for the caller to
+        close. ``status``: with the pipe of a reaper. OSError.
+        """
+        theirs: dict[str, int] = {}
+        try:
+            theirs["commands"], self.commands = os.pipe()
+            self.reports, theirs["reports"] = os.pipe()
+            self.messages, theirs["messages"] = rights.pair()
+            if status:
+                self.status, theirs["status"] = os.pipe()
+        except BaseException:
+            for fd in theirs.values():
+                os.close(fd)
+            raise
+        return theirs
+
+    def become(self, other: Child) -> None:
+        """Take over a process, with our ends of its pipes, that was made for nobody yet."""
+        for name in ("pid", "pidfd", "commands", "reports", "messages", "status"):
+            setattr(self, name, getattr(other, name))
+            setattr(other, name, 0 if name == "pid" else -1)
 
     def close_commands(self) -> None:
         commands, self.commands = self.commands, -1  # forgotten first, so that it is not closed twice
@@ -48,8 +73,13 @@ class Child:
         self._runtime = os.pidfd_open(os.getpid())
         return self._runtime
 
-    def let_in(self, word: bytes, entrances: list[int]) -> None:
-        """Send it the entrances of its cgroups. If it is gone, its report says why."""
+    def let_in(self, word: bytes, entrances: list[int], hostname: str | None = None, *, late: bool = False) -> None:
+        """Send it the entrances of its cgroups, and if it is ``late`` its host name. If it is gone, its report says
+        why.
+        """
+        if late:
+            name = (hostname or "").encode(errors="surrogateescape")
+            word = handoff.PLACE.pack(word, len(name), name)
         try:
             rights.send(self.messages, word, entrances)
         except (BrokenPipeError, ConnectionResetError):

@@ -13,7 +13,8 @@ until then the child has no ids and does nothing. `PLACED`: it is in its cgroups
 where the runtime has to move it there.
 
 Up the second pipe, whose end in the child is close-on-exec, come reports: ``R`` (ready: the mounts are made,
-the child waits; in `mydocker.oci` more than once), then either the end of the pipe (the command runs) or ``E`` (failed:
+the child waits; in `mydocker.oci` more than once) or ``W`` (the same, and the command is to come as `mydocker.landing`
+lays it out), then either the end of the pipe (the command runs) or ``E`` (failed:
 stage, errno, text).
 """
 
@@ -41,6 +42,9 @@ ENTER = b"e"
 ENTER_SOME = b"s"
 #: More hierarchies than a host has.
 MOST_ENTRANCES = 64
+
+#: What comes with the entrances where the child has its streams later: the word, the size of the host name, and that.
+PLACE = struct.Struct("=cB64s")
 
 #: In `mydocker.oci`, after the frame: the container is noted as complete.
 NOTED = b"d"
@@ -159,6 +163,18 @@ def report_failure(fd: int, failure: Failure) -> None:
     os.write(fd, _REPORT.pack(b"E", len(body)) + body)
 
 
+class Waiting(Value):
+    """The child waits (``R``), and at ``landing`` in its memory is place for its command (`mydocker.landing`)."""
+
+    landing: int
+
+
+def waiting_report(landing: int) -> bytes:
+    """Child: as `report_ready`, of one that waits as `Waiting` says."""
+    body = struct.pack("<Q", landing)
+    return _REPORT.pack(b"W", len(body)) + body
+
+
 class Listener(Value):
     """The descriptor, in the child, of a seccomp listener, which waits until the runtime has sent it to its agent."""
 
@@ -171,7 +187,7 @@ def report_listener(fd: int, listener: int) -> None:
     os.write(fd, _REPORT.pack(b"L", len(body)) + body)
 
 
-def read_report(fd: int) -> int | Failure | Listener | None:
+def read_report(fd: int) -> int | Waiting | Failure | Listener | None:
     """Runtime: the next report. The terminal's descriptor (or -1) when ready, a Failure, None at the end of the pipe.
 
     An end in the middle of a report (the child was killed) is the end too: the caller sees that the child is dead.
@@ -187,6 +203,8 @@ def read_report(fd: int) -> int | Failure | Listener | None:
     if kind in (b"R", b"L"):
         (number,) = struct.unpack("<i", body)
         return int(number) if kind == b"R" else Listener(fd=number)
+    if kind == b"W":
+        return Waiting(landing=struct.unpack("<Q", body)[0])
     number, length = struct.unpack_from("<iH", body)
     at = 6 + length
     return Failure(stage=body[6:at].decode(), errno=number, text=body[at:].decode(errors="surrogateescape"))

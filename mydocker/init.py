@@ -20,7 +20,7 @@ from mydocker import handoff, mounts
 from mydocker.errors import HandoffError
 from mydocker.handoff import Failure
 from mydocker.linux import capabilities, executable, mount, network, process, pty, rights, signals
-from mydocker.spec import DEFAULT_PATH
+from mydocker.spec import candidates
 from mydocker.value import Value
 
 TYPE_CHECKING = False
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from mydocker.cgroups.layout import Hierarchy
+    from mydocker.landing import Waiting
     from mydocker.seccomp import Filter
     from mydocker.spec import Spec
     from mydocker.user import User
@@ -41,11 +42,11 @@ class Plan(Value):
     ``hierarchies``   the cgroup hierarchies to show below /sys/fs/cgroup.
     ``capabilities``  mask of the bounding, permitted and effective set.
     ``stdio``         descriptors that become 0, 1 and 2; not used where the command gets a terminal. None: they come
-                      through ``messages`` when the command does.
+                      through ``messages`` when the command does, and the host name when the entrances do.
     ``commands``      read end of the pipe that brings the frame.
     ``reports``       write end of the pipe for reports.
     ``runtime``       pidfd of the runtime, readable when it has died.
-    ``messages``      socket that brings the entrances, and the descriptors of a prepared container's command; or -1.
+    ``messages``      socket that brings the entrances, and what comes later than the plan; or -1.
     ``status``        write end of the pipe for the command's wait status, used with ``init``; or -1.
     ``upper``         descriptor of the mount for the overlay's upper layer, or -1.
     ``cgroups``       whether it has any: then descriptors of v1 ``tasks`` files come through ``messages`` when they are
@@ -54,8 +55,7 @@ class Plan(Value):
     ``filter``        of the system calls that the command may make, or None.
     ``set_label``     asks a security module for the command's label, or None.
     ``blank``         the process is a copy of a spawner's, which has done `become_blank` for all its children.
-    ``taking_over``   socket that brings what is a spare child's own when there is a container for it, which it has not
-                      yet (`mydocker.spawning.spare`); or -1.
+    ``waiting``       how the child of a spawner does the rest by machine code (`mydocker.landing`), or None.
     ``ahead``         what can be done without the command is done before it comes. Not with a filter that may refuse
                       what is done after it.
     ``trace``         write end of the pipe of a trace (`mydocker.tracing`), or -1.
@@ -78,7 +78,7 @@ class Plan(Value):
     filter: Filter | None = None
     set_label: Callable[[], None] | None = None
     blank: bool = False
-    taking_over: int = -1
+    waiting: Waiting | None = None
     ahead: bool = False
     trace: int = -1
 
@@ -104,29 +104,26 @@ def loaded(plan: Plan) -> Plan:
     return plan.replace(set_label=lambda: set_for_exec(spec.apparmor_profile, spec.selinux_label))
 
 
-def run(plan: Plan, take_over: Callable[[Plan], Plan] | None = None) -> NoReturn:
-    """Become the command, or report why not and end with 125. Called in the child; never returns.
-
-    ``take_over``: waits until there is a container for this child, whose own ``plan`` does not have yet.
-    """
+def run(plan: Plan) -> NoReturn:
+    """Become the command, or report why not and end with 125. Called in the child; never returns."""
     step = mounts.step(plan.trace)
     try:
         gc.disable()
         _die_with_runtime(plan)
         view, terminal = _set_up(plan, step)
-        if take_over is not None:
-            plan = take_over(plan)
-            step = mounts.step(plan.trace)
-        _become_first(plan, step, view, terminal)
-        if plan.drops_ahead:
-            _confine(plan, step)
-        step.doing = "take the command"
-        argv, env = _take_command(plan)
-        if plan.spec.init:
-            _become_reaper(plan, step)
-        signals.unblock_all()  # before the filter, where that may refuse it
-        if not plan.drops_ahead:
-            _confine(plan, step)
+        if plan.waiting is not None and plan.trace < 0:
+            argv, env = plan.waiting.go_on(plan, step, view)
+        else:
+            _become_first(plan, step, view, terminal)
+            if plan.drops_ahead:
+                _confine(plan, step)
+            step.doing = "take the command"
+            argv, env = _take_command(plan)
+            if plan.spec.init:
+                _become_reaper(plan, step)
+            signals.unblock_all()  # before the filter, where that may refuse it
+            if not plan.drops_ahead:
+                _confine(plan, step)
         step.doing = "start the command"
         number, text = _exec(argv, env, look=plan.ahead)
         _report(plan, "exec", number, text)
@@ -173,7 +170,7 @@ def _set_up(plan: Plan, step: mounts.Step) -> tuple[mounts.CgroupView, int]:
     step.doing = "set up the process"
     if not plan.blank:
         signals.default_all()
-    keep = {plan.commands, plan.reports, plan.runtime, plan.messages, plan.status, plan.upper, plan.taking_over}
+    keep = {plan.commands, plan.reports, plan.runtime, plan.messages, plan.status, plan.upper}
     process.close_all_except(keep.union(plan.stdio or (), (plan.trace,)))
     if plan.user.maps is not None:
         step.doing = "wait for the id maps"
@@ -205,15 +202,24 @@ def _set_up(plan: Plan, step: mounts.Step) -> tuple[mounts.CgroupView, int]:
 
 def _become_first(plan: Plan, step: mounts.Step, view: mounts.CgroupView, terminal: int) -> None:
     """Become the container's first process, in its cgroups."""
-    if plan.spec.hostname is not None:
+    hostname = plan.spec.hostname.encode(errors="surrogateescape") if plan.spec.hostname is not None else b""
+    settled = True
+    if plan.stdio is None:
+        step.doing = "enter the cgroup"
+        place, entrances = rights.receive(plan.messages, handoff.PLACE.size, handoff.MOST_ENTRANCES)
+        if len(place) != handoff.PLACE.size:
+            raise HandoffError("the runtime ended before there was a container for this process")
+        word, size, hostname = handoff.PLACE.unpack(place)
+        hostname = hostname[:size]
+        settled = _enter_cgroups(word, entrances)
+    elif plan.cgroups:
+        step.doing = "enter the cgroup"
+        settled = _enter_cgroups(*rights.receive(plan.messages, 1, handoff.MOST_ENTRANCES))
+    if hostname:
         step.doing = "set the host name"
-        process.sethostname(plan.spec.hostname.encode(errors="surrogateescape"))
+        process.sethostname(hostname)
     if plan.stdio is not None and terminal < 0:
         _take_stdio(plan.stdio)
-    settled = True
-    if plan.cgroups:
-        step.doing = "enter the cgroup"
-        settled = _enter_cgroups(plan)
     handoff.report_ready(plan.reports, terminal)
     if not settled or terminal >= 0:
         step.doing = "wait for the limits"
@@ -225,9 +231,8 @@ def _become_first(plan: Plan, step: mounts.Step, view: mounts.CgroupView, termin
     view.fill()
 
 
-def _enter_cgroups(plan: Plan) -> bool:
-    """Go through the entrances as soon as they come; whether these are all the cgroups that the child is to be in."""
-    word, entrances = rights.receive(plan.messages, 1, handoff.MOST_ENTRANCES)
+def _enter_cgroups(word: bytes, entrances: list[int]) -> bool:
+    """Go through the entrances; whether these are all the cgroups that the child is to be in."""
     if word not in (handoff.ENTER, handoff.ENTER_SOME):
         raise HandoffError("the runtime ended before the container had its cgroups")
     for entrance in entrances:
@@ -336,14 +341,8 @@ def _exec(argv: list[bytes], env: list[bytes], *, look: bool) -> tuple[int, str]
         key, equals, value = entry.partition(b"=")
         if key and equals:
             environment[key] = value
-    name = argv[0]
-    if b"/" in name:
-        candidates = [name]
-    else:
-        path = environment.get(b"PATH", DEFAULT_PATH)
-        candidates = [(directory or b".") + b"/" + name for directory in path.split(b":")] if name else []
-    failed = (errno.ENOENT, name)
-    for candidate in candidates:
+    failed = (errno.ENOENT, argv[0])
+    for candidate in candidates(argv, env):
         try:
             if look:
                 os.stat(candidate)

@@ -116,7 +116,7 @@ class CgroupView:
 
     def __init__(self, root: int, hierarchies: tuple[Hierarchy, ...], *, writable: bool) -> None:
         # Low numbers, free again for `fill`, which may run under a small RLIMIT_NOFILE.
-        self._spare = [os.dup(root), os.dup(root)]
+        self.reserved = (os.dup(root), os.dup(root))
         self._parts = _cgroup_parts(hierarchies, writable=writable)
         self._slots: Any = None
         try:
@@ -127,16 +127,17 @@ class CgroupView:
 
     def fill(self) -> None:
         """Mount each hierarchy, in the new cgroup namespace. One that cannot be mounted is left out: it is a view."""
-        for fd in self._spare:
+        for fd in self.reserved:
             os.close(fd)
+        if self._slots is not None:
+            self._parts.fill.run(dict(zip(self._parts.into, self.places, strict=True)))
+
+    @property
+    def places(self) -> list[int]:
+        """The descriptors of the directories on which `add_filling` mounts the hierarchies, in its order."""
         if self._slots is None:
-            return
-        for place, view, into in self._parts.views:
-            try:
-                view.run({into: self._slots[place]})
-            except OSError:
-                pass
-            os.close(self._slots[place])
+            return [-1] * len(self._parts.places)
+        return [self._slots[place] for place in self._parts.places]
 
 
 class _CgroupParts:
@@ -145,20 +146,15 @@ class _CgroupParts:
     def __init__(self, hierarchies: tuple[Hierarchy, ...], *, writable: bool) -> None:
         self.place = mount.MountBatch()
         self.target = self.place.slot()
-        #: slot of a place in the batch that makes them, the calls that fill it, its slot in those
-        self.views: list[tuple[Slot, mount.MountBatch, Slot]] = []
         places = [(hierarchies[0], self.target)] if _only_v2(hierarchies) else []
         if hierarchies and not places:
             places = self._add_places(hierarchies)
-        for hierarchy, place in places:
-            view = mount.MountBatch()
-            into = view.slot()
-            new = view.new_filesystem(*_cgroup_filesystem(hierarchy), SAFE | (0 if writable else _RDONLY))
-            view.attach(new, into)
-            view.close(new)
-            view.freeze()
-            self.views.append((place, view, into))
+        #: slots in the batch that makes them
+        self.places = [place for _, place in places]
         self.place.freeze()
+        self.fill = mount.MountBatch()
+        self.into = add_filling(self.fill, hierarchies, writable=writable)
+        self.fill.freeze()
 
     def _add_places(self, hierarchies: tuple[Hierarchy, ...]) -> list[tuple[Hierarchy, Slot]]:
         """A tmpfs with a directory for each hierarchy, named as on the host, and links where controllers share one."""
@@ -176,6 +172,24 @@ class _CgroupParts:
         batch.set_attributes(tmpfs, set_=_RDONLY)
         batch.close(self.target, tmpfs)
         return places
+
+
+def add_filling(batch: mount.MountBatch, hierarchies: tuple[Hierarchy, ...], *, writable: bool) -> list[Slot]:
+    """The calls of `CgroupView.fill`; the slots that take `CgroupView.places`."""
+    shown = hierarchies if _only_v2(hierarchies) else [hierarchy for hierarchy, _, _ in named_places(hierarchies)]
+    slots = []
+    for hierarchy in shown:
+        into = batch.slot()
+        first = len(batch)
+        new = batch.new_filesystem(*_cgroup_filesystem(hierarchy), SAFE | (0 if writable else _RDONLY))
+        batch.attach(new, into)
+        batch.close(new)
+        batch.optional(first)
+        first = len(batch)
+        batch.close(into)
+        batch.optional(first)
+        slots.append(into)
+    return slots
 
 
 _cgroups: dict[tuple[tuple[Hierarchy, ...], bool], _CgroupParts] = {}

@@ -18,7 +18,7 @@ from mydocker.child import Child, not_started, reported_status
 from mydocker.child import clone as clone_child
 from mydocker.errors import HandoffError, MydockerError, PluginError, SetupError, UsageError
 from mydocker.limits import Limits
-from mydocker.linux import capabilities, process, rights, signals
+from mydocker.linux import capabilities, process, signals
 from mydocker.linux.paths import read_in_root
 from mydocker.resources import ResourceConfig
 from mydocker.result import Result
@@ -58,6 +58,9 @@ class Means:
     `mydocker.spawner` knows better for a program that makes many.
     """
 
+    #: whether the child's streams and host name are given to it when there is a container, and not in its plan
+    late = False
+
     def layout(self) -> Layout:
         """Where the cgroup controllers are."""
         return Layout.read()
@@ -74,6 +77,13 @@ class Means:
         """
         clone_child(plan.replace(runtime=child.watch_runtime()), namespaces, child)
         return _cloned
+
+    def take_spare(self, plan: init.Plan, namespaces: int, child: Child) -> bool:
+        """Whether there was one that does as ``plan`` says, but for its descriptors: it is ``child`` now."""
+        return False
+
+    def order_spare(self, plan: init.Plan, namespaces: int) -> None:
+        """The command of the child runs for which `take_spare` was asked last with this plan: there may be another."""
 
     def abandon(self, child: Child) -> None:
         """See that there is no child of which nobody knows."""
@@ -325,6 +335,8 @@ class Container:
         self._ending = _Ending()
         #: what plugins have added to the environment
         self._added_env: tuple[bytes, ...] = ()
+        #: its child's plan without descriptors, and namespaces
+        self._kind: tuple[init.Plan, int] | None = None
         self._removed = False
 
     def __enter__(self) -> Self:
@@ -344,7 +356,9 @@ class Container:
     def run(self, streams: Streams, observer: Observer | None = None) -> Result:
         """Make the container, run the command in it, remove it."""
         try:
-            self._make(streams.for_child(), moved=observer is not None)
+            late = self._make(streams.for_child(), moved=observer is not None)
+            if late:
+                self._child.send_stdio(streams.for_child())
             result = self._execute(self._frame(), streams, observer)
         finally:
             notes = self._remove()
@@ -375,6 +389,7 @@ class Container:
         self._means = means
         env = (*spec.extra_env, *self._added_env)
         self._spec = self._spec.replace(args=spec.args, env=spec.env, extra_env=env, timeout=spec.timeout)
+        self._kind = None
         try:
             frame = self._frame()
             self._child.send_stdio(streams.for_child())
@@ -384,13 +399,18 @@ class Container:
         return result.replace(notes=(*result.notes, *notes)) if notes else result
 
     def _frame(self) -> bytes:
+        argv, env = self._spec.args, _environment(self._spec, self._user, self._hostname)
         try:
-            return handoff.encode(self._spec.args, _environment(self._spec, self._user, self._hostname))
+            if not self._child.landing:
+                return handoff.encode(argv, env)
+            from mydocker import landing
+
+            return landing.frame(argv, env, self._child.landing)
         except ValueError as e:
             raise UsageError(str(e)) from None
 
-    def _make(self, stdio: tuple[int, int, int] | None, *, moved: bool = False) -> None:
-        """All up to the child that waits for a command, under its limits.
+    def _make(self, stdio: tuple[int, int, int] | None, *, moved: bool = False) -> bool:
+        """All up to the child that waits for a command, under its limits; whether it still waits for its streams.
 
         While it makes its mounts the limits are written: it enters the cgroups last of all. ``moved``: it may be moved
         to others after that.
@@ -400,7 +420,8 @@ class Container:
         self._amend()
         for means in (self._means, self._means, Means()):  # the last clones it by this process itself
             mark("clone")
-            if self._begin(means, stdio, moved=moved):
+            now = None if means.late else stdio
+            if self._begin(means, now, moved=moved):
                 break
             self._child.close()
             self._child = Child(self._layout, self._record.cgroup)
@@ -409,13 +430,14 @@ class Container:
         self._awaits_place = self._awaits_place or self._terminal >= 0
         mark("apply")
         self._apply()
+        return now is None
 
     def _begin(self, means: Means, stdio: tuple[int, int, int] | None, *, moved: bool) -> bool:
         """Clone the child, and write the limits meanwhile; False if it is not there, and another is to be made."""
         finish = self._clone(means, stdio)
         try:
             self._means.mark("prepare")
-            self._write_limits(moved=moved)
+            self._write_limits(moved=moved, late=stdio is None)
         finally:
             self._means.mark("set up")
             there = finish()
@@ -433,10 +455,12 @@ class Container:
             self._added_env = self._spec.extra_env[own:]
             _validate_mounts(self._spec, self._limits.mounted_by)
 
-    def _write_limits(self, *, moved: bool) -> None:
+    def _write_limits(self, *, moved: bool, late: bool) -> None:
         """Make the cgroups, write the limits, and let the child in."""
         cgroup = self._limits.cgroup
         if cgroup is None:
+            if late:
+                self._child.let_in(handoff.ENTER, [], self._hostname, late=True)
             return
         if not self._limits_written:
             self._limits.write()
@@ -447,7 +471,8 @@ class Container:
             # those that it was made with.
             other_ids = (self._user.uid, self._user.gid) != (0, 0)
             self._awaits_place = moved or other_ids or len(entrances) < len(cgroup.dirs)
-            self._child.let_in(handoff.ENTER_SOME if self._awaits_place else handoff.ENTER, entrances)
+            word = handoff.ENTER_SOME if self._awaits_place else handoff.ENTER
+            self._child.let_in(word, entrances, self._hostname, late=late)
         finally:
             for fd in entrances:
                 os.close(fd)
@@ -518,6 +543,8 @@ class Container:
             self._hand_over(child, words, started)
             if handed_over is not None:
                 handed_over()
+            if self._kind is not None:
+                self._means.order_spare(*self._kind)
             self._means.mark("wait")
             if watcher is not None:
                 watcher.start()
@@ -537,37 +564,28 @@ class Container:
         ``stdio``: what become 0, 1 and 2 of the command; None if that is not known yet.
         """
         spec, child, user = self._spec, self._child, self._user
-        cwd = _working_directory(spec)
-        theirs: list[int] = []  # the child has copies
+        hostname = self._hostname if stdio is not None else None
+        plan = init.Plan(
+            spec=spec.replace(hostname=hostname, mounts=tuple(map(_from_here, spec.mounts))),
+            staging=os.path.abspath(self._claim.path),
+            hierarchies=self._layout.hierarchies,
+            user=user,
+            capabilities=self._powers.capabilities,
+            filter=self._powers.filter,
+            cwd=_working_directory(spec),
+            upper=self._limits.upper,
+            stdio=stdio,
+            cgroups=self._limits.cgroup is not None,
+            ahead=spec.seccomp in ("default", "unconfined"),
+        )
+        namespaces = _NAMESPACES | (process.CLONE_NEWNET if spec.network == "none" else 0)
+        self._kind = (plan, namespaces)
+        if means.take_spare(plan, namespaces, child):
+            return _cloned
+        theirs: dict[str, int] = {}  # the child has copies
         try:
-            commands, child.commands = os.pipe()
-            theirs.append(commands)
-            child.reports, reports = os.pipe()
-            theirs.append(reports)
-            child.messages, messages = rights.pair()
-            theirs.append(messages)
-            status = -1
-            if spec.init:
-                child.status, status = os.pipe()
-                theirs.append(status)
-            plan = init.Plan(
-                spec=spec.replace(hostname=self._hostname, mounts=tuple(map(_from_here, spec.mounts))),
-                staging=os.path.abspath(self._claim.path),
-                hierarchies=self._layout.hierarchies,
-                user=user,
-                capabilities=self._powers.capabilities,
-                filter=self._powers.filter,
-                cwd=cwd,
-                upper=self._limits.upper,
-                stdio=stdio,
-                commands=commands,
-                reports=reports,
-                messages=messages,
-                status=status,
-                cgroups=self._limits.cgroup is not None,
-                ahead=spec.seccomp in ("default", "unconfined"),
-            )
-            namespaces = _NAMESPACES | (process.CLONE_NEWNET if spec.network == "none" else 0)
+            theirs = child.connect(status=spec.init)
+            plan = plan.replace(**theirs)
             self._asked = True
             if user.maps is None:
                 finish = means.clone(plan, namespaces, child)
@@ -614,6 +632,9 @@ class Container:
         report = handoff.read_report(child.reports)
         if isinstance(report, handoff.Failure):
             raise SetupError(report.text + _about_plain_user(report), report.errno)
+        if isinstance(report, handoff.Waiting):
+            child.landing = report.landing
+            return -1
         if not isinstance(report, int):
             raise HandoffError("the container's first process was killed while it was set up")
         return report
@@ -790,9 +811,9 @@ def _about_plain_user(failure: handoff.Failure) -> str:
     return refusals.set_up_refused(failure.text, failure.errno)
 
 
-def _close_all(descriptors: list[int]) -> None:
+def _close_all(descriptors: dict[str, int]) -> None:
     while descriptors:
-        os.close(descriptors.pop())
+        os.close(descriptors.popitem()[1])
 
 
 def _cloned() -> bool:

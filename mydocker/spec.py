@@ -140,3 +140,15 @@ class Spec(Value):
     def own_root(self) -> bool:
         """Whether ``/`` is pivoted to a root of the container's own, with a /dev of its own."""
         return self.rootfs is not None or self.overlay or self.readonly
+
+
+def candidates(argv: Sequence[bytes], env: Sequence[bytes]) -> list[bytes]:
+    """The paths at which the command may be, in their order, as execvp(3) looks a plain name up in PATH."""
+    name = argv[0]
+    if b"/" in name or not name:
+        return [name] if name else []
+    path = DEFAULT_PATH
+    for entry in env:
+        if entry.startswith(b"PATH="):
+            path = entry[5:]
+    return [(directory or b".") + b"/" + name for directory in path.split(b":")]

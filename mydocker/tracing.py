@@ -148,6 +148,10 @@ class _TracedMeans(Means):
     def filter(self, spec: Spec, capabilities: int) -> seccomp.Filter | None:
         return self._means.filter(spec, capabilities)
 
+    @property
+    def late(self) -> bool:  # type: ignore[override]
+        return self._means.late
+
     def clone(self, plan: init.Plan, namespaces: int, child: Child) -> Callable[[], bool]:
         return self._means.clone(plan.replace(trace=self._trace.of_child), namespaces, child)
 

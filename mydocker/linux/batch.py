@@ -2,8 +2,9 @@
 than the kernel takes for one.
 
 A `Batch` is a table of calls. What one gives, such as a descriptor, goes into a slot, which later ones may name as an
-argument. It stops at the first that fails, but for those of which it is told what to pass over then. A few
-instructions of machine code work the table off; on machines for which there are none, a loop of Python does the same.
+argument. It stops at the first that fails, but for those of which it is told what to pass over then. Some records are
+no calls: they look at what a call has brought, or go on with another table that came by one. A few instructions
+of machine code work the table off; on machines for which there are none, a loop of Python does the same.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import struct
 from mydocker.linux import machine
 from mydocker.linux.libc import (
     addressof,
+    architecture_number,
     c_char,
     c_long,
     c_size_t,
@@ -33,12 +35,20 @@ if TYPE_CHECKING:
     Arg = int | bytes | None
 
 _EAGAIN = 11
+_EINTR = 4
+#: No more to read.
+ENODATA = 61
+#: For ``failing``: whatever the error is.
+ANY_ERROR = 255
 _MAX_TRIES = 1000
 _MOST_SLOTS = 256
 _MASK = (1 << 64) - 1
 
-#: The number of the system call (-1: none, pass over as many as the first argument says), six arguments, which of the
-#: first three are slots, the slot for the result, how many to pass over if it fails with the error that comes next.
+#: The records that are no calls, by their numbers.
+_PASS_OVER, _LOAD, _EXPECT, _READ_ALL, _GO_TO = -1, -2, -3, -4, -5
+
+#: The number of the system call, or one of those, six arguments, which of the first three are slots, the slot for the
+#: result, how many to pass over if it fails with the error that comes next.
 _FIELDS = "7Q4B4x"
 _RECORD = struct.Struct("=" + _FIELDS)
 _NO_ARGUMENTS = (0,) * 6
@@ -48,19 +58,32 @@ _RUN = {
     # from 1, shifted by 16, and the error's number.
     "x86_64": bytes.fromhex(
         "53554154415541564889fb4989fd4989d44889f548c1e5064801fd"  # rbx: record, r13: first, r12: slots, rbp: end
-        "4839eb0f83880000004c8b7338488b03"  # next: at the end: all_done; r14: what is a slot; rax: number
+        "4839eb0f83020100004c8b7338488b03"  # next: at the end: all_done; r14: what is a slot; rax: number
         "488b7b0841f6c6017404498b3cfc"  # rdi: argument 1, or what is in that slot
         "488b731041f6c6027404498b34f4"  # rsi: argument 2
         "488b531841f6c6047404498b14d4"  # rdx: argument 3
         "4c8b53204c8b43284c8b4b30"  # r10, r8, r9: arguments 4 to 6
-        "4883f8ff74140f05"  # number -1: pass_over; else syscall
-        "483d01f0ffff73160fb64b39498904cc31ff"  # an error: look; else the slot takes the result, and rdi is 0
-        "48ffc748c1e7064801fbeb94"  # pass_over: rdi records and this one; to next
-        "89c1f7d93a4b3b75060fb67b3aebe5"  # look: not the error that is provided for: failed; rdi; to pass_over
-        "48f7d84c29eb48c1eb0648ffc348c1e3104809d8eb02"  # failed
-        "31c0415e415d415c5d5bc3"  # all_done
+        "4885c0783a0f05"  # a number below 0: special; else syscall
+        "483d01f0ffff73160fb64b39498904cc"  # stored: an error: error; else the slot takes the result
+        "31ff"  # one_on: rdi is 0
+        "48ffc748c1e7064801fbeb95"  # pass_over: rdi records and this one; to next
+        "89c1f7d90fb67b3b81ffff000000740439cf7577"  # error: what is provided for, or all are: passing; else failed
+        "0fb67b3aebda"  # passing: rdi; to pass_over
+        "48ffc074d548ffc0742848ffc0742b48ffc07433"  # special: pass_over, load, expect, read_all, or
+        # go_to: r13 so that a number from there on counts on; to next
+        "4889d94c29e94889fb4989fd4929cd48c1e6064889f54801fde949ffffff"
+        "488b074821f0eb96"  # load: what is at rdi, masked by rsi, goes into the slot
+        "4839f774994889d048f7d8eb9f"  # expect: rdi is rsi: one_on; else the error rdx
+        # read_all: once more after EINTR, and until there is no more to read
+        "4885d2748c31c00f054883f8fc74f14885c0788b74084801c64829c2ebe2"
+        "48c7c0c3ffffffe975ffffff"  # at_end: ENODATA
+        "89c84c29eb48c1eb0648ffc348c1e3104809d8eb02"  # failed
+        "31c0"  # all_done
+        "415e415d415c5d5bc3"  # out
     ),
 }
+
+_READ = architecture_number(0, 63)
 
 _syscall = foreign("syscall", c_long, c_long, *(c_void_p,) * 6)
 
@@ -132,7 +155,31 @@ class Batch:
 
     def pass_over(self, count: int) -> None:
         """Go on behind the ``count`` calls that follow."""
-        self.call(-1, count)
+        self.call(_PASS_OVER, count)
+
+    def load(self, address: int, size: int, to: Slot | None = None) -> Slot:
+        """A slot, ``to`` or a new one, with the number that is in the ``size`` bytes, up to 8, at ``address``."""
+        slot = self.slot() if to is None else to
+        self.call(_LOAD, address, (1 << 8 * size) - 1, to=slot)
+        return slot
+
+    def expect(self, slot: Slot, value: int, error: int, *, failing: int = 0, over: int = 0, name: str = "") -> None:
+        """Fail with ``error`` unless the slot has this value."""
+        self.call(_EXPECT, slot, value, error, failing=failing, over=over, name=name)
+
+    def read_all(self, descriptor: Slot, address: int, size: Slot | int, *, name: str = "") -> None:
+        """Read so many bytes, however they come. ENODATA if they end before."""
+        self.call(_READ_ALL, descriptor, address, size, name=name)
+
+    def go_to(self, address: Slot, count: Slot) -> None:
+        """Go on with the table of ``count`` records (`record`) at ``address``, and do not come back."""
+        self.call(_GO_TO, address, count)
+
+    def optional(self, first: int) -> None:
+        """The calls from number ``first`` on belong together: where one fails, go on behind the last."""
+        fields, last = len(_NO_ARGUMENTS) + 5, len(self._names)
+        for index in range(first, last):
+            self._values[index * fields + fields - 2 : (index + 1) * fields] = (last - index - 1, ANY_ERROR)
 
     def name_of(self, index: int) -> str:
         """What the call, or the last one before it that has a name, is for."""
@@ -152,10 +199,11 @@ class Batch:
         self._table = table
         self._new_slots = c_uint64 * self._slots  # to make the type takes as long as twenty calls
 
-    def run(self, given: Mapping[Slot, int]) -> Any:
+    def run(self, given: Mapping[Slot, int], tries: int = _MAX_TRIES) -> Any:
         """Make the calls; the slots as they are then, of which ``given`` fills some before. `BatchError`.
 
-        One that fails with EAGAIN is tried again, from there on: openat2(2) asks for that.
+        One that fails with EAGAIN is tried again, from there on: openat2(2) asks for that. Not so with `go_to`, after
+        which a failure has a number past its own: then ``tries`` is to be 1.
         """
         if self._table is None:
             self.freeze()
@@ -163,7 +211,7 @@ class Batch:
         for slot, value in given.items():
             slots[slot] = value & _MASK
         begin, count = 0, len(self._names)
-        for _ in range(_MAX_TRIES):
+        for _ in range(tries):
             address = addressof(self._table) + begin * _RECORD.size
             outcome = _runner()(address, count - begin, addressof(slots))
             if not outcome:
@@ -175,6 +223,15 @@ class Batch:
         error = BatchError(number, os.strerror(number))
         error.index, error.slots = begin, slots
         raise error
+
+
+def record(number: int, *args: int, failing: int = 0, over: int = 0) -> bytes:
+    """One call by itself, of plain numbers: of a table that another process works off (`Batch.go_to`)."""
+    return _RECORD.pack(number, *(arg & _MASK for arg in args), *_NO_ARGUMENTS[len(args) :], 0, 0, over, failing)
+
+
+#: Bytes of a `record`.
+RECORD_SIZE = _RECORD.size
 
 
 _runners: list[Callable[[int, int, int], int]] = []
@@ -197,23 +254,53 @@ def _native() -> Callable[[int, int, int], int] | None:
         return None
 
 
+def is_native() -> bool:
+    """Whether machine code works the tables off."""
+    return _runner() is not _run_by_python
+
+
 def _run_by_python(address: int, count: int, slots: int) -> int:
-    table = (c_char * (count * _RECORD.size)).from_address(address).raw
     values = (c_uint64 * _MOST_SLOTS).from_address(slots)
-    index = 0
-    while index < count:
-        number, *args, which, to, over, failing = _RECORD.unpack_from(table, index * _RECORD.size)
+    table, index, passed = _records(address, count), 0, 0
+    while index < len(table):
+        number, *args, which, to, over, failing = table[index]
         args = [values[arg] if which >> position & 1 else arg for position, arg in enumerate(args)]
-        if number == _MASK:
-            index += args[0] + 1
+        if number == _GO_TO & _MASK:
+            table, passed, index = _records(args[0], args[1]), passed + index, 0
             continue
-        result = _syscall(number, *args)
-        if result != -1:
-            values[to] = result & _MASK
-            index += 1
+        error = 0
+        if number == _PASS_OVER & _MASK:
+            index += args[0]
+        elif number == _LOAD & _MASK:
+            values[to] = c_uint64.from_address(args[0]).value & args[1]
+        elif number == _EXPECT & _MASK:
+            error = args[2] if args[0] != args[1] else 0
+        elif number == _READ_ALL & _MASK:
+            error = _read_all(*args[:3])
+        else:
+            result = _syscall(number, *args)
+            error = get_errno() if result == -1 else 0
+            values[to] = result & _MASK if not error else values[to]
+        if error and failing not in (error, ANY_ERROR):
+            return (passed + index + 1) << 16 | error
+        index += over + 1 if error else 1
+    return 0
+
+
+def _records(address: int, count: int) -> list[tuple[int, ...]]:
+    if not count:
+        return []
+    return list(_RECORD.iter_unpack((c_char * (count * _RECORD.size)).from_address(address).raw))
+
+
+def _read_all(descriptor: int, address: int, size: int) -> int:
+    while size:
+        result = _syscall(_READ, descriptor, address, size, 0, 0, 0)
+        if result == 0:
+            return ENODATA
+        if result == -1:
+            if get_errno() != _EINTR:
+                return get_errno()
             continue
-        error = get_errno()
-        if error != failing:
-            return (index + 1) << 16 | error
-        index += over + 1
+        address, size = address + result, size - result
     return 0

@@ -33,6 +33,7 @@ ALL = (1 << len(NAMES)) - 1
 _OLDEST = NAMES.index("CAP_SYSLOG")
 
 _PRCTL = architecture_number(157, 167)
+_CAPSET = architecture_number(126, 91)
 
 _HEADER_V3 = struct.pack("=Ii", 0x20080522, 0)  # _LINUX_CAPABILITY_VERSION_3, this process
 
@@ -78,8 +79,13 @@ def keep_over_setuid(*, keep: bool) -> None:
 
 def set_sets(permitted: int, effective: int, inheritable: int) -> None:
     """capset(2) of this process."""
+    _capset(_HEADER_V3, _packed(permitted, effective, inheritable))
+
+
+def _packed(permitted: int, effective: int, inheritable: int) -> bytes:
+    """struct __user_cap_data_struct, twice (capget(2))."""
     sets = (effective, permitted, inheritable)
-    _capset(_HEADER_V3, struct.pack("=6I", *(bits & 0xFFFFFFFF for bits in sets), *(bits >> 32 for bits in sets)))
+    return struct.pack("=6I", *(bits & 0xFFFFFFFF for bits in sets), *(bits >> 32 for bits in sets))
 
 
 def raise_ambient(bits: int) -> None:
@@ -102,14 +108,24 @@ def dropping(keep: int) -> Batch:
     batch = _dropping.get(keep)
     if batch is None:
         batch = _dropping[keep] = Batch()
-        for number in range(64):
-            if not keep >> number & 1:
-                # A kernel before CAP_BPF, or one after us, has others: EINVAL is past its last one.
-                failing = errno.EINVAL if number > _OLDEST else 0
-                batch.call(_PRCTL, PR_CAPBSET_DROP, number, failing=failing)
-        batch.call(_PRCTL, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
+        add_dropping(batch, keep)
         batch.freeze()
     return batch
+
+
+def add_dropping(batch: Batch, keep: int, name: str = "") -> None:
+    """The calls of `drop_bounding`. ``name``: what they are for."""
+    for number in range(64):
+        if not keep >> number & 1:
+            # A kernel before CAP_BPF, or one after us, has others: EINVAL is past its last one.
+            failing = errno.EINVAL if number > _OLDEST else 0
+            batch.call(_PRCTL, PR_CAPBSET_DROP, number, failing=failing, name=name)
+    batch.call(_PRCTL, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, name=name)
+
+
+def add_setting(batch: Batch, bits: int, name: str = "") -> None:
+    """The call of `set_exact`."""
+    batch.call(_CAPSET, _HEADER_V3, _packed(bits, bits, 0), name=name)
 
 
 def set_exact(bits: int) -> None:

@@ -15,11 +15,13 @@ if TYPE_CHECKING:
 PAGE = 4096
 
 _PROT_READ, _PROT_WRITE, _PROT_EXEC = 1, 2, 4
-_MAP_PRIVATE, _MAP_ANONYMOUS, _MAP_POPULATE = 0x02, 0x20, 0x8000
+_MAP_PRIVATE, _MAP_ANONYMOUS, _MAP_NORESERVE, _MAP_POPULATE = 0x02, 0x20, 0x4000, 0x8000
+_MADV_NOHUGEPAGE = 15
 
 _mmap = foreign("mmap", c_void_p, c_void_p, c_size_t, c_int, c_int, c_int, c_long)
 _mprotect = function("mprotect", c_void_p, c_size_t, c_int)
 _munmap = function("munmap", c_void_p, c_size_t)
+_madvise = foreign("madvise", c_int, c_void_p, c_size_t, c_int)  # EINVAL in a kernel without huge pages
 
 
 class Code:
@@ -46,10 +48,14 @@ class Code:
         _munmap(self._page, PAGE)
 
 
-def new_memory(size: int) -> int:
-    """The address of ``size`` bytes of memory, which are there already. OSError (ENOMEM)."""
-    flags = _MAP_PRIVATE | _MAP_ANONYMOUS | _MAP_POPULATE
+def new_memory(size: int, *, later: bool = False) -> int:
+    """The address of ``size`` bytes of memory, which are there already, or ``later``: small pages when they are
+    touched. OSError (ENOMEM).
+    """
+    flags = _MAP_PRIVATE | _MAP_ANONYMOUS | (_MAP_NORESERVE if later else _MAP_POPULATE)
     address = _mmap(None, size, _PROT_READ | _PROT_WRITE, flags, -1, 0)
     if address is None or address == c_void_p(-1).value:
         raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+    if later:
+        _madvise(address, size, _MADV_NOHUGEPAGE)
     return int(address)

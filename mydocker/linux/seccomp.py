@@ -14,6 +14,12 @@ from mydocker.linux.libc import (
     system_call,
 )
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from mydocker.linux.batch import Batch
+
 #: ``SECCOMP_FILTER_FLAG_*`` of include/uapi/linux/seccomp.h.
 TSYNC, LOG, SPEC_ALLOW, NEW_LISTENER, TSYNC_ESRCH, WAIT_KILLABLE_RECV = 1, 2, 4, 8, 16, 32
 
@@ -31,7 +37,9 @@ INSTRUCTION = 8
 _SET_MODE_FILTER = 1
 _GET_ACTION_AVAIL = 2
 
-_seccomp = system_call(architecture_number(317, 277), c_uint, c_uint, c_void_p)
+_SECCOMP = architecture_number(317, 277)
+
+_seccomp = system_call(_SECCOMP, c_uint, c_uint, c_void_p)
 
 
 def load(program: bytes, flags: int = 0) -> int:
@@ -40,10 +48,22 @@ def load(program: bytes, flags: int = 0) -> int:
     The descriptor of the listener, close-on-exec, with ``NEW_LISTENER``; else 0. OSError EACCES without no_new_privs
     and without CAP_SYS_ADMIN in this user namespace, EINVAL for a program or a flag that the kernel does not take.
     """
-    code = create_string_buffer(program, len(program))
-    header = struct.pack("@HP", len(program) // INSTRUCTION, addressof(code))  # struct sock_fprog
-    argument = create_string_buffer(header, len(header))
+    argument, _code = _argument(program)
     return _seccomp(_SET_MODE_FILTER, flags, addressof(argument))
+
+
+def add_loading(batch: Batch, program: bytes, flags: int, name: str) -> object:
+    """The call of `load`; what is returned is to be kept for as long as the batch is."""
+    kept = _argument(program)
+    batch.call(_SECCOMP, _SET_MODE_FILTER, flags, addressof(kept[0]), name=name)
+    return kept
+
+
+def _argument(program: bytes) -> tuple[Any, Any]:
+    """struct sock_fprog, and what it points to."""
+    code = create_string_buffer(program, len(program))
+    header = struct.pack("@HP", len(program) // INSTRUCTION, addressof(code))
+    return create_string_buffer(header, len(header)), code
 
 
 def knows_flags(flags: int) -> bool:

@@ -10,9 +10,11 @@ import sys
 import time
 
 from mydocker import logs
+from mydocker.child import Child
 from mydocker.errors import SetupError
 from mydocker.linux import process, rights, signals
-from mydocker.spawning import wire
+from mydocker.spawning import spare, wire
+from mydocker.spawning.spare import Spare
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,8 +22,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from mydocker import init
-    from mydocker.child import Child
-
+    from mydocker.cgroups.layout import Layout
 
 #: The program need not have this package on its path by more than its own means: the helper gets the directory.
 _START = "import sys; sys.path.append(sys.argv.pop()); from mydocker.spawning.helper import main; main()"
@@ -31,7 +32,7 @@ _KEPT = 1.0
 #: And a helper: a program that runs no containers any more has none, and none of its descriptors.
 _KEPT_HELPER = 5.0
 #: How many kinds of container are remembered: for so many there may be a spare child.
-_KINDS = wire.MOST_SPARES
+_KINDS = 4
 
 #: In the helper's environment. Who finds it in its own starts no helper: no program starts itself for ever.
 _MARK = "MYDOCKER_HELPER"
@@ -54,6 +55,21 @@ class _Connection:
 
     def __del__(self) -> None:
         self.close()
+
+
+class _Kind:
+    """Containers whose plans differ in nothing but descriptors and staging directory."""
+
+    def __init__(self, template: init.Plan, namespaces: int) -> None:
+        self.template = template
+        self.namespaces = namespaces
+        self.packed = wire.packed(template)
+        #: when one was asked for, and whether another was a moment before
+        self.last = 0.0
+        self.again = False
+        self.spare: Spare | None = None
+        #: what answers for the spare child, or has
+        self.connection: _Connection | None = None
 
 
 class NoHelper(Exception):
@@ -82,17 +98,15 @@ class Helper:
         self.pid = 0
         self._state: tuple[Any, ...] = ()
         self._keeper: _thread.LockType | None = None
-        #: the kinds of container that were asked for last, the latest first: template, packed, when
-        self._kinds: list[tuple[init.Plan, bytes, float]] = []
+        #: the kinds of container that were asked for last, the latest first
+        self._kinds: list[_Kind] = []
         #: whether there was ever an answer, and how often there was none
         self._answered = False
         self._lost = 0
         #: those who have no answer yet, and since when there are none
         self._asked: dict[Child, _Connection] = {}
         self._idle_since = 0.0
-        #: spare children, those of them that were ended and are to be reaped, and whether a thread sees to that
-        self._spares: set[int] = set()
-        self._to_reap: set[int] = set()
+        #: whether a thread sees to the end of what nobody asks for
         self._keeping = False
 
     def clone(self, plan: init.Plan, namespaces: int, child: Child, cgroups: bytes = b"") -> Callable[[], bool]:
@@ -118,35 +132,101 @@ class Helper:
         """See that there is no child of which nobody knows: it was asked for, and its PID may not have come."""
         with self._lock:
             self._answered_or_not(child)
-            self._spares.discard(child.pid)
             if not child.pid:
                 self._forget()
         if not child.pid:
             self._end_orphan(child)
 
     def _lose(self, connection: _Connection, child: Child) -> None:
-        """The helper was killed. What it had no time to tell of has the pipes of the child, or is a spare one."""
+        """The helper was killed. What it had no time to tell of has the pipes of the child."""
         self._end_orphan(child)
         with self._lock:
             self._lost += 1
             if connection is self._connection:
                 self._forget()
-            for pid in _children():
-                if pid not in self._spares and _name(pid) == wire.SPARE:
-                    _end(pid)
+
+    def take_spare(self, plan: init.Plan, namespaces: int, child: Child, cgroups: bytes) -> bool:
+        """Whether there was a spare child that does as ``plan`` says; it is ``child`` then. The others as for `clone`,
+        whose OSErrors are raised by it alone.
+        """
+        with self._lock:
+            kind = self._kind(wire.template(plan), namespaces)
+            now = time.monotonic()
+            kind.again, kind.last = now - kind.last < _KEPT, now
+            if kind.spare is not None and self._state != (cgroups, *_inherited()):
+                self._end_spare(kind)
+            found, kind.spare = kind.spare, None
+            connection = kind.connection
+        if found is None or connection is None:
+            return False
+        taken = False
+        try:
+            self._take_answer(connection, found.child)
+            if found.fits(plan):
+                child.become(found.child)
+                taken = True
+        except OSError as e:
+            logs.info("a child made beforehand is of no use: %s", e)
+        except _Lost:
+            self._lose(connection, found.child)
+        finally:
+            if not taken:
+                if not found.child.pid:
+                    self.abandon(found.child)
+                found.end()
+        return taken
+
+    def order_spare(self, plan: init.Plan, namespaces: int, layout: Layout, cgroups: bytes) -> None:
+        """Ask for a spare child of the kind that was asked for last by this plan, if there may soon be use for one.
+
+        Nobody waits for it, so nothing is raised.
+        """
+        if not spare.is_possible(plan):
+            return
+        with self._lock:
+            kind = self._kind(wire.template(plan), namespaces)
+            if not kind.again or kind.spare is not None or self._awaited() or self._connection is None:
+                return
+            if self._state[:1] != (cgroups,):
+                return
+            child = Child(layout, "")
+            try:
+                theirs = child.connect(status=False)
+            except OSError:
+                child.close()
+                return
+            kind.spare, kind.connection = Spare(child, spare.what_is_shown(plan)), self._connection
+            self._asked[child] = self._connection
+            try:
+                try:
+                    staging = plan.spec.rootfs or ""  # any directory does, and in its own mount namespace only
+                    own = wire.Own.of(plan.replace(staging=staging, **theirs))
+                    wire.send_plan(self._connection.fd, kind.packed, own, namespaces)
+                finally:
+                    for fd in theirs.values():
+                        os.close(fd)
+                self._idle_since = time.monotonic()
+                self._watch_for_rest()
+            except BaseException as e:  # an interrupt, too: nothing else may follow half a request
+                self._forget()
+                if not isinstance(e, OSError):
+                    raise
+
+    def drop_spares(self) -> None:
+        """End the spare children: what they show of the host is of the moment in which they were made."""
+        with self._lock:
+            self._end_spares()
 
     def _ask(self, plan: init.Plan, namespaces: int, child: Child, cgroups: bytes) -> _Connection:
         template, own = wire.template(plan), wire.Own.of(plan)
         with self._lock:
-            if self._lost >= _TRIES and not self._answered:
-                raise NoHelper  # what was started was none
-            packed, again = self._kind(template)
-            spare = again and _may_be_spare(template)
+            packed = self._kind(template, namespaces).packed
             for _ in range(_TRIES):
+                if self._lost >= _TRIES and not self._answered:
+                    raise NoHelper  # what was started was none
                 connection = self._started(cgroups)
                 try:
-                    kind = wire.CLONE_AND_SPARE if spare else wire.CLONE
-                    wire.send_plan(connection.fd, kind, packed, own, namespaces)
+                    wire.send_plan(connection.fd, packed, own, namespaces)
                 except (BrokenPipeError, ConnectionResetError):
                     self._lost += 1
                     self._forget()
@@ -159,47 +239,28 @@ class Helper:
                 return connection
             raise NoHelper
 
-    def _kind(self, template: init.Plan) -> tuple[bytes, bool]:
-        """The template packed, and whether another container of its kind is likely: a moment ago there was one."""
-        now = time.monotonic()
-        known = next((kind for kind in self._kinds if kind[0] == template), None)
-        if known is not None:
-            self._kinds.remove(known)
-        packed = wire.packed(template) if known is None else known[1]
-        self._kinds.insert(0, (template, packed, now))
-        del self._kinds[_KINDS:]
-        return packed, known is not None and now - known[2] < _KEPT
+    def _kind(self, template: init.Plan, namespaces: int) -> _Kind:
+        """With the lock."""
+        for kind in self._kinds:
+            if kind.namespaces == namespaces and kind.template == template:
+                self._kinds.remove(kind)
+                break
+        else:
+            kind = _Kind(template, namespaces)
+        self._kinds.insert(0, kind)
+        while len(self._kinds) > _KINDS:
+            self._end_spare(self._kinds.pop())
+        return kind
 
     def _take_answer(self, connection: _Connection, child: Child) -> None:
         """Into ``child``."""
         try:
-            child.pid, child.pidfd, dropped = self._answer(connection, child.messages)
-            with self._lock:
-                self._answered = True
-                self._note_spares(connection)  # of this one, too, if it was one: that was told before
-                self._spares.discard(child.pid)
-                self._to_reap.update(dropped)
-                self._reap()
+            child.pid, child.pidfd = _answer(connection, child.messages)
+            self._answered = True
         finally:
             with self._lock:
                 self._answered_or_not(child)
                 self._idle_since = time.monotonic()
-
-    def _answer(self, connection: _Connection, messages: int) -> tuple[int, int, list[int]]:
-        """What the helper answers by the child's socket (`wire.receive_child`). `_Lost` if it is gone without."""
-        poll = select.poll()
-        poll.register(messages, select.POLLIN)
-        poll.register(connection.fd, select.POLLIN)
-        while True:
-            ready = dict(poll.poll())
-            try:
-                if messages in ready:
-                    return wire.receive_child(messages)
-                with self._lock:
-                    self._spares.update(wire.receive_spares(connection.fd))
-            except EOFError:
-                if messages in ready or not dict(poll.poll(0)).get(messages):
-                    raise _Lost from None  # else the answer has come just before the end
 
     def _answered_or_not(self, child: Child) -> None:
         """It waits for no answer any more. With the lock."""
@@ -207,39 +268,28 @@ class Helper:
         if connection is not None and connection.ended and connection not in self._asked.values():
             connection.close()
 
-    def _reap(self) -> None:
-        """Those of the spare children that have ended. With the lock."""
-        for pid in list(self._to_reap):
-            try:
-                if os.waitpid(pid, os.WNOHANG)[0]:
-                    self._to_reap.discard(pid)
-            except ChildProcessError:
-                self._to_reap.discard(pid)  # by whoever
-
-    def _note_spares(self, connection: _Connection) -> None:
-        """Those that the helper has told of until now."""
-        try:
-            while found := wire.receive_spares(connection.fd):
-                self._spares.update(found)
-        except EOFError:
-            pass
-
     def _end_spares(self) -> None:
-        """With the lock, and when nothing is asked for: a spare child that is not ours to end has been taken."""
-        if self._connection is not None:
-            self._note_spares(self._connection)
-        for pid in self._spares - self._to_reap:
-            try:
-                os.kill(pid, signals.SIGKILL)
-            except ProcessLookupError:
-                pass
-        for pid in self._spares | self._to_reap:
-            try:
-                os.waitpid(pid, 0)
-            except ChildProcessError:
-                pass
-        self._spares.clear()
-        self._to_reap.clear()
+        """With the lock."""
+        for kind in self._kinds:
+            self._end_spare(kind)
+
+    def _end_spare(self, kind: _Kind) -> None:
+        """With the lock."""
+        found, kind.spare = kind.spare, None
+        if found is None:
+            return
+        assert kind.connection is not None
+        try:
+            found.child.pid, found.child.pidfd = _answer(kind.connection, found.child.messages)
+        except OSError:
+            pass  # it was not made
+        except BaseException as e:  # an interrupt, too
+            self._end_orphan(found.child)
+            if not isinstance(e, _Lost):
+                raise
+        finally:
+            self._answered_or_not(found.child)
+            found.end()
 
     def hold(self) -> None:
         """Keep the helper, however long nothing is asked for."""
@@ -275,7 +325,7 @@ class Helper:
 
     def _time_left(self) -> float:
         """Until there is something to end again, in seconds; what is due is ended. With the lock."""
-        if self._asked:
+        if self._awaited():
             return _KEPT
         rest = time.monotonic() - self._idle_since
         if rest < _KEPT and self._connection is not None:
@@ -288,10 +338,16 @@ class Helper:
         self._forget()
         return 0.0
 
+    def _awaited(self) -> bool:
+        """Whether somebody waits for an answer, as nobody does for a spare child's. With the lock."""
+        spares = [kind.spare.child for kind in self._kinds if kind.spare is not None]
+        return any(child not in spares for child in self._asked)
+
     def close(self) -> None:
         """End the helper. The containers that it has made go on. The next `clone` starts another one."""
         with self._lock:
             self._forget()
+            self._kinds.clear()
             if self._keeping and self._closed.locked():
                 self._closed.release()
 
@@ -378,9 +434,7 @@ class Helper:
         try:
             rights.end(connection.fd)
             _await(pid)
-            self._note_spares(connection)
-            if not self._asked:
-                self._end_spares()
+            self._end_spares()
         finally:
             connection.ended = True
             if connection not in self._asked.values():
@@ -395,17 +449,24 @@ class Helper:
         """
         pipe = f"pipe:[{os.fstat(child.commands).st_ino}]"
         for pid in _children():
-            if _has_open(pid, pipe) and _name(pid) in (wire.NAME, wire.SPARE):
+            if _has_open(pid, pipe) and _name(pid) == wire.NAME:
                 _end(pid)
 
 
-def _may_be_spare(template: init.Plan) -> bool:
-    """Whether a child of this kind can be set up before there is a container for it."""
-    spec = template.spec
-    has_place = spec.rootfs is not None or not spec.own_root  # in which its root is put together
-    labelled = spec.apparmor_profile or spec.selinux_label
-    # What is changed below an overlay that is mounted may not be seen in it (overlayfs.rst).
-    return has_place and template.user.maps is None and not (spec.overlay or spec.terminal or labelled)
+def _answer(connection: _Connection, messages: int) -> tuple[int, int]:
+    """What the helper answers by the child's socket (`wire.receive_child`). `_Lost` if it is gone without."""
+    poll = select.poll()
+    poll.register(messages, select.POLLIN)
+    poll.register(connection.fd, select.POLLIN)
+    while True:
+        ready = dict(poll.poll())
+        try:
+            if messages in ready:
+                return wire.receive_child(messages)
+        except EOFError:
+            raise _Lost from None
+        if not dict(poll.poll(0)).get(messages):
+            raise _Lost  # else the answer has come just before the end
 
 
 def _is_interpreter(executable: str | None) -> bool:

@@ -13,18 +13,13 @@ import select
 import sys
 
 from mydocker import init
+from mydocker.landing import Waiting
 from mydocker.linux import process, signals
 from mydocker.spawning import wire
-from mydocker.spawning.mount_watch import MountWatch
-from mydocker.spawning.spare import Spare
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import NoReturn
-
-    #: PID and pidfd
-    Pid = tuple[int, int]
 
 #: How many kinds of container are remembered.
 _MOST_TEMPLATES = 32
@@ -61,104 +56,46 @@ def _serve(connection: int, program: int) -> None:
     poll = select.poll()
     poll.register(connection, select.POLLIN)
     poll.register(program, select.POLLIN)  # a fork of the program may hold the other end longer than it lives
-    children = _Children(program)
+    templates = _Templates(program)
     while program not in dict(poll.poll()):
         request = wire.receive(connection)
         if request is None:
             break
-        children.make(request)
-        if request.kind == wire.CLONE_AND_SPARE and not poll.poll(0):
-            spare = children.make_spare(request)
-            if spare:
-                wire.send_spare(connection, spare)
-    children.drop_spares()
+        _make(request, templates)
 
 
-class _Children:
-    """Clones the children of the program, and knows the spare ones."""
+def _make(request: wire.Request, templates: _Templates) -> None:
+    """Answer the request by its child's socket."""
+    own = wire.Own.unpacked(request.own, request.fds)
+    messages = own.descriptors["messages"]
+    try:
+        plan = own.given_to(templates.plan(request.template))
+        pid, pidfd = process.clone(request.flags | process.CLONE_PARENT)
+        if pid == 0:
+            init.run(plan)
+    except OSError as e:
+        wire.send_error(messages, e.errno or errno.EIO, os.fsdecode(e.filename or ""))
+    else:
+        wire.send_child(messages, pid, pidfd)
+        os.close(pidfd)
+    finally:
+        for fd in request.fds:
+            os.close(fd)
+
+
+class _Templates:
+    """What the plans of the containers have in common, by kind, with what can be worked out for a kind."""
 
     def __init__(self, program: int) -> None:
         self._program = program
-        self._templates: dict[bytes, init.Plan] = {}
-        self._mounts = MountWatch()
-        #: by what they are for, the oldest first
-        self._spares: dict[tuple[bytes, int], Spare] = {}
-        self._dropped: list[int] = []
+        self._plans: dict[bytes, init.Plan] = {}
 
-    def make(self, request: wire.Request) -> None:
-        """Answer the request by its child's socket: with the spare child, if it is for such a one, or a new one."""
-        own = wire.Own.unpacked(request.own, request.fds)
-        messages = own.descriptors["messages"]
-        try:
-            template = self._template(request.template)
-            pid, pidfd = self._take_spare(request, template) or self._clone(own.given_to(template), request.flags)
-        except OSError as e:
-            wire.send_error(messages, e.errno or errno.EIO, os.fsdecode(e.filename or ""))
-        else:
-            wire.send_child(messages, pid, pidfd, self.take_dropped())
-            os.close(pidfd)
-        finally:
-            for fd in request.fds:
-                os.close(fd)
-
-    def make_spare(self, request: wire.Request) -> int:
-        """One more child of this kind, for the next request: its PID. 0 if it cannot be; the next request says why."""
-        self._drop_where_mounts_changed()
-        kind = (request.template, request.flags)
-        if kind in self._spares:
-            return 0
-        process.set_name(wire.SPARE)  # before: it may be all that the program finds of it, if this process is killed
-        try:
-            spare = Spare.made(self._template(request.template), request.flags, self._clone)
-        except OSError:
-            return 0
-        finally:
-            process.set_name(wire.NAME)
-        if len(self._spares) >= wire.MOST_SPARES:
-            self._drop(self._spares.pop(next(iter(self._spares))))
-        self._spares[kind] = spare
-        return spare.pid
-
-    def drop_spares(self) -> None:
-        """End the spare children."""
-        while self._spares:
-            self._drop(self._spares.popitem()[1])
-
-    def _drop(self, spare: Spare) -> None:
-        self._dropped.append(spare.pid)
-        spare.end()
-
-    def _drop_where_mounts_changed(self) -> None:
-        """What a spare child shows of the host is of the moment in which it was made."""
-        if self._mounts.changed():
-            self.drop_spares()
-
-    def take_dropped(self) -> list[int]:
-        """The PIDs of the spare children that were ended, which the program is to reap."""
-        dropped, self._dropped = self._dropped, []
-        return dropped
-
-    def _template(self, data: bytes) -> init.Plan:
-        found = self._templates.get(data)
+    def plan(self, data: bytes) -> init.Plan:
+        found = self._plans.get(data)
         if found is None:
-            if len(self._templates) >= _MOST_TEMPLATES:
-                self._templates.clear()
-            plan = wire.unpacked(data).replace(runtime=self._program, blank=True)
-            found = self._templates[data] = init.loaded(plan)
+            if len(self._plans) >= _MOST_TEMPLATES:
+                self._plans.clear()
+            plan = init.loaded(wire.unpacked(data).replace(runtime=self._program, blank=True))
+            found = plan.replace(waiting=Waiting(plan)) if Waiting.may(plan) else plan
+            self._plans[data] = found
         return found
-
-    def _clone(self, plan: init.Plan, flags: int, take_over: Callable[[init.Plan], init.Plan] | None = None) -> Pid:
-        pid, pidfd = process.clone(flags | process.CLONE_PARENT)
-        if pid == 0:
-            init.run(plan, take_over)
-        return pid, pidfd
-
-    def _take_spare(self, request: wire.Request, template: init.Plan) -> Pid | None:
-        self._drop_where_mounts_changed()
-        spare = self._spares.pop((request.template, request.flags), None)
-        if spare is None:
-            return None
-        if not (spare.fits(template) and spare.take(request)):
-            self._drop(spare)
-            return None
-        return spare.pid, spare.pidfd

@@ -34,6 +34,8 @@ class SharedMeans(Means):
     For threads; what they find out twice at the same time is the same.
     """
 
+    late = True
+
     def __init__(self) -> None:
         self.helper = Helper(self._rest)
         self.crew = hooks.Crew()
@@ -49,6 +51,7 @@ class SharedMeans(Means):
             cgroups = layout.own_cgroups()
             if self._mounts.changed() or self._layout is None or cgroups != self._cgroups:
                 self._layout, self._cgroups = layout.Layout.read(), cgroups
+                self.helper.drop_spares()
             return self._layout
 
     def registry(self, configuration: Config) -> Registry:
@@ -76,6 +79,13 @@ class SharedMeans(Means):
             return self.helper.clone(plan, namespaces, child, self._cgroups)
         except NoHelper:
             return super().clone(plan, namespaces, child)
+
+    def take_spare(self, plan: init.Plan, namespaces: int, child: Child) -> bool:
+        return self.helper.take_spare(plan, namespaces, child, self._cgroups)
+
+    def order_spare(self, plan: init.Plan, namespaces: int) -> None:
+        if self._layout is not None:
+            self.helper.order_spare(plan, namespaces, self._layout, self._cgroups)
 
     def abandon(self, child: Child) -> None:
         self.helper.abandon(child)

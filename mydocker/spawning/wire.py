@@ -28,28 +28,24 @@ if TYPE_CHECKING:
 #: The kernel passes so many at once (SCM_MAX_FD, unix(7)).
 _MOST_DESCRIPTORS = 253
 
-#: What a helper is called, and a child until it executes something; a spare one until it is taken.
+#: What a helper is called, and a child until it executes something.
 NAME = b"mydocker-helper"
-SPARE = b"mydocker-spare"
 
-#: Of a request: its kind, the length of the body, the flags of clone3(2).
-_HEADER = struct.Struct("=cQI")
-#: How many spare children there may be, each for another kind of container.
-MOST_SPARES = 4
-
-CLONE = b"c"  # a child
-CLONE_AND_SPARE = b"s"  # a child, and a spare one for the next request that is alike
+#: Of a request: the length of the body, the flags of clone3(2).
+_HEADER = struct.Struct("=QI")
 
 _PID = struct.Struct("=i")
 _CLASSES = (init.Plan, Spec, Volume, Tmpfs, Hierarchy, User, IdMaps, Filter)
 _NUMBERS = {cls: number for number, cls in enumerate(_CLASSES)}
 
-#: The fields of a plan that are descriptors, but for ``stdio``, which is several.
+#: The fields of a plan that are descriptors, but for ``stdio``, which comes later than the plan.
 _DESCRIPTORS = ("commands", "reports", "messages", "status", "upper", "trace")
 
 
 def template(plan: init.Plan) -> init.Plan:
-    """What plans for containers of one kind have in common. The command goes by its own way, the filter is compiled."""
+    """What plans for containers of one kind have in common. Command and host name go their own way, and the filter is
+    compiled.
+    """
     spec = plan.spec.replace(args=(), env=None, extra_env=(), timeout=None, hostname=None, seccomp="")
     blank = dict.fromkeys(_DESCRIPTORS, -1)
     return plan.replace(spec=spec, staging="", stdio=None, **blank)
@@ -66,22 +62,18 @@ def unpacked(data: bytes) -> init.Plan:
 
 
 class Own(Value):
-    """What a plan has for itself: the descriptors by their names, the staging directory, the host name."""
+    """What a plan has for itself: the descriptors by their names, and the staging directory."""
 
-    descriptors: dict[str, Any]
+    descriptors: dict[str, int]
     staging: str
-    hostname: str | None
 
     @classmethod
     def of(cls, plan: init.Plan) -> Own:
-        descriptors: dict[str, Any] = {name: getattr(plan, name) for name in _DESCRIPTORS}
-        descriptors["stdio"] = plan.stdio
-        return cls(descriptors=descriptors, staging=plan.staging, hostname=plan.spec.hostname)
+        return cls(descriptors={name: getattr(plan, name) for name in _DESCRIPTORS}, staging=plan.staging)
 
     def given_to(self, template: init.Plan) -> init.Plan:
         """The plan of the container."""
-        spec = template.spec.replace(hostname=self.hostname)
-        return template.replace(spec=spec, staging=self.staging, **self.descriptors)
+        return template.replace(staging=self.staging, **self.descriptors)
 
     def packed(self) -> tuple[bytes, list[int]]:
         """As bytes, and the descriptors, for which these have places."""
@@ -93,32 +85,28 @@ class Own(Value):
             fds.append(fd)
             return len(fds) - 1
 
-        stdio = self.descriptors["stdio"]
         places = [place(self.descriptors[name]) for name in _DESCRIPTORS]
-        own = (places, None if stdio is None else tuple(map(place, stdio)), self.staging, self.hostname)
-        return marshal.dumps(own), fds
+        return marshal.dumps((places, self.staging)), fds
 
     @classmethod
     def unpacked(cls, data: bytes, fds: list[int]) -> Own:
-        places, stdio, staging, hostname = marshal.loads(data)
-        descriptors: dict[str, Any] = {
+        places, staging = marshal.loads(data)
+        descriptors = {
             name: fds[place] if place >= 0 else -1 for name, place in zip(_DESCRIPTORS, places, strict=True)
         }
-        descriptors["stdio"] = None if stdio is None else tuple(fds[place] for place in stdio)
-        return cls(descriptors=descriptors, staging=staging, hostname=hostname)
+        return cls(descriptors=descriptors, staging=staging)
 
 
-def send_plan(connection: int, kind: bytes, template: bytes, own: Own, flags: int) -> None:
+def send_plan(connection: int, template: bytes, own: Own, flags: int) -> None:
     """Ask for a child that does as a plan says, cloned with ``flags``. BrokenPipeError if nobody is there."""
     data, fds = own.packed()
     body = marshal.dumps((template, data))
-    rights.send(connection, _HEADER.pack(kind, len(body), flags) + body, fds)
+    rights.send(connection, _HEADER.pack(len(body), flags) + body, fds)
 
 
 class Request(Value):
     """What `receive` gives. The descriptors ``fds`` are the receiver's to close."""
 
-    kind: bytes
     flags: int
     template: bytes
     own: bytes
@@ -130,7 +118,7 @@ def receive(connection: int) -> Request | None:
     head, fds = rights.receive(connection, _HEADER.size, _MOST_DESCRIPTORS)
     if len(head) < _HEADER.size:
         return None
-    kind, length, flags = _HEADER.unpack(head)
+    length, flags = _HEADER.unpack(head)
     parts = []
     while length:
         part, _ = rights.receive(connection, min(length, 1 << 18), 0)
@@ -139,51 +127,26 @@ def receive(connection: int) -> Request | None:
         parts.append(part)
         length -= len(part)
     template, own = marshal.loads(b"".join(parts))
-    return Request(kind=kind, flags=flags, template=template, own=own, fds=fds)
+    return Request(flags=flags, template=template, own=own, fds=fds)
 
 
-def send_child(connection: int, pid: int, pidfd: int, dropped: list[int]) -> None:
-    """``dropped``: children that were ended without having been anybody's, and are to be reaped."""
-    rights.send(connection, b"".join(map(_PID.pack, (pid, *dropped))), (pidfd,))
+def send_child(connection: int, pid: int, pidfd: int) -> None:
+    rights.send(connection, _PID.pack(pid), (pidfd,))
 
 
 def send_error(connection: int, number: int, text: str) -> None:
     rights.send(connection, _PID.pack(-number) + os.fsencode(text)[:1000], ())
 
 
-def receive_child(connection: int) -> tuple[int, int, list[int]]:
-    """(PID, pidfd) of the child, and those to be reaped. OSError if it could not be cloned, EOFError if the helper is
-    gone.
-    """
+def receive_child(connection: int) -> tuple[int, int]:
+    """(PID, pidfd) of the child. OSError if it could not be cloned, EOFError if the helper is gone."""
     data, descriptors = rights.receive(connection, 4096, 1)
     if len(data) < _PID.size:
         raise EOFError
     (pid,) = _PID.unpack_from(data)
     if pid < 0:
         raise OSError(-pid, os.strerror(-pid), os.fsdecode(data[_PID.size :]) or None)
-    return pid, descriptors[0], [number for (number,) in _PID.iter_unpack(data[_PID.size :])]
-
-
-def send_spare(connection: int, pid: int) -> None:
-    """Tell of a spare child, by the socket of the requests: the program is to end and reap it if nobody takes it."""
-    rights.send(connection, _PID.pack(pid), ())
-
-
-def receive_spares(connection: int) -> list[int]:
-    """Those that it was told of, without waiting. EOFError if the helper is gone."""
-    found: list[int] = []
-    while True:
-        try:
-            data, _ = rights.receive(connection, 4096, 0, wait=False)
-        except BlockingIOError:
-            return found
-        except ConnectionResetError:
-            raise EOFError from None
-        if not data:
-            if found:
-                return found
-            raise EOFError
-        found += (number for (number,) in _PID.iter_unpack(data))
+    return pid, descriptors[0]
 
 
 def _plain(value: Any) -> Any:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from mydocker.linux import batch, libc
+from mydocker.linux import batch, libc, machine
 from mydocker.linux.batch import Batch, BatchError
 
 OPENAT, READ, WRITE, CLOSE, MKDIRAT = (
@@ -118,3 +121,96 @@ def test_strings_with_a_nul_or_none_pass_as_they_are(tmp_path: Path) -> None:
     finally:
         os.close(fd)
     assert (tmp_path / "f").read_bytes() == b"a\0b\0"
+
+
+def test_what_a_call_has_brought_can_be_looked_at_and_expected() -> None:
+    memory = machine.new_memory(machine.PAGE)
+    reader, writer = os.pipe()
+    try:
+        calls = Batch()
+        calls.call(READ, reader, memory, 16)
+        first, rest, whole = calls.load(memory, 1), calls.load(memory + 4, 4), calls.load(memory + 8, 8)
+        calls.expect(first, ord("A"), errno.EPROTO, name="see what came")
+        os.write(writer, b"Abc-" + b"1234" + b"\xff" * 8)
+        slots = calls.run({})
+        assert slots[first] == ord("A")
+        assert slots[rest] == int.from_bytes(b"1234", sys.byteorder)
+        assert slots[whole] == (1 << 64) - 1
+        os.write(writer, b"B")
+        with pytest.raises(BatchError) as caught:
+            calls.run({})
+        assert caught.value.errno == errno.EPROTO
+        assert calls.name_of(caught.value.index) == "see what came"
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+def test_all_of_a_pipe_however_it_comes_and_no_less() -> None:
+    memory = machine.new_memory(4 * machine.PAGE)
+    reader, writer = os.pipe()
+    text = os.urandom(10_000)
+
+    def write() -> None:
+        for at in range(0, len(text), 1000):
+            os.write(writer, text[at : at + 1000])
+            time.sleep(0.001)
+        os.close(writer)
+
+    thread = threading.Thread(target=write)
+    calls = Batch()
+    pipe = calls.slot()
+    calls.read_all(pipe, memory, 9000)
+    calls.read_all(pipe, memory + 9000, 1000)
+    calls.read_all(pipe, memory + 10_000, 0)
+    calls.read_all(pipe, memory + 10_000, 1)
+    try:
+        # A thread that waits in a batch keeps the interpreter, so another process does it.
+        child = os.fork()
+        if child == 0:
+            try:
+                os.close(writer)
+                calls.run({pipe: reader})
+            except BatchError as e:
+                came = (libc.c_char * len(text)).from_address(memory).raw
+                os._exit(0 if (e.errno, e.index, came == text) == (batch.ENODATA, 3, True) else 1)
+            os._exit(2)
+        thread.start()
+        thread.join()
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    finally:
+        os.close(reader)
+
+
+def test_it_goes_on_with_another_table_and_counts_on(tmp_path: Path) -> None:
+    names = [libc.create_string_buffer(os.fsencode(tmp_path / name)) for name in "abc"]
+
+    def made(name: object, **more: int) -> bytes:
+        return batch.record(MKDIRAT, AT_FDCWD, libc.addressof(name), 0o700, **more)
+
+    other = made(names[0]) + made(names[0], failing=errno.EEXIST, over=1) + made(names[1]) + made(names[2])
+    there = libc.create_string_buffer(other, len(other))
+    calls = Batch()
+    table, count = calls.slot(), calls.slot()
+    calls.call(MKDIRAT, AT_FDCWD, os.fsencode(tmp_path / "first"), 0o700)
+    calls.go_to(table, count)
+    calls.run({table: libc.addressof(there), count: 4}, 1)
+    assert sorted(os.listdir(tmp_path)) == ["a", "c", "first"]
+    (tmp_path / "first").rmdir()
+    with pytest.raises(BatchError) as caught:
+        calls.run({table: libc.addressof(there), count: 4}, 1)
+    assert (caught.value.errno, caught.value.index) == (errno.EEXIST, 1)
+    os.rmdir(tmp_path / "first")
+    calls.run({table: 0, count: 0}, 1)
+    assert len(other) == 4 * batch.RECORD_SIZE
+
+
+def test_calls_that_belong_together_are_left_at_the_first_that_fails(tmp_path: Path) -> None:
+    calls = Batch()
+    first = len(calls)
+    for name in ("a", "none/b", "c"):
+        calls.call(MKDIRAT, AT_FDCWD, os.fsencode(tmp_path / name), 0o700)
+    calls.optional(first)
+    calls.call(MKDIRAT, AT_FDCWD, os.fsencode(tmp_path / "d"), 0o700)
+    calls.run({})
+    assert sorted(os.listdir(tmp_path)) == ["a", "d"]
