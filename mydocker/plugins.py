@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from mydocker.config import Config
     from mydocker.hooks import Phase
 
-    #: name, flags, "module:qualname" of the parser, metavar, help, oci, kind, complete, that of from_oci or empty
-    FieldRow = tuple[str, tuple[str, ...], str, str, str, str, Any, str, str]
+    #: name, flags, "module:qualname" of the parser, metavar, help, oci, kind, complete, that of from_oci or empty,
+    #: whether it is traceless
+    FieldRow = tuple[str, tuple[str, ...], str, str, str, str, Any, str, str, bool]
     #: hook to (attribute of the plugin object, parameters that it takes, position among the plugins)
     HookRow = tuple[str, tuple[str, ...], int]
     #: name, distribution, version, "module" or "module:attribute", fields, hooks
@@ -140,8 +141,9 @@ class Registry:
                         kind=kind,
                         complete=complete,
                         from_oci=NamedFunction(from_oci) if from_oci else None,
+                        traceless=traceless,
                     )
-                    for field, flags, parse, metavar, text, oci, kind, complete, from_oci in fields
+                    for field, flags, parse, metavar, text, oci, kind, complete, from_oci, traceless in fields
                 ),
                 hooks={hook: (attribute, parameters) for hook, (attribute, parameters, _) in hooks.items()},
                 order={hook: position for hook, (_, _, position) in hooks.items()},

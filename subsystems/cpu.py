@@ -147,6 +147,7 @@ def mydocker_fields() -> tuple[ResourceField, ...]:
             help="Share of the CPUs when others want them too, relative to their 1024: 2 to 262144.",
             oci="linux.resources.cpu.shares linux.resources.cpu.idle linux.resources.unified.cpu.weight",
             from_oci=shares_from_oci,
+            traceless=True,
         ),
         ResourceField(
             name="cpu_weight",
@@ -155,6 +156,7 @@ def mydocker_fields() -> tuple[ResourceField, ...]:
             metavar="N",
             help="The same as cgroup v2 has it: 1 to 10000, relative to the others' 100. cgroup v2 only.",
             oci="linux.resources.unified.cpu.weight",
+            traceless=True,
         ),
         ResourceField(
             name="cpus",
@@ -162,6 +164,7 @@ def mydocker_fields() -> tuple[ResourceField, ...]:
             parse=parse_cpu_bandwidth,
             metavar="N",
             help="The most CPUs' worth of time that the container gets, as in 0.5 or 2, or unlimited.",
+            traceless=True,
         ),
         ResourceField(
             name="cpu_period",
@@ -171,6 +174,7 @@ def mydocker_fields() -> tuple[ResourceField, ...]:
             help="The period in microseconds to which --cpu-quota applies: 1000 to 1000000, 100000 by default.",
             oci="linux.resources.cpu.period linux.resources.unified.cpu.max",
             from_oci=period_from_oci,
+            traceless=True,
         ),
         ResourceField(
             name="cpu_quota",
@@ -180,6 +184,7 @@ def mydocker_fields() -> tuple[ResourceField, ...]:
             help="The CPU time in microseconds that the container gets in each period; -1 for no bound.",
             oci="linux.resources.cpu.quota linux.resources.unified.cpu.max",
             from_oci=quota_from_oci,
+            traceless=True,
         ),
         ResourceField(
             name="cpu_burst",
@@ -189,6 +194,7 @@ def mydocker_fields() -> tuple[ResourceField, ...]:
             help="The unused CPU time in microseconds that the container may save up and use above its bound later.",
             oci="linux.resources.cpu.burst linux.resources.unified.cpu.max.burst",
             from_oci=burst_from_oci,
+            traceless=True,
         ),
         ResourceField(
             name="cpu_idle",
@@ -199,6 +205,7 @@ def mydocker_fields() -> tuple[ResourceField, ...]:
             oci="linux.resources.cpu.idle linux.resources.unified.cpu.idle",
             kind="flag",
             from_oci=idle_from_oci,
+            traceless=True,
         ),
         ResourceField(
             name="cpu_rt_runtime",

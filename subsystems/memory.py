@@ -155,6 +155,7 @@ def mydocker_fields() -> tuple[ResourceField, ...]:
             "-1 for no limit.",
             oci="linux.resources.memory.limit linux.resources.unified.memory.max",
             from_oci=memory_from_oci,
+            traceless=True,
         ),
         ResourceField(
             name="memory_swap",
@@ -165,6 +166,7 @@ def mydocker_fields() -> tuple[ResourceField, ...]:
             oci="linux.resources.memory.swap linux.resources.memory.limit linux.resources.unified.memory.swap.max "
             "linux.resources.unified.memory.max",
             from_oci=swap_from_oci,
+            traceless=True,
         ),
         ResourceField(
             name="memory_swap_max",
@@ -174,6 +176,7 @@ def mydocker_fields() -> tuple[ResourceField, ...]:
             help="The most swap, without memory (b, k, m, g); -1 for unlimited swap. cgroup v2 only.",
             oci="linux.resources.unified.memory.swap.max",
             from_oci=bound_from_unified,
+            traceless=True,
         ),
         ResourceField(
             name="memory_reservation",
@@ -193,6 +196,7 @@ def mydocker_fields() -> tuple[ResourceField, ...]:
             help="How readily the kernel swaps the container out, 0 to 100; -1 for as the host does. cgroup v1 only.",
             oci="linux.resources.memory.swappiness",
             from_oci=swappiness_from_oci,
+            traceless=True,
         ),
         ResourceField(
             name="oom_kill_disable",
@@ -202,6 +206,7 @@ def mydocker_fields() -> tuple[ResourceField, ...]:
             help="Stop the container's processes when its memory is used up, in place of killing one. cgroup v1 only.",
             oci="linux.resources.memory.disableOOMKiller",
             kind="flag",
+            traceless=True,
         ),
         ResourceField(
             name="memory_min",
@@ -230,6 +235,7 @@ def mydocker_fields() -> tuple[ResourceField, ...]:
             "(b, k, m, g); -1 for no such bound. cgroup v2 only.",
             oci="linux.resources.unified.memory.high",
             from_oci=bound_from_unified,
+            traceless=True,
         ),
         ResourceField(
             name="memory_oom_group",
@@ -240,6 +246,7 @@ def mydocker_fields() -> tuple[ResourceField, ...]:
             oci="linux.resources.unified.memory.oom.group",
             kind="flag",
             from_oci=switch_from_unified,
+            traceless=True,
         ),
     )
 
