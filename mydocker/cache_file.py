@@ -38,7 +38,7 @@ def directory() -> str | None:
 def path(kind: str, key: bytes) -> str | None:
     """The file of ``kind`` for ``key``. Another key may have the same: the content is to tell which it is for."""
     folder = directory()
-    return None if folder is None else f"{folder}/{kind}-{_checksum(key).hex()}"
+    return None if folder is None else f"{folder}/{kind}-{checksum(key).hex()}"
 
 
 def read(name: str, *, summed: bool = True) -> bytes | None:
@@ -57,7 +57,7 @@ def read(name: str, *, summed: bool = True) -> bytes | None:
     if not summed:
         return data if len(data) == status.st_size else None
     content = data[8:]
-    return content if data[:8] == _checksum(content) else None
+    return content if data[:8] == checksum(content) else None
 
 
 def write(name: str, content: bytes, *, summed: bool = True) -> None:
@@ -76,7 +76,7 @@ def write(name: str, content: bytes, *, summed: bool = True) -> None:
     fd = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         with open(fd, "wb") as file:
-            file.write(_checksum(content) + content if summed else content)
+            file.write(checksum(content) + content if summed else content)
         os.rename(unfinished, name)
     except OSError:
         os.unlink(unfinished)
@@ -111,6 +111,9 @@ def _prune(folder: str, kind: str) -> None:
         os.unlink(file)
 
 
-def _checksum(content: bytes) -> bytes:
-    """A remainder: hashlib and zlib cost an import, the built-in hash differs in each process."""
+def checksum(content: bytes) -> bytes:
+    """Eight bytes of ``content``, by which a change of it shows. Nothing that keeps an attacker out.
+
+    A remainder: hashlib and zlib cost an import, the built-in hash differs in each process.
+    """
     return (int.from_bytes(content, "little") % _PRIME).to_bytes(8, "little")

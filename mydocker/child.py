@@ -78,8 +78,7 @@ class Child:
         why.
         """
         if late:
-            name = (hostname or "").encode(errors="surrogateescape")
-            word = handoff.PLACE.pack(word, len(name), name)
+            word = handoff.place(word, (hostname or "").encode(errors="surrogateescape"))
         try:
             rights.send(self.messages, word, entrances)
         except (BrokenPipeError, ConnectionResetError):

@@ -21,7 +21,6 @@ stage, errno, text).
 from __future__ import annotations
 
 import os
-import struct
 
 from mydocker.errors import HandoffError
 from mydocker.value import Value
@@ -44,15 +43,15 @@ ENTER_SOME = b"s"
 MOST_ENTRANCES = 64
 
 #: What comes with the entrances where the child has its streams later: the word, the size of the host name, and that.
-PLACE = struct.Struct("=cB64s")
+PLACE_SIZE = 66
 
 #: In `mydocker.oci`, after the frame: the container is noted as complete.
 NOTED = b"d"
 
 _MAGIC = b"MYDK\x01"
-_HEADER = struct.Struct("<5sQ")
-_COUNT = struct.Struct("<I")
-_REPORT = struct.Struct("<cI")
+#: Bytes of numbers. By hand: who reads one report, as `mydocker.oci.start` does, has no other use for struct.
+_LENGTH = 8
+_COUNT = 4
 _CHUNK = 1 << 16  # the capacity of a pipe (pipe(7)): more at once would not arrive at once
 
 #: More than the kernel takes for argv and environment together: 3/4 of _STK_LIM, 6 MiB (fs/exec.c), with
@@ -64,36 +63,52 @@ def encode(argv: Sequence[bytes], env: Sequence[bytes]) -> bytes:
     """The frame. ValueError if a string holds a NUL byte, which no argument of execve(2) can."""
     parts = []
     for strings in (argv, env):
-        parts.append(_COUNT.pack(len(strings)))
+        parts.append(_packed(len(strings)))
         for string in strings:
             if b"\0" in string:
                 raise ValueError("an argument holds a NUL byte, which the kernel cannot pass")
-            parts.append(_COUNT.pack(len(string)))
+            parts.append(_packed(len(string)))
             parts.append(string)
     payload = b"".join(parts)
-    return _HEADER.pack(_MAGIC, len(payload)) + payload
+    return _MAGIC + len(payload).to_bytes(_LENGTH, "little") + payload
 
 
 def decode(payload: bytes) -> tuple[list[bytes], list[bytes]]:
     """The payload of a frame: (argv, env). HandoffError if it is not exactly one."""
     lists: tuple[list[bytes], list[bytes]] = ([], [])
     at = 0
-    try:
-        for strings in lists:
-            (count,) = _COUNT.unpack_from(payload, at)
-            at += _COUNT.size
-            for _ in range(count):
-                (size,) = _COUNT.unpack_from(payload, at)
-                at += _COUNT.size
-                if at + size > len(payload):
-                    raise HandoffError("the command came truncated")
-                strings.append(payload[at : at + size])
-                at += size
-    except struct.error:
-        raise HandoffError("the command came truncated") from None
+    for strings in lists:
+        count, at = _count(payload, at)
+        for _ in range(count):
+            size, at = _count(payload, at)
+            if at + size > len(payload):
+                raise HandoffError("the command came truncated")
+            strings.append(payload[at : at + size])
+            at += size
     if at != len(payload):
         raise HandoffError("the command came with bytes that are not part of it")
     return lists
+
+
+def _packed(number: int) -> bytes:
+    return number.to_bytes(_COUNT, "little")
+
+
+def _count(payload: bytes, at: int) -> tuple[int, int]:
+    """The number that stands there, and where it ends. HandoffError if there is none."""
+    end = at + _COUNT
+    if end > len(payload):
+        raise HandoffError("the command came truncated")
+    return int.from_bytes(payload[at:end], "little"), end
+
+
+def _signed(body: bytes) -> int:
+    return int.from_bytes(body[:_COUNT], "little", signed=True)
+
+
+def _report(kind: bytes, number: int, others: bytes = b"") -> bytes:
+    body = number.to_bytes(_COUNT, "little", signed=True) + others
+    return kind + _packed(len(body)) + body
 
 
 def _read_exactly(fd: int, size: int) -> bytes:
@@ -116,7 +131,8 @@ def await_word(fd: int, word: bytes) -> None:
 
 def receive(fd: int) -> tuple[list[bytes], list[bytes]]:
     """Wait for the frame and read it: (argv, env). HandoffError if it is not complete and valid."""
-    magic, length = _HEADER.unpack(_read_exactly(fd, _HEADER.size))
+    header = _read_exactly(fd, len(_MAGIC) + _LENGTH)
+    magic, length = header[: len(_MAGIC)], int.from_bytes(header[len(_MAGIC) :], "little")
     if magic != _MAGIC or length > MAX_PAYLOAD:
         raise HandoffError("what came through the pipe is not a command")
     return decode(_read_exactly(fd, length))
@@ -152,15 +168,26 @@ class Failure(Value):
 
 def report_ready(fd: int, terminal: int = -1) -> None:
     """Child: everything is set up. ``terminal``: the descriptor, here, of the pseudo-terminal's master, or -1."""
-    body = struct.pack("<i", terminal)
-    os.write(fd, _REPORT.pack(b"R", len(body)) + body)
+    os.write(fd, _report(b"R", terminal))
 
 
 def report_failure(fd: int, failure: Failure) -> None:
     """Child: cannot go on. One write, below PIPE_BUF, so that it arrives as a whole."""
     text = failure.text.encode(errors="surrogateescape")[:2048]
-    body = struct.pack("<iH", failure.errno, len(failure.stage)) + failure.stage.encode() + text
-    os.write(fd, _REPORT.pack(b"E", len(body)) + body)
+    stage = failure.stage.encode()
+    os.write(fd, _report(b"E", failure.errno, len(stage).to_bytes(2, "little") + stage + text))
+
+
+def place(word: bytes, hostname: bytes) -> bytes:
+    """Runtime: what begins with a word and has a host name of up to 64 bytes, or none."""
+    return word + bytes((len(hostname),)) + hostname.ljust(PLACE_SIZE - 2, b"\0")
+
+
+def read_place(data: bytes) -> tuple[bytes, bytes]:
+    """Child: the word and the host name, which is empty where there is none. HandoffError if it is not whole."""
+    if len(data) != PLACE_SIZE:
+        raise HandoffError("the runtime ended before there was a container for this process")
+    return data[:1], data[2 : 2 + data[1]]
 
 
 class Waiting(Value):
@@ -171,8 +198,7 @@ class Waiting(Value):
 
 def waiting_report(landing: int) -> bytes:
     """Child: as `report_ready`, of one that waits as `Waiting` says."""
-    body = struct.pack("<Q", landing)
-    return _REPORT.pack(b"W", len(body)) + body
+    return b"W" + (8).to_bytes(_NUMBER, "little") + landing.to_bytes(8, "little")
 
 
 class Listener(Value):
@@ -183,8 +209,7 @@ class Listener(Value):
 
 def report_listener(fd: int, listener: int) -> None:
     """Child: there is a seccomp listener. By write(2) alone: what else the filter lets through is not known."""
-    body = struct.pack("<i", listener)
-    os.write(fd, _REPORT.pack(b"L", len(body)) + body)
+    os.write(fd, _report(b"L", listener))
 
 
 def read_report(fd: int) -> int | Waiting | Failure | Listener | None:
@@ -196,15 +221,14 @@ def read_report(fd: int) -> int | Waiting | Failure | Listener | None:
     if not first:
         return None
     try:
-        kind, size = _REPORT.unpack(first + _read_exactly(fd, _REPORT.size - 1))
+        size = int.from_bytes(_read_exactly(fd, _COUNT), "little")
         body = _read_exactly(fd, size)
     except HandoffError:
         return None
-    if kind in (b"R", b"L"):
-        (number,) = struct.unpack("<i", body)
-        return int(number) if kind == b"R" else Listener(fd=number)
-    if kind == b"W":
-        return Waiting(landing=struct.unpack("<Q", body)[0])
-    number, length = struct.unpack_from("<iH", body)
-    at = 6 + length
+    if first == b"W":
+        return Waiting(landing=int.from_bytes(body, "little"))
+    number = _signed(body)
+    if first in (b"R", b"L"):
+        return number if first == b"R" else Listener(fd=number)
+    at = 6 + int.from_bytes(body[4:6], "little")
     return Failure(stage=body[6:at].decode(), errno=number, text=body[at:].decode(errors="surrogateescape"))

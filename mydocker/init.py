@@ -206,11 +206,8 @@ def _become_first(plan: Plan, step: mounts.Step, view: mounts.CgroupView, termin
     settled = True
     if plan.stdio is None:
         step.doing = "enter the cgroup"
-        place, entrances = rights.receive(plan.messages, handoff.PLACE.size, handoff.MOST_ENTRANCES)
-        if len(place) != handoff.PLACE.size:
-            raise HandoffError("the runtime ended before there was a container for this process")
-        word, size, hostname = handoff.PLACE.unpack(place)
-        hostname = hostname[:size]
+        place, entrances = rights.receive(plan.messages, handoff.PLACE_SIZE, handoff.MOST_ENTRANCES)
+        word, hostname = handoff.read_place(place)
         settled = _enter_cgroups(word, entrances)
     elif plan.cgroups:
         step.doing = "enter the cgroup"

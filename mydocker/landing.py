@@ -133,7 +133,7 @@ class Waiting:
         calls, memory = self._calls, self._memory
         came = calls.slot()
         calls.call(_RECVMSG, self._messages, memory.place_message, _MSG_CMSG_CLOEXEC, to=came, name="enter the cgroup")
-        calls.expect(came, handoff.PLACE.size, batch.ENODATA)
+        calls.expect(came, handoff.PLACE_SIZE, batch.ENODATA)
         size = calls.load(memory.place + 1, 1)
         calls.expect(size, 0, _EXDEV, failing=_EXDEV, over=1)
         calls.pass_over(1)
@@ -225,7 +225,7 @@ class _Memory:
         self._fixed = fixed = create_string_buffer(2 * _PATH_MAX)
         self._at = addressof(fixed)
         control = _CMSG + 4 * handoff.MOST_ENTRANCES
-        self.place, self.entrances, self.place_message = self._message(handoff.PLACE.size, control)
+        self.place, self.entrances, self.place_message = self._message(handoff.PLACE_SIZE, control)
         _, self.streams, self.streams_message = self._message(1, _CMSG + 4 * 4)
         self.word = self._take(8)
         self.header = self._take(_HEADER.size)

@@ -321,8 +321,12 @@ class Limits:
 
     def traceless(self) -> list[str]:
         """The fields that are set and leave nothing but the cgroup: `undo` calls nobody for them."""
-        owners = [plugin for plugin in self._owners() if "mydocker_remove" not in plugin.hooks]
-        return [field.name for plugin in owners for field in plugin.fields if field.name in self.config]
+        return [
+            field.name
+            for plugin in self._owners()
+            for field in plugin.fields
+            if field.name in self.config and (field.traceless or "mydocker_remove" not in plugin.hooks)
+        ]
 
     def undo(self) -> None:
         """Undo what the plugins made, the last one first, and remove the cgroup. Raises the first error at the end."""

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     #: directory, its modification time in ns or 0, and the package metadata in it
     Directory = tuple[str, int, tuple[tuple[str, Stamp], ...]]
 
-FORMAT = 3
+FORMAT = 4
 
 _METADATA = (".dist-info", ".egg-info", ".egg")
 _CORE_FILES = ("hookspecs.py", "resources.py", "plugin_discovery.py", "cli/options.py", "version.py")

@@ -232,6 +232,9 @@ class Candidate:
                 raise self.broken(f"declares {flag!r} for {field.name}, which is no flag: write -x, -name or --name")
         if field.from_oci is not None and not field.oci:
             raise self.broken(f"declares {field.name} with a from_oci, and without the path oci that this is for")
+        if not isinstance(field.traceless, bool):
+            problem = f"{field.traceless!r} for traceless, which is neither True nor False"
+            raise self.broken(f"declares {field.name} with {problem}")
         parse = self._reference(field, field.parse, "parser")
         from_oci = self._reference(field, field.from_oci, "from_oci") if field.from_oci is not None else ""
         return (
@@ -244,6 +247,7 @@ class Candidate:
             field.kind,
             field.complete,
             from_oci,
+            field.traceless,
         )
 
     def _reference(self, field: ResourceField, function: object, what: str) -> str:

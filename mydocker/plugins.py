@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from mydocker.config import Config
     from mydocker.hooks import Phase
 
-    #: name, flags, "module:qualname" of the parser, metavar, help, oci, kind, complete, that of from_oci or empty
-    FieldRow = tuple[str, tuple[str, ...], str, str, str, str, Any, str, str]
+    #: name, flags, "module:qualname" of the parser, metavar, help, oci, kind, complete, that of from_oci or empty,
+    #: whether it is traceless
+    FieldRow = tuple[str, tuple[str, ...], str, str, str, str, Any, str, str, bool]
     #: hook to (attribute of the plugin object, parameters that it takes, position among the plugins)
     HookRow = tuple[str, tuple[str, ...], int]
     #: name, distribution, version, "module" or "module:attribute", fields, hooks
@@ -140,8 +141,9 @@ class Registry:
                         kind=kind,
                         complete=complete,
                         from_oci=NamedFunction(from_oci) if from_oci else None,
+                        traceless=traceless,
                     )
-                    for field, flags, parse, metavar, text, oci, kind, complete, from_oci in fields
+                    for field, flags, parse, metavar, text, oci, kind, complete, from_oci, traceless in fields
                 ),
                 hooks={hook: (attribute, parameters) for hook, (attribute, parameters, _) in hooks.items()},
                 order={hook: position for hook, (_, _, position) in hooks.items()},
@@ -240,8 +242,7 @@ class Registry:
         for name in values:
             if name not in self._fields and flags.get(name, name) != name:
                 raise UsageError(f"{flags[name]}: there is no limit of that name{self._meant(name)}")
-        parsers = [self.field(name)[0].parse for name in values]
-        if all(isinstance(parser, NamedFunction) and parser.is_known for parser in parsers):
+        if all(_needs_no_thread(*self.field(name)) for name in values):
             return self._parse(values, flags, None)
         return supervised(lambda phase: self._parse(values, flags, phase))
 
@@ -265,6 +266,11 @@ class Registry:
             several = field.kind == "multiple" and isinstance(value, (list, tuple))
             texts[name] = [str(one) for one in value] if several else str(value)  # type: ignore[attr-defined]
         return ResourceConfig(parsed, flags, texts)
+
+
+def _needs_no_thread(field: ResourceField, plugin: Plugin) -> bool:
+    """Whether the field's parser is mydocker's own: such a one hangs no more than the rest of mydocker does."""
+    return plugin.is_own or (isinstance(field.parse, NamedFunction) and field.parse.is_known)
 
 
 def error_text(error: BaseException) -> str:

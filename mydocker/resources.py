@@ -41,6 +41,9 @@ class ResourceField(Value):
         is at each path of ``oci``, None where nothing is, it returns the text for ``parse`` (a list of texts for a
         ``multiple`` field), or None if no limit is asked for. It is called if there is something at one of the paths
         at least. ValueError with the reason if that cannot be one.
+    ``traceless``
+        True if it is in force by the container's own cgroup alone: then ``mydocker_remove`` has nothing to undo for it,
+        and who deletes an engine's container does not load the plugin.
 
     An engine that passes no such path in config.json can set every field by its `annotation`.
     """
@@ -54,6 +57,7 @@ class ResourceField(Value):
     kind: Literal["value", "multiple", "flag"] = "value"
     complete: str = ""
     from_oci: Callable[..., str | list[str] | None] | None = None
+    traceless: bool = False
 
     @property
     def annotation(self) -> str:

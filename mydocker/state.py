@@ -20,7 +20,7 @@ import errno
 import fcntl
 import os
 
-from mydocker import claims, plain_json
+from mydocker import plain_json
 from mydocker.errors import MydockerError, StateError
 from mydocker.value import Value
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any
 
+    from mydocker import claims
     from mydocker.cgroups.layout import Layout
 
 
@@ -175,6 +176,8 @@ def claim(name: str | None, root: str) -> Claim:
 
 
 def _enter(root: str, name: str) -> claims.Entry:
+    from mydocker import claims  # of no use to engines' containers
+
     while True:
         try:
             return claims.enter(root, name)
@@ -236,6 +239,8 @@ def take_lock(path: str, flags: int, *, wait: bool) -> int | None:
 
 def recover(root: str) -> list[str]:
     """Remove what killed runtimes have left: processes, cgroups, pid files, records. The ids of those removed."""
+    from mydocker import claims
+
     removed: list[str] = []
 
     def remove(name: str) -> bool:
@@ -410,9 +415,9 @@ def note_root(root: str, default: str) -> None:
 
 def _link(root: str, default: str) -> str:
     """A path has characters and a length that a name cannot have."""
-    import binascii
+    from mydocker import cache_file
 
-    return f"{default}/{_ROOTS}/{binascii.crc32(os.fsencode(root)):08x}-{len(root)}"
+    return f"{default}/{_ROOTS}/{cache_file.checksum(os.fsencode(root)).hex()}-{len(root)}"
 
 
 def forget_root(root: str, default: str) -> None:

@@ -49,6 +49,7 @@ def mydocker_fields() -> tuple[ResourceField, ...]:
             help="The CPUs that the container may run on, by number, as in 0-2,4.",
             oci="linux.resources.cpu.cpus linux.resources.unified.cpuset.cpus",
             from_oci=list_from_oci,
+            traceless=True,
         ),
         ResourceField(
             name="cpuset_mems",
@@ -58,6 +59,7 @@ def mydocker_fields() -> tuple[ResourceField, ...]:
             help="The memory nodes (NUMA) that the container may allocate from, by number, as in 0,1.",
             oci="linux.resources.cpu.mems linux.resources.unified.cpuset.mems",
             from_oci=list_from_oci,
+            traceless=True,
         ),
         ResourceField(
             name="cpuset_partition",

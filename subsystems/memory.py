@@ -27,6 +27,7 @@ UNLIMITED = -1
 #: v1 shows no limit as the most that its counter of pages takes, some 2^63 bytes (PAGE_COUNTER_MAX).
 _V1_NO_LIMIT = 1 << 62
 
+_V1_MEMORY = "memory.limit_in_bytes"
 _V1_SWAP = "memory.memsw.limit_in_bytes"
 _V2_SWAP = "memory.swap.max"
 _SWAP_MISSING = "it does not account for swap; boot it with swapaccount=1"
@@ -154,6 +155,7 @@ def mydocker_fields() -> tuple[ResourceField, ...]:
             "-1 for no limit.",
             oci="linux.resources.memory.limit linux.resources.unified.memory.max",
             from_oci=memory_from_oci,
+            traceless=True,
         ),
         ResourceField(
             name="memory_swap",
@@ -164,6 +166,7 @@ def mydocker_fields() -> tuple[ResourceField, ...]:
             oci="linux.resources.memory.swap linux.resources.memory.limit linux.resources.unified.memory.swap.max "
             "linux.resources.unified.memory.max",
             from_oci=swap_from_oci,
+            traceless=True,
         ),
         ResourceField(
             name="memory_swap_max",
@@ -173,6 +176,7 @@ def mydocker_fields() -> tuple[ResourceField, ...]:
             help="The most swap, without memory (b, k, m, g); -1 for unlimited swap. cgroup v2 only.",
             oci="linux.resources.unified.memory.swap.max",
             from_oci=bound_from_unified,
+            traceless=True,
         ),
         ResourceField(
             name="memory_reservation",
@@ -192,6 +196,7 @@ def mydocker_fields() -> tuple[ResourceField, ...]:
             help="How readily the kernel swaps the container out, 0 to 100; -1 for as the host does. cgroup v1 only.",
             oci="linux.resources.memory.swappiness",
             from_oci=swappiness_from_oci,
+            traceless=True,
         ),
         ResourceField(
             name="oom_kill_disable",
@@ -201,6 +206,7 @@ def mydocker_fields() -> tuple[ResourceField, ...]:
             help="Stop the container's processes when its memory is used up, in place of killing one. cgroup v1 only.",
             oci="linux.resources.memory.disableOOMKiller",
             kind="flag",
+            traceless=True,
         ),
         ResourceField(
             name="memory_min",
@@ -229,6 +235,7 @@ def mydocker_fields() -> tuple[ResourceField, ...]:
             "(b, k, m, g); -1 for no such bound. cgroup v2 only.",
             oci="linux.resources.unified.memory.high",
             from_oci=bound_from_unified,
+            traceless=True,
         ),
         ResourceField(
             name="memory_oom_group",
@@ -239,6 +246,7 @@ def mydocker_fields() -> tuple[ResourceField, ...]:
             oci="linux.resources.unified.memory.oom.group",
             kind="flag",
             from_oci=switch_from_unified,
+            traceless=True,
         ),
     )
 
@@ -344,16 +352,16 @@ def _set_limits_v1(controller: Controller, memory: int, swap: int | None) -> Non
     kernel answers EINVAL: the order of the two writes follows from the present limit of both together.
     """
     # Before Linux 5.11 a cgroup that the container nests in its own escapes the limit unless this is set.
-    if not controller.use_hierarchy:
-        controller.use_hierarchy = True
+    if controller.get_property("memory.use_hierarchy") == "0":
+        controller.set_property("memory.use_hierarchy", 1)
     if not controller.has(_V1_SWAP):
         if swap is not None and swap != UNLIMITED:
             controller.require_for("memory_swap", _V1_SWAP, why=_SWAP_MISSING)
-        _set_limit_v1(controller, "limit_in_bytes", "memory", memory)
+        _set_limit_v1(controller, _V1_MEMORY, "memory", memory)
         return
     total = _total(memory, swap)
-    writes = [("limit_in_bytes", "memory", memory), ("memsw_limit_in_bytes", "memory_swap", total)]
-    if memory == UNLIMITED or memory > controller.memsw_limit_in_bytes:
+    writes = [(_V1_MEMORY, "memory", memory), (_V1_SWAP, "memory_swap", total)]
+    if memory == UNLIMITED or memory > int(controller.get_property(_V1_SWAP)):
         writes.reverse()
     for name, field, value in writes:
         _set_limit_v1(controller, name, field if swap is not None else "memory", value)
@@ -362,11 +370,11 @@ def _set_limits_v1(controller: Controller, memory: int, swap: int | None) -> Non
 def _set_limit_v1(controller: Controller, name: str, field: str, value: int) -> None:
     """Write one limit. If it shrinks, the kernel frees what it can, and answers EBUSY if that is not enough."""
     try:
-        setattr(controller, name, value)
+        controller.set_property(name, value)
     except CgroupError as e:
         if e.errno != errno.EBUSY:
             raise
-        used = controller.usage_in_bytes if name == "limit_in_bytes" else controller.memsw_usage_in_bytes
+        used = controller.usage_in_bytes if name == _V1_MEMORY else controller.memsw_usage_in_bytes
         raise _in_use(field, used, value) from e
 
 
@@ -394,9 +402,9 @@ def _set_limits_v2(controller: Controller, memory: int, swap: int | None, alone:
     room = None if total == UNLIMITED else total - memory
     if alone is not None:
         room = None if alone == UNLIMITED else alone
-    present = controller.swap_max
-    if room is None or (present is not None and room > present):
-        controller.swap_max = room
+    present = controller.get_property(_V2_SWAP)
+    if room is None or (present != "max" and room > int(present)):
+        controller.set_property(_V2_SWAP, "max" if room is None else room)
         _set_memory_v2(controller, memory)
     else:
         _set_memory_v2(controller, memory)
@@ -405,10 +413,10 @@ def _set_limits_v2(controller: Controller, memory: int, swap: int | None, alone:
 
 def _shrink_swap_v2(controller: Controller, memory: int, room: int | None) -> None:
     """The kernel takes a limit below what is in swap and does not shrink that (cgroup-v2.rst): so look."""
-    if room is not None and controller.swap_current > room:
+    if room is not None and int(controller.get_property("memory.swap.current")) > room:
         used, total = controller.current + controller.swap_current, max(memory, 0) + room
         raise _in_use("memory_swap", used, total)
-    controller.swap_max = room
+    controller.set_property(_V2_SWAP, "max" if room is None else room)
 
 
 def _set_memory_v2(controller: Controller, memory: int) -> None:
@@ -416,8 +424,8 @@ def _set_memory_v2(controller: Controller, memory: int) -> None:
 
     memory.high makes it free what it can and kills nobody: if that is enough, the limit is set while it still holds.
     """
-    if memory == UNLIMITED or controller.current <= memory:
-        controller.max = None if memory == UNLIMITED else memory
+    if memory == UNLIMITED or int(controller.get_property("memory.current")) <= memory:
+        controller.set_property("memory.max", "max" if memory == UNLIMITED else memory)
         return
     high = controller.high
     try:

@@ -106,7 +106,8 @@ def mydocker_update(config: ResourceConfig, previous: ResourceConfig, cgroup: Co
 
 def _set(config: ResourceConfig, cgroup: ContainerCgroup) -> None:
     limit = config.get("pids_limit", UNLIMITED)
-    cgroup.controller("pids").max = None if limit == UNLIMITED else limit
+    # By name, here and in the other limits that nearly every container has: the typed files take 2 ms to import.
+    cgroup.controller("pids").set_property("pids.max", "max" if limit == UNLIMITED else limit)
 
 
 @hookimpl

@@ -6,48 +6,20 @@ a refusal is a `CgroupError` with the value, the file and the kernel's reason, `
 files, two blkio files have names without a trailing blank, two files that only take writes are not read. Added:
 pids, freezer, hugetlb, and all of v2. The controllers themselves are in `mydocker.cgroups.v1` and `.v2`.
 
-A run without limits imports none of this: it costs 2 ms.
+It costs 2 ms to import, so a plugin is given a `mydocker.cgroups.plain.Plain` first.
 """
 
 from __future__ import annotations
 
 import os
 
-from mydocker.cgroups import files, spy
-from mydocker.errors import UnsupportedLimit
+from mydocker.cgroups import spy
+from mydocker.cgroups.plain import Directory, Files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import Any
-
-
-class Directory:
-    """The directory of one cgroup: what a `Controller` needs of cgroupspy's ``Node``.
-
-    ``Node`` itself imports logging, which costs more than a run may.
-    """
-
-    __slots__ = ("full_path",)
-
-    def __init__(self, full_path: str) -> None:
-        self.full_path = full_path
-
-    def writing(self, path: str) -> None:
-        """Called before the kernel file ``path`` of this cgroup is written. An error stops the write."""
-
-    def other(self, path: str) -> Directory:
-        """Another cgroup, as whoever has this one may see it."""
-        return type(self)(path)
-
-
-class ForeignDirectory(Directory):
-    """A cgroup that is not the container's: a plugin may look at it, and nobody would undo what it wrote."""
-
-    __slots__ = ()
-
-    def writing(self, path: str) -> None:
-        raise PermissionError(f"{path} is not of this container: a limit writes to cgroup.controller(…) alone")
 
 
 class ValueOrMaxFile(spy.interfaces.BaseFileInterface):
@@ -117,7 +89,7 @@ class WordsFile(spy.interfaces.BaseFileInterface):
         return tuple(value.split())
 
 
-class Controller(spy.controllers.Controller):
+class Controller(Files, spy.controllers.Controller):
     """The files that every cgroup has, and the means to read and write the others.
 
     ``version`` is that of the hierarchy. Errors of the kernel are raised as `CgroupError`.
@@ -148,41 +120,6 @@ class Controller(spy.controllers.Controller):
             f"{type(self).__name__} of cgroup v{type(self).version} has no file by the name of {name}: "
             "get_property() takes any file by the kernel's name"
         )
-
-    def filepath(self, filename: str | bytes) -> str:
-        """The full path of a file. ValueError for what is no file's name: it would lead to another cgroup."""
-        name = os.fsdecode(filename)
-        if "/" in name or name in ("", ".", ".."):
-            raise ValueError(f'"{name}" is not the name of a file of a cgroup')
-        return f"{self.path}/{name}"
-
-    def has(self, filename: str) -> bool:
-        """Whether this kernel has the file for this cgroup. The root cgroup lacks most of them on v2."""
-        return os.path.exists(f"{self.path}/{filename}")
-
-    def require_for(self, field: str, *filenames: str, why: str = "") -> None:
-        """An `UnsupportedLimit` for ``field`` if this cgroup lacks one of the files. ``why``: the likely reason.
-
-        Of use in ``mydocker_validate`` for files that the base has too (v1), in ``mydocker_prepare`` and
-        ``mydocker_update`` for the others.
-        """
-        for filename in filenames:
-            if not self.has(filename):
-                raise UnsupportedLimit(
-                    field, f"this kernel has no {filename} on cgroup v{self.version}{f': {why}' if why else ''}"
-                )
-
-    def get_property(self, filename: str | bytes) -> str:
-        """The text of a file, stripped. `CgroupError` if the kernel refuses."""
-        return files.read(self.filepath(filename))
-
-    def set_property(self, filename: str | bytes, value: object) -> None:
-        """Write a file. `CgroupError` if the kernel refuses, `ConflictError` if another plugin wrote it."""
-        path = self.filepath(filename)
-        writing = getattr(self.node, "writing", None)
-        if writing is not None:
-            writing(path)
-        files.write(path, str(value))
 
     def get_content(self, key: str) -> Any:
         """The value of the interface named ``key``, None if there is none or the kernel does not offer it."""
@@ -230,10 +167,10 @@ class Controller(spy.controllers.Controller):
             yield from nested(self)
 
 
-def controller_at(name: str, version: int, node: Any) -> Controller:
-    """The controller ``name`` of the cgroup directory ``node``. One that is not known here gives the common files."""
+def controller_class(name: str, version: int) -> type[Controller]:
+    """The class of the controller ``name``. One that is not known here has the common files."""
     if version == 1:
         from mydocker.cgroups.v1 import CONTROLLERS, Other
     else:
         from mydocker.cgroups.v2 import CONTROLLERS, Other
-    return CONTROLLERS.get(name, Other)(node)
+    return CONTROLLERS.get(name, Other)

@@ -12,8 +12,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from mydocker.cgroups.controllers import Controller, Directory
+    from mydocker.cgroups.controllers import Controller
     from mydocker.cgroups.layout import Hierarchy, Layout
+    from mydocker.cgroups.plain import Directory
 
 #: The cgroup in which the containers' are made, unless ``--cgroup-parent`` names another.
 DEFAULT_PARENT = "mydocker"
@@ -59,7 +60,7 @@ class PluginDirectory:
 
     def other(self, path: str) -> Directory:
         """Another cgroup: of no container, or of another one."""
-        from mydocker.cgroups.controllers import Directory, ForeignDirectory
+        from mydocker.cgroups.plain import Directory, ForeignDirectory
 
         return ForeignDirectory(path) if self._cgroup.is_plugins else Directory(path)
 
@@ -122,7 +123,7 @@ class ContainerCgroup:
         self._refuse_if_abandoned()
         found = self._controllers.get(name)
         if found is None:
-            from mydocker.cgroups.controllers import controller_at
+            from mydocker.cgroups.plain import controller_at
 
             hierarchy = self.layout.require(name)
             directory = PluginDirectory(self._directory(hierarchy), self)
@@ -267,7 +268,7 @@ class ContainerCgroup:
         For what the kernel grants to a cgroup only as far as those above it have it too: protected memory and
         partitions on v2, realtime on v1. A cgroup that somebody else made is theirs to change.
         """
-        from mydocker.cgroups.controllers import Directory, controller_at
+        from mydocker.cgroups.plain import Directory, controller_at
 
         hierarchy = self.layout.require(controller)
         own = []

@@ -148,7 +148,7 @@ class Layout(Value):
         For probing and validation: to write to it is a PermissionError. `CgroupError` if the host does not offer
         ``controller``.
         """
-        from mydocker.cgroups.controllers import ForeignDirectory, controller_at
+        from mydocker.cgroups.plain import ForeignDirectory, controller_at
 
         hierarchy = self.require(controller)
         return controller_at(controller, hierarchy.version, ForeignDirectory(hierarchy.base))

@@ -177,7 +177,7 @@ def _remove_cgroups(found: Container) -> None:
     if to_undo:
         from mydocker import undoing
 
-        undoing.undo(found.id, found.record.limits, layout, found.record.cgroup)
+        undoing.undo(found.id, to_undo, layout, found.record.cgroup)
     remove_stale(layout, found.record.cgroup)
     if found.record.oci.get("unit"):
         from mydocker.oci import systemd

@@ -11,7 +11,8 @@ import pytest
 
 from mydocker import CgroupError
 from mydocker.cgroups import files, v1, v2
-from mydocker.cgroups.controllers import Controller, Directory, controller_at
+from mydocker.cgroups.controllers import Controller, controller_class
+from mydocker.cgroups.plain import Directory, controller_at
 
 
 @pytest.fixture
@@ -120,8 +121,35 @@ def test_a_controller_that_nobody_described_has_the_common_files(directory, vers
 @pytest.mark.parametrize(
     ("name", "version", "cls"), [("memory", 1, v1.Memory), ("memory", 2, v2.Memory), ("io", 2, v2.Io)]
 )
-def test_the_class_fits_the_version(directory, name, version, cls):
-    assert type(controller_at(name, version, directory())) is cls
+def test_the_class_fits_the_version(name, version, cls):
+    assert controller_class(name, version) is cls
+
+
+@pytest.mark.parametrize(
+    ("version", "name", "cls"), [(1, "limit_in_bytes", v1.Memory), (2, "max", v2.Memory)]
+)
+def test_a_controller_is_typed_as_soon_as_it_is_asked_for_a_typed_file(directory, version, name, cls):
+    node, file = directory(**{f"memory__{name}": ""}), f"memory.{name}"
+    asked, set_, shown = (controller_at("memory", version, node) for _ in range(3))
+    assert (asked.version, asked.has(file)) == (version, True)
+    asked.set_property(file, 4096)
+    assert not isinstance(asked, Controller)
+    assert getattr(asked, name) == 4096
+    setattr(set_, name, 8192)
+    assert asked.get_property(file) == "8192"
+    assert repr(shown) == f"<Memory {node.full_path}>"
+    assert {type(one) for one in (asked, set_, shown)} == {cls}
+    assert vars(asked) == vars(cls(node))
+    another = controller_at("memory", version, node)
+    assert getattr(type(another)(node), name) == 8192
+
+
+def test_what_a_controller_has_not_is_the_same_error_at_once(directory):
+    memory = controller_at("memory", 2, directory())
+    with pytest.raises(AttributeError, match=r"Memory of cgroup v2 has no file by the name of limit_in_bytes"):
+        _ = memory.limit_in_bytes
+    with pytest.raises(AttributeError, match=r"Memory of cgroup v2 has no file by the name of limit_in_bytes"):
+        controller_at("memory", 2, directory()).limit_in_bytes = 1
 
 
 def test_huge_pages_by_size(directory):

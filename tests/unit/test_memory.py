@@ -144,7 +144,7 @@ def test_a_v1_host_without_swap_accounting_is_found_out_before_anything_is_made(
 
 @pytest.mark.parametrize("missing", ["memory.memsw.limit_in_bytes", "memory.swap.max"])
 def test_swap_that_cannot_be_limited_is_an_error_only_if_it_was_asked_for(tmp_path, missing):
-    from mydocker.cgroups.controllers import Directory, controller_at
+    from mydocker.cgroups.plain import Directory, controller_at
 
     version, set_limits = (1, memory._set_limits_v1) if "memsw" in missing else (2, memory._set_limits_v2)
     for name in ("memory.limit_in_bytes", "memory.max"):

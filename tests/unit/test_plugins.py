@@ -213,6 +213,7 @@ def test_a_parser_that_fails_otherwise_is_the_plugins_fault(site: Any) -> None:
         ("@hookimpl\ndef mydocker_fields(): return [field('x', parse=lambda t: t)]", "not a module-level function"),
         ("@hookimpl\ndef mydocker_fields(): return [field('x', oci='a', from_oci=lambda t: t)]", "a from_oci of x"),
         ("@hookimpl\ndef mydocker_fields(): return [field('x', from_oci=str)]", "without the path oci that this is"),
+        ("@hookimpl\ndef mydocker_fields(): return [field('x', traceless=1)]", "1 for traceless, which is neither"),
     ],
 )
 def test_a_broken_plugin_is_an_error_that_names_it_and_the_way_out(site: Any, rest: str, words: str) -> None:

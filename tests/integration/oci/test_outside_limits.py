@@ -109,6 +109,15 @@ def test_a_container_that_ends_by_itself_is_watched_no_more(outside, ours, bundl
         time.sleep(0.01)
 
 
+def test_a_limit_that_leaves_no_trace_has_nothing_to_be_undone(outside, ours, bundle, cid):
+    plugin = outside.parent / "site" / "stopper.py"
+    plugin.write_text(plugin.read_text().replace("from_oci=from_oci,", "from_oci=from_oci, traceless=True,"))
+    made = bundle("true", annotations={"mydocker.stop_after": "500s"})
+    assert ours.create(made, cid).returncode == 0
+    assert ours("delete", "--force", cid).returncode == 0
+    assert outside.read_text().split() == ["apply"]
+
+
 def comm(pid: str) -> str:
     try:
         return Path(f"/proc/{pid}/comm").read_text()
