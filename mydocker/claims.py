@@ -5,7 +5,8 @@ a look at those that live.
 by a lock on the byte of the line's number (fcntl(2), "Advisory record locking"), and writes the container's name there
 before it makes anything. The kernel drops the locks when the process ends in whatever way: a line with a name and
 without a lock is of a dead one. The locks on lines side by side that one process holds are one to the kernel, so a
-process with a thousand containers is asked about once.
+process with a thousand containers is asked about once. Of processes with one each, that many are asked about that a
+start takes no notice of it (`_MOST`); the next call goes on with those behind them.
 
 A killed process leaves its names, and they stay until what they name is removed. Whose the directory of that name is,
 the table does not decide: it has a lock of its own (`mydocker.state`). The last one to leave removes the file.
@@ -28,6 +29,12 @@ FILE = "@claims"
 
 #: Bytes for each name; `mydocker.state.check_name` allows as many.
 _SIZE = 128
+
+#: How many living processes one recovery asks about. The kernel goes through all locks of a file for each question.
+_MOST = 32
+
+#: The first line is no container's. Where a recovery has not asked about all, it says with which line to go on.
+_FIRST = 1
 
 #: struct flock (fcntl(2)): type, whence, start, length, pid.
 _FLOCK = "hhqqi4x"
@@ -147,21 +154,30 @@ class _Table:
             return None
 
     def dead(self) -> list[tuple[int, bytes]]:
-        """The lines with a name that no process holds."""
+        """The lines with a name that no process holds; of very many lines some, and the others with the next calls."""
         with self._mutex:
             content = self._content()
             used = content[::_SIZE]  # of each line the first byte
-            found = []
-            line = 0
-            while line < len(used):
-                lock = self._conflict(line) if used[line] else (line, 1)
-                if lock is None:
-                    found.append((line, content[line * _SIZE : (line + 1) * _SIZE].rstrip(b"\0")))
-                    line += 1
-                elif lock == _EVERYTHING:
-                    self._await_removal()
-                else:
-                    line = sum(lock)
+            noted = content[:_SIZE].rstrip(b"\0")
+            begin = int(noted) if noted.isdigit() else _FIRST
+            if not _FIRST <= begin < len(used):
+                begin = _FIRST
+            found: list[tuple[int, bytes]] = []
+            living = 0
+            for line, end in ((begin, len(used)), (_FIRST, begin)):
+                while line < end:
+                    lock = self._conflict(line) if used[line] else (line, 1)
+                    if lock is None:
+                        found.append((line, content[line * _SIZE : (line + 1) * _SIZE].rstrip(b"\0")))
+                        line += 1
+                    elif lock == _EVERYTHING:
+                        self._await_removal()
+                    elif used[line] and living == _MOST:
+                        os.pwrite(self._fd, (b"%d" % line).ljust(_SIZE, b"\0"), 0)
+                        return found
+                    else:
+                        living += used[line] != 0
+                        line = sum(lock)
             return found
 
     def take(self, line: int, name: bytes) -> bool:
@@ -191,7 +207,7 @@ class _Table:
                 del self._process.tables[self._path]
             try:
                 alone = self._set(fcntl.F_WRLCK, *_EVERYTHING)
-                if alone and not self._content().strip(b"\0") and not self.is_removed():
+                if alone and not self._content()[_SIZE:].strip(b"\0") and not self.is_removed():
                     os.unlink(self._path)
             finally:
                 os.close(self._fd)
@@ -244,11 +260,11 @@ class _Table:
 
 def _free(used: bytes) -> Iterator[int]:
     """The numbers of the zeros, and all that follow."""
-    line = used.find(0)
+    line = used.find(0, _FIRST)
     while line >= 0:
         yield line
         line = used.find(0, line + 1)
-    line = len(used)
+    line = max(_FIRST, len(used))
     while True:
         yield line
         line += 1

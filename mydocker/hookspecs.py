@@ -124,7 +124,13 @@ def mydocker_apply(config: ResourceConfig, cgroup: ContainerCgroup, pid: int) ->
 
 @hookspec
 def mydocker_watch(config: ResourceConfig, cgroup: ContainerCgroup, pid: int) -> Iterable[Watch]:
-    """Say what to look at while the container runs. Called once, right before the command is handed over."""
+    """Say what to look at while the container runs. Called once, right before the command is handed over.
+
+    A plugin with an attribute ``MYDOCKER_SHARED_WATCH = True`` says that this hook needs nothing which another one, or
+    the import, has left in the process, such as a descriptor, and that what is opened here is closed by ``Watch.close``
+    and not in ``remove``. Under an engine one process then watches all containers that the same plugins watch, in place
+    of one process for each. It calls this hook, and again for a container whose watching process was killed.
+    """
     raise NotImplementedError
 
 

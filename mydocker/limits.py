@@ -237,12 +237,29 @@ class Limits:
 
                 raise PluginError(f"{plugin} failed in the container's network: {error_text(error)}") from error
 
+    @property
+    def watching(self) -> tuple[Plugin, ...]:
+        """The plugins that want to look at the container while it runs."""
+        return tuple(self._owners("mydocker_watch"))
+
+    def watched_elsewhere(self) -> None:
+        """Another process asks the plugins for their `watches`. `undo` calls them as if this one had."""
+        for plugin in self.watching:
+            self._will_undo(plugin)
+
     def watches(self, pid: int) -> list[tuple[str, Watch]]:
         """What the plugins want to look at while the container runs, each with the name of its plugin for texts."""
         found: list[tuple[str, Watch]] = []
         owners = self._owners("mydocker_watch")
         if owners:
-            self._in_phase(lambda phase: self._ask_for_watches(phase, pid, found), owners)
+            try:
+                self._in_phase(lambda phase: self._ask_for_watches(phase, pid, found), owners)
+            except BaseException:
+                if any(watch.close is not None for _, watch in found):
+                    from mydocker.watching import Watcher
+
+                    Watcher(found, hooks.timeout()).stop()
+                raise
         return found
 
     def _ask_for_watches(self, phase: Phase, pid: int, found: list[tuple[str, Watch]]) -> None:

@@ -119,11 +119,12 @@ def described(name: str, dist: str, version: str) -> str:
 class Registry:
     """The plugins of this environment, in the order of their names."""
 
-    __slots__ = ("_fields", "_objects", "config", "plugins")
+    __slots__ = ("_fields", "_objects", "config", "plugins", "table")
 
     def __init__(self, table: Table, config: Config = configuration.NONE) -> None:
         """``config``: the configuration file by which they were selected."""
         self.config = config
+        self.table = table
         self.plugins: tuple[Plugin, ...] = tuple(
             Plugin(
                 name=name,
@@ -219,6 +220,15 @@ class Registry:
             if is_interrupt(error):
                 raise
             raise PluginError(f"{plugin} failed in {hook}: {error_text(error)}") from error
+
+    def shares_watch(self, plugin: Plugin) -> bool:
+        """Whether one process may watch several containers for it: see `mydocker.hookspecs.mydocker_watch`."""
+        try:
+            return getattr(self._object(plugin), "MYDOCKER_SHARED_WATCH", False) is True
+        except BaseException as error:
+            if is_interrupt(error):
+                raise
+            raise PluginError(f"{plugin} cannot be imported: {error_text(error)}") from error
 
     def _object(self, plugin: Plugin) -> Any:
         if plugin.name not in self._objects:

@@ -433,8 +433,9 @@ def forget_root(root: str, default: str) -> None:
 
 
 def _has_entries(path: str) -> bool:
+    """What begins with @ is no container: a monitor of `mydocker.oci.monitor` takes its own away, a moment later."""
     try:
-        return bool(os.listdir(path))
+        return any(not name.startswith("@") for name in os.listdir(path))
     except OSError:
         return False
 

@@ -71,9 +71,13 @@ class Watch(Value):
     ``check`` is called once at the start, then whenever the descriptor ``fd`` is readable, and every ``interval``
     seconds. It returns a `Verdict`, or None to go on, or a number: to go on, and be asked again after so many
     seconds, whatever the interval is. All checks of a container are called in one thread that is not the main
-    one. The plugin owns ``fd`` and closes it in ``mydocker_remove``. It is not called more often than every 10 ms
-    (`SHORTEST`) for the sake of an interval or a number. TypeError or ValueError for an ``interval`` that is no
-    number above 0 and below 1e9, for a ``check`` that cannot be called, and for an ``fd`` that is none.
+    one. It is not called more often than every 10 ms (`SHORTEST`) for the sake of an interval or a number. TypeError or
+    ValueError for an ``interval`` that is no number above 0 and below 1e9, for a ``check`` or a ``close`` that cannot
+    be called, and for an ``fd`` that is none.
+
+    ``close`` is called once in the same thread when nobody looks any more, in the process that has looked: there the
+    plugin closes ``fd``, which is its own, and what else the watch has open. Without ``close`` it does so in
+    ``mydocker_remove``.
 
     It fails closed: a check that raises, returns something else or takes longer than a hook may, stops the
     container with the reason ``plugin-error``.
@@ -82,6 +86,7 @@ class Watch(Value):
     check: Callable[[], Verdict | float | None]
     fd: int = -1
     interval: float | None = None
+    close: Callable[[], object] | None = None
 
     if not TYPE_CHECKING:
 
@@ -89,6 +94,8 @@ class Watch(Value):
             super().__init__(**values)
             if not callable(self.check):
                 raise TypeError(f"Watch: check={self.check!r} is no function")
+            if self.close is not None and not callable(self.close):
+                raise TypeError(f"Watch: close={self.close!r} is no function")
             if isinstance(self.fd, bool) or not isinstance(self.fd, int) or not -1 <= self.fd < 1 << 31:
                 raise TypeError(f"Watch: fd={self.fd!r} is no descriptor")
             if self.interval is None:

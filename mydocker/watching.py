@@ -10,7 +10,7 @@ import os
 import select
 import time
 
-from mydocker import hooks
+from mydocker import hooks, logs
 from mydocker.errors import MydockerError
 from mydocker.plugins import error_text
 from mydocker.watch import LONGEST, SHORTEST, Verdict, Watch
@@ -114,8 +114,12 @@ class Watcher:
         return looking[0].failed(f"its check did not return in {self._seconds:g} seconds")
 
     def stop(self) -> None:
-        """No check is called any more when this returns; one that hangs is left behind in its thread."""
+        """No check is called any more when this returns, and the watches are closed; what hangs is left behind in its
+        thread.
+        """
         self._ending = True
+        if not self._started and any(watched.watch.close is not None for watched in self._watched):
+            self.start()
         os.eventfd_write(self._wake, 1)
         if not self._started or self._ended.acquire(timeout=self._seconds):
             os.close(self.fd)
@@ -129,7 +133,18 @@ class Watcher:
             self._tell(Verdict(action="stop", reason=FAILED, text=text))
         finally:
             self._looking = None
+            self._close()
             self._ended.release()
+
+    def _close(self) -> None:
+        for watched in self._watched:
+            if watched.watch.close is None:
+                continue
+            try:
+                watched.watch.close()
+            except BaseException as error:  # in this thread no Ctrl-C is raised
+                logs.warning("%s failed to close its watch: %s", watched.owner, error_text(error))
+            hooks.end_if_forked(self._process)
 
     def _watch(self) -> None:
         poll = select.poll()

@@ -201,6 +201,17 @@ class Container:
         finally:
             os.close(lock)
 
+    def ensure_watched(self) -> None:
+        """Before more of it is let run: have it watched again if its monitor (`mydocker.oci.monitor`) was killed.
+
+        OciError if that cannot be: then the container is killed.
+        """
+        noted = self.record.oci.get("monitor")
+        if noted and not state.is_alive(noted["pid"], noted["start_time"]):
+            from mydocker.oci import monitor
+
+            monitor.replace(self)
+
     def state(self, status: str | None = None) -> dict[str, Any]:
         """The state as the runtime spec has it (runtime.md, "State"), for hooks: ``status`` is what they are told."""
         return state_of(self.record, status or self.status)

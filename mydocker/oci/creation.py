@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from mydocker.oci import intel_rdt
     from mydocker.oci.main import Call
     from mydocker.oci.process import ProcessPlan
+    from mydocker.plugins import Registry
     from mydocker.seccomp import Filter
 
 #: Of ``create`` and ``run``.
@@ -67,6 +68,7 @@ class Creation:
         self.container: Container
         self._claim: state.Claim
         self._limits: Limits
+        self._registry: Registry
         self._inherited: frozenset[int]
         self._hooks_began = False
         self._descriptors: list[int] = []
@@ -170,7 +172,7 @@ class Creation:
         from mydocker import plugins
         from mydocker.oci import resources
 
-        registry = plugins.load()
+        self._registry = registry = plugins.load()
         wanted = resources.to_config(self.config, registry, layout)
         return Limits(wanted, registry, resources.spec_of(self.config), layout)
 
@@ -453,7 +455,9 @@ class Creation:
         child = self.child
         not_ours = [child.commands, child.reports, self.terminal, self._claim.lock, *self._descriptors]
         not_ours += self._inherited
-        watching.stay_if_wanted(self._limits, self.container, child.pidfd, not_ours)
+        monitor = watching.begin_if_wanted(self._limits, self._registry, self.container, child.pidfd, not_ours)
+        if monitor is not None:
+            self._note(oci={"monitor": monitor})
         self.child.tell(handoff.NOTED)
         if not isinstance(handoff.read_report(self.child.reports), int):
             raise HandoffError("the container's first process was killed while it was set up")

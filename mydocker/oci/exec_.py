@@ -72,6 +72,7 @@ def _execute(call: Call) -> int:
         raise OciError(f"cannot exec in a {status} container: container not running")
     if status == "paused" and not options.get("ignore_paused"):
         raise OciError("cannot exec in a paused container (use --ignore-paused to override)")
+    found.ensure_watched()
     entry = _process(call, found)
     detached = bool(options.get("detach"))
     console.check(terminal=entry["terminal"], detached=detached, socket=options.get("console_socket"))

@@ -20,5 +20,6 @@ def main(call: Call) -> int:
     with found.lock():
         if found.status != "paused":
             raise OciError("container not paused")
+        found.ensure_watched()
         freezing.thaw(found.cgroup())
     return 0

@@ -30,6 +30,7 @@ def main(call: Call) -> int:
             "creating": "cannot start a container that is still being created",
         }
         raise OciError(words.get(status, "cannot start an already running container"))
+    found.ensure_watched()
     start(found)
     return 0
 

@@ -71,6 +71,7 @@ def main(call: Call) -> int:
         if _given(call, name):
             call.log.warning(f"--{name} is without effect: no kernel has that limit any longer")
     found.require("created", "running", "paused")
+    found.ensure_watched()
     registry = plugins.load()
     lock = state.lock_for_update(found.id, os.path.dirname(found.path))
     try:

@@ -1,7 +1,8 @@
-"""Plugins that watch a container of an engine: a process of ours stays with it, since no runtime does.
+"""Plugins that watch a container of an engine: a process of ours stays, since no runtime does.
 
-It is forked when the container is made, right before its command can be started, and ends with the container's first
-process. It acts on the verdicts as the runner of ``mydocker run`` does.
+It is there when the container is made, right before its command can be started, and acts on the verdicts as the runner
+of ``mydocker run`` does. Where the plugins allow it, it is one for all containers: `mydocker.oci.monitor`. Of a plugin
+that needs what its other hooks have left in the process, each container gets a fork, which ends with it.
 """
 
 from __future__ import annotations
@@ -19,15 +20,31 @@ if TYPE_CHECKING:
 
     from mydocker.limits import Limits
     from mydocker.oci.container import Container
+    from mydocker.plugins import Registry
     from mydocker.watch import Verdict
     from mydocker.watching import Watcher
 
 
-def stay_if_wanted(limits: Limits, found: Container, pidfd: int, not_ours: Iterable[int]) -> None:
-    """Ask the plugins what they want to look at, and leave a process that does, if they want any.
+def begin_if_wanted(
+    limits: Limits, registry: Registry, found: Container, pidfd: int, not_ours: Iterable[int]
+) -> dict[str, object] | None:
+    """Have the container watched, if a plugin wants to. What to note in its record of a monitor, if that does it.
 
-    ``pidfd``: of the container's first process. ``not_ours``: descriptors that the process must not keep.
+    ``pidfd``: of the container's first process. ``not_ours``: descriptors that a process of its own must not keep.
     """
+    watching = limits.watching
+    if not watching:
+        return None
+    if all(registry.shares_watch(plugin) for plugin in watching):
+        from mydocker.oci import monitor
+
+        limits.watched_elsewhere()
+        return monitor.hand_over(found, registry, limits)
+    _stay_if_wanted(limits, found, pidfd, not_ours)
+    return None
+
+
+def _stay_if_wanted(limits: Limits, found: Container, pidfd: int, not_ours: Iterable[int]) -> None:
     watches = limits.watches(found.pid)
     if not watches:
         return
@@ -38,44 +55,47 @@ def stay_if_wanted(limits: Limits, found: Container, pidfd: int, not_ours: Itera
     if process.fork() != 0:
         return
     try:
-        _leave_the_caller(not_ours)
-        _Stay(Watcher(watches, seconds), found, pidfd).run()
+        leave_the_caller()
+        for fd in not_ours:
+            try:
+                os.close(fd)
+            except OSError:
+                continue
+        watcher = Watcher(watches, seconds)
+        watcher.start()
+        Stay(watcher, found, pidfd).run()
     except BaseException:  # it fails closed: what nobody watches does not run
-        _kill(found, pidfd)
+        kill(found, pidfd)
     finally:
         os._exit(0)
 
 
-def _leave_the_caller(not_ours: Iterable[int]) -> None:
-    """Hold nothing for whose end an engine waits: a pipe, a lock, a session."""
+def leave_the_caller() -> None:
+    """Hold nothing for whose end an engine waits: a session, a directory, the standard streams."""
     os.setsid()
     os.chdir("/")
     process.set_name(b"mydocker-watch")
     signals.unblock_all()
-    for fd in not_ours:
-        try:
-            os.close(fd)
-        except OSError:
-            continue
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     for fd in (0, 1, 2):
         os.dup2(null, fd)
+    os.close(null)
 
 
-class _Stay:
-    """The process that watches."""
+class Stay:
+    """One container that is watched, by the thread that calls `run`."""
 
     def __init__(self, watcher: Watcher, found: Container, pidfd: int) -> None:
         self._watcher = watcher
-        self._found = found
+        self.found = found
         self._pidfd = pidfd
 
     def run(self) -> None:
+        """Act on the verdicts until its first process has ended."""
         watcher = self._watcher
         poll = select.poll()
         for fd in (self._pidfd, watcher.fd):
             poll.register(fd, select.POLLIN)
-        watcher.start()
         while True:
             overdue = watcher.overdue()
             if overdue is not None:
@@ -88,7 +108,7 @@ class _Stay:
 
     def _act(self, verdict: Verdict) -> None:
         if verdict.action == "stop":
-            _kill(self._found, self._pidfd)
+            self.kill()
         elif verdict.action != "note":
             self._freeze(verdict)
 
@@ -97,12 +117,19 @@ class _Stay:
         from mydocker.cgroups import freezing
 
         try:
-            (freezing.freeze if verdict.action == "freeze" else freezing.thaw)(self._found.cgroup())
+            (freezing.freeze if verdict.action == "freeze" else freezing.thaw)(self.found.cgroup())
         except MydockerError:
-            _kill(self._found, self._pidfd)
+            self.kill()
+
+    def kill(self) -> None:
+        kill(self.found, self._pidfd)
+
+    def close(self) -> None:
+        self._watcher.stop()
+        os.close(self._pidfd)
 
 
-def _kill(found: Container, pidfd: int) -> None:
+def kill(found: Container, pidfd: int) -> None:
     """All of the container, also where its first process is not the first of a PID namespace."""
     from mydocker.oci.kill import signal_all, thaw
 

@@ -61,6 +61,7 @@ class Journey:
         self.usage: Mapping[str, Any] = {}
         self.figures: Usage | None = None
         self.watches: list[Watch] = []
+        self._watches: list[tuple[str, Watch]] = []
         self.pid = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._limits.validate()
@@ -199,6 +200,10 @@ class Journey:
             process.kill()
             process.communicate()
             self.host.end(self.pid)
+        watches, self._watches = self._watches, []
+        for _, watch in watches:
+            if watch.close is not None:
+                watch.close()
         self._limits.undo()
         left = [path for path in self.host.directories if path.endswith(f"/{self.path}")]
         assert not left, f"these cgroups are left: {', '.join(left)}"

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from mydocker.cgroups.layout import Layout
 
 MYDOCKER_API = 1
+MYDOCKER_SHARED_WATCH = True
 
 #: Seconds of CPU time that the container may have over its budget because nobody looked: the last waits would be
 #: shorter and shorter otherwise.
@@ -36,9 +37,6 @@ SLACK = 0.002
 #: Where ``mydocker update`` leaves another budget for the runtime that watches: on the cgroup, so that it goes with
 #: it. The first kind of attribute is root's alone; the second is for who owns a delegated v2 cgroup.
 ATTRIBUTES = ("trusted.mydocker.cpu_time", "user.mydocker.cpu_time")
-
-#: Container's cgroup path to the inotify descriptor of its watch.
-_watching: dict[str, int] = {}
 
 
 @hookimpl
@@ -91,8 +89,8 @@ def mydocker_watch(config: ResourceConfig, cgroup: ContainerCgroup) -> tuple[Wat
             return Verdict.stop("cpu-time", f"the container used {used:.3f} s of CPU time, its budget was {budget:g} s")
         return max(budget - used, SLACK) / cpus
 
-    changes = _watching[cgroup.path] = watch_path(_account(cgroup).path, IN_ATTRIB)
-    return (Watch(check=check, fd=changes),)
+    changes = watch_path(_account(cgroup).path, IN_ATTRIB)
+    return (Watch(check=check, fd=changes, close=lambda: os.close(changes)),)
 
 
 @hookimpl
@@ -113,13 +111,6 @@ def mydocker_usage(config: ResourceConfig, cgroup: ContainerCgroup) -> Mapping[s
     used, budget = used_seconds(cgroup), budget_seconds(config, cgroup)
     number = budget if 0 <= budget < float("inf") else None  # whatever stands in the attribute, such as nan
     return {"cpu_seconds": used, "budget_seconds": number, "exceeded": not used < budget}
-
-
-@hookimpl
-def mydocker_remove(cgroup: ContainerCgroup) -> None:
-    changes = _watching.pop(cgroup.path, -1)
-    if changes >= 0:
-        os.close(changes)
 
 
 @hookimpl

@@ -399,6 +399,30 @@ class TestWatch:
         assert "plugin dog (dog-dist 1.0) failed to watch the container" in result["notes"][0]
         assert "which it watches, is closed" in result["notes"][0]
 
+    @pytest.mark.parametrize(("command", "code"), [("true", 0), ("/nowhere", 127)])
+    def test_it_is_closed_when_nobody_looks_any_more(
+        self, plugin: Any, run: Any, tmp_path: Path, command: str, code: int
+    ) -> None:
+        notes = tmp_path / "notes"
+        plugin(
+            "dog",
+            f"""
+            @hookimpl
+            def mydocker_watch():
+                reading, writing = os.pipe()
+
+                def close():
+                    os.close(reading)
+                    open({str(notes)!r}, "a").write("closed")
+                    raise RuntimeError("what now")
+
+                return [Watch(check=lambda: None, fd=reading, close=close)]
+            """,
+        )
+        done = run("--dog", "1", command)
+        assert (done.returncode, notes.read_text()) == (code, "closed")
+        assert "plugin dog (dog-dist 1.0) failed to close its watch: RuntimeError: what now" in done.stderr
+
     def test_a_number_is_when_it_wants_to_look_again(self, watched: Any) -> None:
         body = "return Verdict.stop('asked', f'{len(calls)}') if calls[-1] - calls[0] >= 0.3 else 0.1"
         _, result = watched(body, parameters="interval=None")

@@ -167,6 +167,14 @@ def test_watches_are_looked_at_when_the_test_says_so(limit_journey, plugin):
         container.look()
 
 
+def test_watches_are_closed_at_the_end(limit_journey, plugin):
+    closed: list[int] = []
+    module = plugin("crowd", watch=lambda: [Watch(check=lambda: None, close=lambda: closed.append(1))])
+    with limit_journey(module, crowd=1):
+        assert closed == []
+    assert closed == [1]
+
+
 @pytest.mark.cgroup_layout("v2")
 def test_amendments_and_their_conflicts(limit_journey, plugin):
     def amend(config: Any) -> Amendment:

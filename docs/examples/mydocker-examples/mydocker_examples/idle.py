@@ -7,6 +7,7 @@ from mydocker.cgroups.freezing import is_frozen
 from mydocker.resources import parse_duration
 
 MYDOCKER_API = 1
+MYDOCKER_SHARED_WATCH = True
 
 #: CPU seconds that are no work: what the kernel's own housekeeping in a sleeping process costs.
 NOTHING = 0.01
