@@ -12,7 +12,7 @@ from mydocker import config, runner
 from mydocker.errors import RunFailed, UsageError
 from mydocker.resources import ResourceConfig, parse_duration
 from mydocker.spawning.means import SharedMeans
-from mydocker.spec import Spec, Tmpfs, Volume, resolve_capabilities
+from mydocker.spec import Spec, Tmpfs, Volume, check_hostname, resolve_capabilities
 from mydocker.streams import CapturedStreams, reserve_standard
 
 TYPE_CHECKING = False
@@ -287,7 +287,7 @@ def _spec(args: tuple[bytes, ...], options: Mapping[str, Any]) -> Spec:
     cwd, rootfs, pidfile = (options[name] for name in ("cwd", "rootfs", "pidfile"))
     if options["limits"] not in ("strict", "best-effort"):
         raise UsageError(f'limits: "{options["limits"]}" is not a way to treat limits: use strict or best-effort')
-    same = ("readonly", "overlay", "network", "hostname", "init", "name", "cgroup_parent", "privileged", "limits")
+    same = ("readonly", "overlay", "network", "init", "name", "cgroup_parent", "privileged", "limits")
     more = ("no_new_privileges", "apparmor_profile", "selinux_label", "accounting")
     return Spec(
         args=args,
@@ -300,6 +300,7 @@ def _spec(args: tuple[bytes, ...], options: Mapping[str, Any]) -> Spec:
         pidfile=None if pidfile is None else os.fspath(pidfile),
         capabilities=resolve_capabilities(options["cap_add"], options["cap_drop"]),
         seccomp=_profile(options["seccomp"]),
+        hostname=check_hostname(options["hostname"], "hostname"),
         **{name: options[name] for name in (*same, *more)},
     )
 

@@ -198,7 +198,7 @@ class Waiting(Value):
 
 def waiting_report(landing: int) -> bytes:
     """Child: as `report_ready`, of one that waits as `Waiting` says."""
-    return b"W" + (8).to_bytes(_NUMBER, "little") + landing.to_bytes(8, "little")
+    return b"W" + _packed(8) + landing.to_bytes(8, "little")
 
 
 class Listener(Value):

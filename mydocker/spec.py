@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from mydocker.errors import UsageError
 from mydocker.value import Value
 
@@ -9,6 +11,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any, Literal
+
+#: HOST_NAME_MAX, gethostname(2).
+HOSTNAME_MAX = 64
 
 DEFAULT_PATH = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -140,6 +145,15 @@ class Spec(Value):
     def own_root(self) -> bool:
         """Whether ``/`` is pivoted to a root of the container's own, with a /dev of its own."""
         return self.rootfs is not None or self.overlay or self.readonly
+
+
+def check_hostname(text: str | None, given: str) -> str | None:
+    """``text``, which may be a host name or none. UsageError if it is longer than one can be, with what it was
+    ``given`` by.
+    """
+    if text is not None and len(os.fsencode(text)) > HOSTNAME_MAX:
+        raise UsageError(f"{given}: a host name has at most {HOSTNAME_MAX} bytes, and this one has more")
+    return text
 
 
 def candidates(argv: Sequence[bytes], env: Sequence[bytes]) -> list[bytes]:

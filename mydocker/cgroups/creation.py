@@ -10,7 +10,12 @@ from mydocker.errors import CgroupDenied, CgroupError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from mydocker.cgroups.layout import Hierarchy
+
+#: The cgroup in which the containers' are made, unless ``--cgroup-parent`` names another.
+DEFAULT_PARENT = "mydocker"
 
 #: The cgroup to which the processes at the top of a container, or of a delegated subtree, move.
 HOST_LEAF = "mydocker-host"
@@ -42,6 +47,31 @@ def directories(hierarchy: Hierarchy, path: str) -> list[str]:
     for name in path.split("/"):
         found.append(f"{found[-1]}/{name}")
     return found[1:]
+
+
+_kept: list[int] = []
+
+
+def common_parent(hierarchy: Hierarchy) -> str:
+    """The directory of `DEFAULT_PARENT`."""
+    return f"{hierarchy.base}/{DEFAULT_PARENT}"
+
+
+def keep_common_parent(*, kept: bool) -> None:
+    """Whether the last container of this process leaves the common parent to somebody who calls
+    `remove_common_parents` later: a program that runs one after another would make it anew each time.
+    """
+    _kept[:] = [os.getpid()] if kept else []
+
+
+def is_kept(hierarchy: Hierarchy, directory: str) -> bool:
+    return bool(_kept) and _kept[0] == os.getpid() and directory == common_parent(hierarchy)
+
+
+def remove_common_parents(hierarchies: Iterable[Hierarchy]) -> None:
+    """Those that hold nothing."""
+    for hierarchy in hierarchies:
+        removal.remove_if_empty(common_parent(hierarchy))
 
 
 def make(hierarchy: Hierarchy, path: str) -> str:

@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from mydocker.cgroups.layout import Hierarchy, Layout
     from mydocker.cgroups.plain import Directory
 
-#: The cgroup in which the containers' are made, unless ``--cgroup-parent`` names another.
-DEFAULT_PARENT = "mydocker"
+DEFAULT_PARENT = creation.DEFAULT_PARENT
 
 
 #: With these the core puts a container together and takes it apart: a plugin that wrote one could move mydocker itself.
@@ -464,12 +463,14 @@ class ContainerCgroup:
     def _remove_parents(self, hierarchy: Hierarchy) -> None:
         """Those that are empty now and were made for containers: the common one, or marked ones."""
         for parent in reversed(creation.directories(hierarchy, self.path)[:-1]):
+            if creation.is_kept(hierarchy, parent):
+                break
             if not self._is_own(hierarchy, parent) or not removal.remove_if_empty(parent):
                 break
 
     @staticmethod
     def _is_own(hierarchy: Hierarchy, parent: str) -> bool:
-        return parent == f"{hierarchy.base}/{DEFAULT_PARENT}" or creation.is_marked(parent)
+        return parent == creation.common_parent(hierarchy) or creation.is_marked(parent)
 
     def adopt(self) -> None:
         """Take what exists under this container's name for its own.

@@ -11,7 +11,7 @@ import os
 from mydocker import logs
 from mydocker.errors import MydockerError, StateError, UsageError
 from mydocker.resources import format_size, parse_duration, parse_size
-from mydocker.spec import Spec, Tmpfs, Volume, resolve_capabilities
+from mydocker.spec import Spec, Tmpfs, Volume, check_hostname, resolve_capabilities
 from mydocker.state import check_name
 
 TYPE_CHECKING = False
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from mydocker.result import Result
     from mydocker.tracing import Stage
 
-#: HOST_NAME_MAX, gethostname(2).
-_HOSTNAME_MAX = 64
 #: tmpfs mount options that are in force on every tmpfs of a container, so that asking for them changes nothing.
 _TMPFS_ALWAYS = ("rw", "noexec", "nosuid", "nodev")
 
@@ -127,7 +125,7 @@ def to_spec(parsed: Parsed) -> Spec:
         extra_env=environment(options.get("env", ()), options.get("env_file", ())),
         cwd=_working_directory(options.get("workdir")),
         user=options.get("user", ""),
-        hostname=_hostname(options.get("hostname")),
+        hostname=check_hostname(options.get("hostname"), "--hostname"),
         rootfs=None if rootfs is None else os.path.abspath(rootfs),
         readonly="read_only" in options,
         overlay="overlay" in options,
@@ -179,12 +177,6 @@ def _stop_timeout(text: str) -> float:
 def _working_directory(text: str | None) -> str | None:
     if text is not None and not text.startswith("/"):
         raise UsageError(f'--workdir: "{text}" is not a path in the container: write one that begins with /')
-    return text
-
-
-def _hostname(text: str | None) -> str | None:
-    if text is not None and len(os.fsencode(text)) > _HOSTNAME_MAX:
-        raise UsageError(f"--hostname: a host name has at most {_HOSTNAME_MAX} bytes, and this one has more")
     return text
 
 

@@ -10,6 +10,7 @@ import sys
 import time
 
 from mydocker import logs
+from mydocker.cgroups import creation
 from mydocker.child import Child
 from mydocker.errors import SetupError
 from mydocker.linux import process, rights, signals
@@ -360,6 +361,7 @@ class Helper:
             try:
                 signals.block()  # an interrupt that comes out of the call takes the PID along
                 self._connection = self._start()
+                creation.keep_common_parent(kept=True)
             finally:
                 signals.restore(mask)
             self._state = state
@@ -431,6 +433,7 @@ class Helper:
         self._connection, self.pid, self._keeper = None, 0, None
         if connection is None:
             return
+        creation.keep_common_parent(kept=False)
         try:
             rights.end(connection.fd)
             _await(pid)

@@ -1,7 +1,8 @@
 """The helper: a small process with one thread that clones the children of the program that started it.
 
 Each is cloned with CLONE_PARENT, so that it is the program's child: that waits for it, and it dies with it. The helper
-imports no more than a child needs, and its memory is what is copied. It ends when the program does, or lets it.
+imports no more than a child needs, and its memory is what is copied. It ends when the program does, or lets it, and
+removes the common parent of the containers' cgroups then, which stays as long as it lives.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from mydocker.spawning import wire
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
+
+    from mydocker.cgroups.layout import Hierarchy
 
 #: How many kinds of container are remembered.
 _MOST_TEMPLATES = 32
@@ -57,11 +60,16 @@ def _serve(connection: int, program: int) -> None:
     poll.register(connection, select.POLLIN)
     poll.register(program, select.POLLIN)  # a fork of the program may hold the other end longer than it lives
     templates = _Templates(program)
-    while program not in dict(poll.poll()):
-        request = wire.receive(connection)
-        if request is None:
-            break
-        _make(request, templates)
+    try:
+        while program not in dict(poll.poll()):
+            request = wire.receive(connection)
+            if request is None:
+                break
+            _make(request, templates)
+    finally:
+        from mydocker.cgroups import creation  # what no child needs
+
+        creation.remove_common_parents(templates.hierarchies)
 
 
 def _make(request: wire.Request, templates: _Templates) -> None:
@@ -89,6 +97,8 @@ class _Templates:
     def __init__(self, program: int) -> None:
         self._program = program
         self._plans: dict[bytes, init.Plan] = {}
+        #: all that there were
+        self.hierarchies: set[Hierarchy] = set()
 
     def plan(self, data: bytes) -> init.Plan:
         found = self._plans.get(data)
@@ -98,4 +108,5 @@ class _Templates:
             plan = init.loaded(wire.unpacked(data).replace(runtime=self._program, blank=True))
             found = plan.replace(waiting=Waiting(plan)) if Waiting.may(plan) else plan
             self._plans[data] = found
+            self.hierarchies.update(plan.hierarchies)
         return found

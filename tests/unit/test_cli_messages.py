@@ -19,7 +19,9 @@ from mydocker.errors import CommandNotFound, PluginError
 from mydocker.plugins import Registry
 from mydocker.version import __version__
 
-FIELDS = (("number", ("-n", "--number"), "mydocker.resources:parse_integer", "N", "Some number.", "", "value", "", ""),)
+FIELDS = (
+    ("number", ("-n", "--number"), "mydocker.resources:parse_integer", "N", "Some number.", "", "value", "", "", False),
+)
 REGISTRY = Registry((("numbers", "dist", "1.5", "m", FIELDS, {}),))
 
 

@@ -24,8 +24,8 @@ REGISTRY = Registry(
             "1",
             "m",
             (
-                ("shares", ("-c", "--cpu-shares", "-cpushare"), INTEGER, "N", "CPU.", "", "value", "", ""),
-                ("idle", ("--cpu-idle", "-idle", "-x"), FLAG, "", "Idle.", "", "flag", "", ""),
+                ("shares", ("-c", "--cpu-shares", "-cpushare"), INTEGER, "N", "CPU.", "", "value", "", "", False),
+                ("idle", ("--cpu-idle", "-idle", "-x"), FLAG, "", "Idle.", "", "flag", "", "", False),
             ),
             {},
         ),
@@ -35,9 +35,9 @@ REGISTRY = Registry(
             "1",
             "m",
             (
-                ("memory", ("-m", "--memory", "-mem"), INTEGER, "SIZE", "Memory.", "", "value", "", ""),
-                ("swap", ("--memory-swap",), INTEGER, "SIZE", "Swap.", "", "value", "", ""),
-                ("pages", ("--pages", "-p"), INTEGER, "N", "Pages.", "", "multiple", "2MB 1GB", ""),
+                ("memory", ("-m", "--memory", "-mem"), INTEGER, "SIZE", "Memory.", "", "value", "", "", False),
+                ("swap", ("--memory-swap",), INTEGER, "SIZE", "Swap.", "", "value", "", "", False),
+                ("pages", ("--pages", "-p"), INTEGER, "N", "Pages.", "", "multiple", "2MB 1GB", "", False),
             ),
             {},
         ),

@@ -217,7 +217,9 @@ class Runs:
 
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
-    fields = (("number", ("--number", "-n"), "mydocker.resources:parse_integer", "N", "One.", "", "value", "", ""),)
+    fields = (
+        ("number", ("--number", "-n"), "mydocker.resources:parse_integer", "N", "One.", "", "value", "", "", False),
+    )
     monkeypatch.setattr(plugins, "load", lambda: Registry((("p", "d", "1", "m", fields, {}),)))
     monkeypatch.setattr(runner, "run_foreground", made := Runs())
     return made

@@ -664,7 +664,10 @@ def test_plugins_that_are_turned_off(host: MadeUpHost, site: Any, monkeypatch: p
     assert not [check for check in checks if check.name == "wrong"]
 
 
-FIELD = ("number", ("-n", "--number"), "mydocker.resources:parse_integer", "N", "Some number.", "", "value", "", "")
+FIELD = (
+    "number", ("-n", "--number"), "mydocker.resources:parse_integer",
+    "N", "Some number.", "", "value", "", "", False,
+)
 
 
 def test_what_plugins_answer(host: MadeUpHost, hierarchy: Callable[..., Hierarchy]) -> None:

@@ -218,7 +218,7 @@ def test_what_an_update_changes(delta, present, found):
 
 
 def stranger(oci: str, from_oci: str, kind: str = "value") -> Registry:
-    field = ("tasks", ("--tasks",), "mydocker.resources:parse_integer", "N", "Tasks.", oci, kind, "", from_oci)
+    field = ("tasks", ("--tasks",), "mydocker.resources:parse_integer", "N", "Tasks.", oci, kind, "", from_oci, False)
     return Registry((("tasks", "mydocker-tasks", "1", "m", (field,), {}),))
 
 
