@@ -54,6 +54,8 @@ class Limits:
         self._spec = spec
         self._layout = layout
         self.cgroup: ContainerCgroup | None = None
+        #: the cgroup, and what the plugins have been given of it
+        self._views: tuple[ContainerCgroup | None, dict[str, ContainerCgroup]] = (None, {})
         self._network: list[tuple[Plugin, Callable[[int], None]]] = []
         self._to_undo: list[Plugin] = []
         #: what `_owners` has found for this config
@@ -135,9 +137,21 @@ class Limits:
     def _call(self, phase: Phase, plugin: Plugin, hook: str, **arguments: Any) -> Any:
         """The one place from which a hook is called."""
         assert self._registry is not None
-        view = self.cgroup.for_plugin(plugin.name) if self.cgroup is not None else None
+        view = self._view(plugin.name)
         phase.begin(f"{plugin} was called in {hook}", view.abandon if view is not None else None)
         return self._registry.call(plugin, hook, cgroup=view, **arguments)
+
+    def _view(self, name: str) -> ContainerCgroup | None:
+        """The cgroup for this plugin. Another one, if the last was given to a hook that hangs."""
+        if self.cgroup is None:
+            return None
+        of, views = self._views
+        if of is not self.cgroup:
+            of, views = self._views = (self.cgroup, {})
+        view = views.get(name)
+        if view is None or view.is_abandoned:
+            view = views[name] = of.for_plugin(name)
+        return view
 
     def prepare(self, cgroup: ContainerCgroup) -> Spec:
         """`amend`, and then `write`."""

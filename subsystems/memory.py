@@ -559,8 +559,9 @@ def _usage_v1(controller: Controller) -> dict[str, Any]:
     }
     if accounts_for_swap:
         figures["swap_bytes"] = stat.get("total_swap", 0)
-    if controller.limit_in_bytes < _V1_NO_LIMIT:
-        figures["limit_bytes"] = controller.limit_in_bytes
+    limit = controller.limit_in_bytes
+    if limit < _V1_NO_LIMIT:
+        figures["limit_bytes"] = limit
     return figures
 
 
@@ -578,6 +579,7 @@ def _usage_v2(controller: Controller) -> dict[str, Any]:
         figures["peak_bytes"] = controller.peak
     if controller.has("memory.swap.current"):
         figures["swap_bytes"] = controller.swap_current
-    if controller.max is not None:
-        figures["limit_bytes"] = controller.max
+    limit = controller.max
+    if limit is not None:
+        figures["limit_bytes"] = limit
     return figures

@@ -119,8 +119,9 @@ def mydocker_usage(config: ResourceConfig, cgroup: ContainerCgroup) -> dict[str,
     figures = {"current_pids": controller.current, "refused_forks": _refused_forks(controller)}
     if controller.has("pids.peak"):
         figures["peak_pids"] = controller.peak
-    if controller.max is not None:
-        figures["limit_pids"] = controller.max
+    limit = controller.max
+    if limit is not None:
+        figures["limit_pids"] = limit
     return figures
 
 

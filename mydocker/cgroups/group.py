@@ -340,6 +340,10 @@ class ContainerCgroup:
         """Refuse everything from now on: the hook that was given this view did not return in time."""
         self._abandoned = True
 
+    @property
+    def is_abandoned(self) -> bool:
+        return self._abandoned
+
     def _refuse_if_abandoned(self) -> None:
         if self._abandoned:
             raise CgroupError(f"the plugin {self._plugin} took too long, and its container is gone", errno.ESTALE)

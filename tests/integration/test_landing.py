@@ -1,0 +1,170 @@
+"""Children that go to their command by machine code do as those do in which the interpreter does it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import mydocker
+from mydocker import landing
+
+Outcome = tuple[object, ...]
+
+
+def outcome(run: Callable[..., mydocker.Result], argv: list[str], **options: Any) -> Outcome:
+    try:
+        result = run(argv, capture_output=True, text=True, **options)
+    except mydocker.MydockerError as error:
+        return type(error), str(error)
+    return result.exit_code, result.stdout, result.stderr
+
+
+def by_interpreter(argv: list[str], **options: Any) -> mydocker.Result:
+    """A traced run's child tells of each step, and so takes each by itself."""
+    return mydocker.run(argv, trace=True, **options)
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="there is no machine code for this machine")
+def test_it_is_what_stands_by_and_what_runs(rootfs: Path) -> None:
+    with mydocker.Spawner(prepare=1, rootfs=rootfs, memory="50m") as spawner:
+        pool = spawner._pool
+        assert pool is not None
+        assert all(container.child.landing for container in pool._ready)
+        assert spawner.run(["true"]).exit_code == 0
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> dict[str, Path]:
+    """Directories for PATH in which the command is what their names say."""
+    found = {name: tmp_path / name for name in ("none", "good", "plain", "directory", "script", "file", "other", "odd")}
+    for place in found.values():
+        place.mkdir()
+    found["file"].rmdir()
+    found["file"].write_text("")
+    (found["good"] / "it").symlink_to("/bin/echo")
+    (found["plain"] / "it").write_text("no program")
+    (found["directory"] / "it").mkdir()
+    (found["script"] / "it").write_text("#!/no/such/interpreter\n")
+    (found["script"] / "it").chmod(0o755)
+    (found["other"] / "it").write_text("neither one thing nor the other")
+    (found["other"] / "it").chmod(0o755)
+    (found["odd"] / "it").write_bytes(b"#!/bin/sh\nprintf '%s|' \"$@\"; env\n")
+    (found["odd"] / "it").chmod(0o755)
+    return found
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        ["good"],
+        ["none", "good"],
+        ["file", "good"],
+        ["plain", "good"],
+        ["directory", "good"],
+        ["plain", "none"],
+        ["directory"],
+        ["none"],
+        ["script", "good"],
+        ["other", "good"],
+        ["none", "odd"],
+        [],
+    ],
+    ids="-".join,
+)
+def test_a_command_is_looked_up_alike(places: dict[str, Path], path: list[str]) -> None:
+    env = {"PATH": ":".join(str(places[name]) for name in path), "A": "b", "B": "", "PWD": "/"}
+    argv = ["it", "", "two words", "\udcff", "x" * 5000]
+    assert outcome(mydocker.run, argv, env=env) == outcome(by_interpreter, argv, env=env)
+
+
+@pytest.mark.parametrize(
+    "argv", [["/bin/echo", "a"], ["./echo", "a"], ["/etc/passwd"], ["/etc/passwd/x"], ["/"], ["x" * 300]]
+)
+def test_a_path_is_taken_alike(argv: list[str]) -> None:
+    assert outcome(mydocker.run, argv, cwd="/bin") == outcome(by_interpreter, argv, cwd="/bin")
+
+
+def test_without_a_path_in_the_environment(rootfs: Path) -> None:
+    for env in ({}, {"PATH": ""}, {"XPATH": "/none"}):
+        kind = {"rootfs": rootfs, "env": env}
+        assert outcome(mydocker.run, ["sh", "-c", "echo $0 $PATH"], **kind) == outcome(
+            by_interpreter, ["sh", "-c", "echo $0 $PATH"], **kind
+        )
+
+
+@pytest.mark.parametrize("size", [0, 1, 65_000, 65_536, 100_000])
+@pytest.mark.parametrize("count", [1, 20])
+def test_arguments_of_any_size_arrive_exactly(size: int, count: int) -> None:
+    words = ["".join(chr(33 + (n + at) % 90) for at in range(size)) for n in range(count)]
+    script = "import hashlib, sys; print(hashlib.sha256(repr(sys.argv[1:]).encode()).hexdigest())"
+    expected = outcome(by_interpreter, [sys.executable, "-c", script, *words])
+    assert expected[0] == 0
+    assert outcome(mydocker.run, [sys.executable, "-c", script, *words]) == expected
+
+
+def test_more_arguments_than_the_kernel_takes() -> None:
+    words = ["x" * 100_000] * 90  # more than there is room for where they land
+    assert sum(map(len, words)) > landing.ROOM
+    for argv in (["true", *words], ["true", "x" * 200_000], ["no-such-command", *words]):
+        found = outcome(mydocker.run, argv)
+        assert found == outcome(by_interpreter, argv)
+        assert isinstance(found[0], type)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"cwd": "/no/such/place"},
+        {"cwd": "/proc/self/fd/4"},
+        {"user": "1234:1234", "cwd": "/root"},
+        {"hostname": "h" * 64},
+        {"hostname": "h" * 65},
+        {"network": "host", "user": "nobody"},
+        {"cap_drop": ["ALL"]},
+        {"cap_add": ["ALL"], "seccomp": "unconfined"},
+        {"memory": "50m", "cpu_shares": 512, "pids_limit": 20, "cpuset_cpus": "0"},
+    ],
+    ids=str,
+)
+def test_what_it_has_and_what_is_refused_is_alike(options: dict[str, Any], rootfs: Path) -> None:
+    look = "hostname; pwd; id; ulimit -a; grep -e Cap -e Sec -e NoNew -e Groups /proc/self/status; ls /sys/fs/cgroup"
+    os.chmod(rootfs, 0o755)
+    for root in ({}, {"rootfs": rootfs}):
+        if root and "user" in options:
+            continue
+        argv = ["sh", "-c", look]
+        found = outcome(mydocker.run, argv, **root, **options)
+        expected = outcome(by_interpreter, argv, **root, **options)
+        if root and "hostname" not in options:  # it is the container's id
+            found, expected = (
+                (code, str(out).partition("\n")[2], *rest) for code, out, *rest in (found, expected)
+            )
+        assert found == expected
+
+
+def test_one_that_waits_ends_with_its_program(tmp_path: Path, eventually: Callable[..., object]) -> None:
+    """And executes nothing: neither what waits for its cgroups nor what waits for its command."""
+    log = tmp_path / "log"
+    source = f"""if True:
+        import mydocker, os, signal
+        for _ in range(3):
+            mydocker.run(["true"])
+        with mydocker.Spawner(prepare=2, memory="50m") as spawner:
+            with open({str(log)!r}, "w") as file:
+                me = f"/proc/self/task/{{os.getpid()}}/children"
+                file.write(open(me).read())
+            os.kill(os.getpid(), signal.SIGKILL)
+        """
+    pid = os.spawnv(os.P_NOWAIT, sys.executable, [sys.executable, "-c", source])
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+    children = log.read_text().split()
+    assert len(children) >= 4  # two that stand by, a spare one, and the helper
+    eventually(lambda: not any(os.path.exists(f"/proc/{child}") for child in children))
+    mydocker.run(["true"])  # removes what it has left
