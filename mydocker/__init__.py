@@ -9,8 +9,6 @@ The public names, loaded when they are first used::
 
 from __future__ import annotations
 
-from mydocker.version import __version__ as __version__
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -43,10 +41,12 @@ if TYPE_CHECKING:
     from mydocker.spec import Tmpfs as Tmpfs
     from mydocker.spec import Volume as Volume
     from mydocker.updating import update as update
+    from mydocker.version import __version__ as __version__
     from mydocker.watch import Verdict as Verdict
     from mydocker.watch import Watch as Watch
 
 _HOMES = {
+    "__version__": "version",
     "Spawner": "spawner",
     "Volume": "spec",
     "Tmpfs": "spec",
@@ -79,7 +79,7 @@ _HOMES = {
     "UsageError": "errors",
 }
 
-__all__ = sorted([*_HOMES, "__version__"])  # noqa: PLE0605
+__all__ = sorted(_HOMES)  # noqa: PLE0605
 
 
 def __getattr__(name: str) -> Any:

@@ -16,13 +16,11 @@ import os
 import stat
 
 from mydocker import (
-    Amendment,
     CgroupError,
     LimitError,
     Probe,
     ResourceField,
     UnsupportedLimit,
-    Volume,
     hookimpl,
 )
 
@@ -31,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Any
 
-    from mydocker import ResourceConfig
+    from mydocker import Amendment, ResourceConfig
     from mydocker.cgroups.controllers import Controller
     from mydocker.cgroups.group import ContainerCgroup
     from mydocker.cgroups.layout import Layout
@@ -258,12 +256,12 @@ def _status(path: str) -> os.stat_result:
 @hookimpl
 def mydocker_amend(config: ResourceConfig, spec: Spec) -> Amendment | None:
     """Bind the host's nodes: the container need not make any. On the host's own root they are there already."""
-    mounts = tuple(
-        Volume(source=host, destination=container)
-        for host, container, _ in _nodes(config)
-        if spec.own_root or host != container
-    )
-    return Amendment(mounts=mounts) if mounts else None
+    nodes = [(host, container) for host, container, _ in _nodes(config) if spec.own_root or host != container]
+    if not nodes:
+        return None
+    from mydocker import Amendment, Volume  # which most containers do without
+
+    return Amendment(mounts=tuple(Volume(source=host, destination=container) for host, container in nodes))
 
 
 def decision_of(config: ResourceConfig) -> Decision:

@@ -105,8 +105,6 @@ def give(cgroup: ContainerCgroup, config: Mapping[str, Any]) -> None:
     """Make the container's user the owner of its v2 cgroup, where it may write there (config-linux.md, "Cgroup
     ownership"): it has a cgroup namespace of its own, and /sys/fs/cgroup is not read-only in it.
     """
-    from mydocker.oci.idmaps import host_id
-
     linux = config.get("linux") or {}
     own = any(one["type"] == "cgroup" and not one.get("path") for one in linux.get("namespaces") or ())
     writable = any(
@@ -116,6 +114,8 @@ def give(cgroup: ContainerCgroup, config: Mapping[str, Any]) -> None:
         for one in config.get("mounts") or ()
     )
     if own and writable and cgroup.has("cgroup"):
+        from mydocker.oci.idmaps import host_id
+
         user = ((config.get("process") or {}).get("user") or {}).get("uid", 0)
         outside = host_id(int(user), linux.get("uidMappings"))
         cgroup.give(int(user) if outside is None else outside)

@@ -215,7 +215,6 @@ class Creation:
                 oci=values,
             ),
         )
-        self._note()
 
     def _note(self, *, oci: dict[str, Any] | None = None, **changes: Any) -> None:
         record = self.container.record
@@ -232,9 +231,9 @@ class Creation:
         cgroup_path.require_wanted(self._cgroup, self.config)
         self._warn_of_what_nobody_finds()
         cgroup_path.give(self._cgroup, self.config)
-        self._note(cgroup=self._cgroup.path, oci={"cgroups": list(self._cgroup.dirs)})
+        if self._cgroup.path != place.path:
+            self._note(cgroup=self._cgroup.path)
         resources.amend(self.config, self._limits.prepare(self._cgroup))
-        self._note(writers=self._cgroup.writers)
         self._share_caches()
         self._keep_config()
         waiting = self._lock_until_executed()
@@ -371,7 +370,13 @@ class Creation:
 
     def _set_up(self) -> None:
         child = self.child
-        self._note(pid=child.pid, start_time=process.start_time(child.pid))
+        # All else of the record is of no use before that; to replace a file takes some file systems half a millisecond.
+        self._note(
+            pid=child.pid,
+            start_time=process.start_time(child.pid),
+            writers=self._cgroup.writers,
+            oci={"cgroups": list(self._cgroup.dirs)},
+        )
         if "user" in self._namespaces.new:
             self.child.tell(handoff.MAPPED)
         self._await_ready()

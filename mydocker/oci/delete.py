@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import time
 
 from mydocker import plain_json, state
@@ -123,6 +122,8 @@ def kill(found: Container) -> None:
         pidfd = found.open_init()
     except OciError:
         return
+    import select
+
     from mydocker.linux.pidfd import SIGKILL, send_signal
     from mydocker.oci.kill import thaw
 
