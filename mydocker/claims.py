@@ -5,8 +5,8 @@ a look at those that live.
 by a lock on the byte of the line's number (fcntl(2), "Advisory record locking"), and writes the container's name there
 before it makes anything. The kernel drops the locks when the process ends in whatever way: a line with a name and
 without a lock is of a dead one. The locks on lines side by side that one process holds are one to the kernel, so a
-process with a thousand containers is asked about once. Of processes with one each, that many are asked about that a
-start takes no notice of it (`_MOST`); the next call goes on with those behind them.
+process with a thousand containers is asked about once. Of processes with one each so many are asked about as a start
+takes no notice of (`_MOST`), and the next call goes on with those behind them.
 
 A killed process leaves its names, and they stay until what they name is removed. Whose the directory of that name is,
 the table does not decide: it has a lock of its own (`mydocker.state`). The last one to leave removes the file.

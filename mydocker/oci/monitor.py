@@ -259,14 +259,17 @@ class _Monitor:
 
     def _accept(self) -> None:
         """All that wait."""
-        while (connection := self._next()) is not None:
-            if _peer(connection) != os.geteuid():
-                connection.close()
-            elif connection.fileno() > self._most or self._code.has_changed():
-                self._serve(_decline, connection)
-                self._retire()
-            else:
-                self._serve(self._converse, connection)
+        try:
+            while (connection := self._next()) is not None:
+                if _peer(connection) != os.geteuid():
+                    connection.close()
+                elif connection.fileno() > self._most or self._code.has_changed():
+                    self._serve(_decline, connection)
+                    self._retire()
+                else:
+                    self._serve(self._converse, connection)
+        except OSError:  # no descriptor for one more, nor memory: who waits is told by the end of the connection
+            self._retire()
 
     def _next(self) -> _socket.socket | None:
         if self._listener is None:
@@ -284,21 +287,28 @@ class _Monitor:
             self._remove_socket()
             while (connection := self._next()) is not None:
                 self._serve(_decline, connection)
+        except OSError:
+            pass
+        finally:
             assert self._listener is not None
             self._listener.close()
             self._listener = None
-        finally:
             fcntl.flock(self._root, fcntl.LOCK_UN)
 
-    def _serve(self, work: Callable[[Any], None], subject: Any) -> None:
-        """Do the work in a thread."""
+    def _serve(self, work: Callable[[_socket.socket], None], connection: _socket.socket) -> None:
+        """Do the work in a thread. Where there can be no further one, the end of the connection tells who asks."""
+        if not self._start(work, connection):
+            connection.close()
+
+    def _start(self, work: Callable[[Any], None], subject: Any) -> bool:
         with self._mutex:
             self._serving += 1
         try:
             _thread.start_new_thread(self._do, (work, subject))
-        except BaseException:
+        except RuntimeError:  # such as a limit of tasks that is reached
             self._has_served()
-            raise
+            return False
+        return True
 
     def _do(self, work: Callable[[Any], None], subject: Any) -> None:
         try:
@@ -334,8 +344,10 @@ class _Monitor:
 
         for found in containers(self._path):
             noted = found.record.oci.get("monitor") or {}
-            if noted.get("socket") == self._name and not state.is_alive(noted["pid"], noted["start_time"]):
-                self._serve(self._take_over, found)
+            if noted.get("socket") != self._name or state.is_alive(noted["pid"], noted["start_time"]):
+                continue
+            if not self._start(self._take_over, found):
+                _kill(found)
 
     def _take_over(self, found: Container) -> None:
         try:

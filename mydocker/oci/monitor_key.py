@@ -72,7 +72,10 @@ class Code:
     def has_changed(self) -> bool:
         """Whether a file is not (or perhaps not) what was imported. To be asked from the start, and now and then."""
         for module in list(sys.modules.values()):
-            file = getattr(module, "__file__", None)
+            try:
+                file = getattr(module, "__file__", None)
+            except Exception:  # a module is what somebody has put there
+                continue
             if not isinstance(file, str):
                 continue
             found = stamp(file)

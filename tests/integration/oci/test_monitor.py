@@ -60,9 +60,14 @@ class Dogs:
         self.module.write_text(code)
         os.utime(self.module, (1e9, 1e9 + len(code)))
 
-    def create(self, name: str, command: str = "sleep 1000"):
-        made = self._bundle("sh", "-c", command, annotations={"mydocker.dog": str(self.directory / name)})
-        return self.ours.create(made, self._prefix + name)
+    def create(self, name: str):
+        return self.ours.create(self._made(name, "sleep 1000"), self._prefix + name)
+
+    def run(self, name: str, command: str):
+        return self.ours.run(self._made(name, command), self._prefix + name)
+
+    def _made(self, name: str, command: str) -> Path:
+        return self._bundle("sh", "-c", command, annotations={"mydocker.dog": str(self.directory / name)})
 
     def start(self, *names: str) -> None:
         for name in names:
@@ -180,6 +185,12 @@ def test_create_fails_if_the_plugin_does_not_say_what_to_watch(dogs, monkeypatch
     assert "does not exist" in dogs.call("state", "ill").stderr
     dogs.tell("well", "stop")
     dogs.await_end("well")
+    until(lambda: not dogs.monitors())
+
+
+def test_in_the_foreground(dogs):
+    done = dogs.run("a", "exit 3")
+    assert (done.returncode, done.stderr) == (3, "")
     until(lambda: not dogs.monitors())
 
 
