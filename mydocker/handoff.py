@@ -14,7 +14,7 @@ where the runtime has to move it there.
 
 Up the second pipe, whose end in the child is close-on-exec, come reports: ``R`` (ready: the mounts are made,
 the child waits; in `mydocker.oci` more than once) or ``W`` (the same, and the command is to come as `mydocker.landing`
-lays it out), then either the end of the pipe (the command runs) or ``E`` (failed:
+lays it out; then ``F`` is that it cannot go on), then either the end of the pipe (the command runs) or ``E`` (failed:
 stage, errno, text).
 """
 
@@ -201,6 +201,20 @@ def waiting_report(landing: int) -> bytes:
     return b"W" + _packed(8) + landing.to_bytes(8, "little")
 
 
+class Stuck(Value):
+    """A child that is `Waiting` cannot go on, and makes calls that it is asked for (`mydocker.landing`).
+
+    ``outcome``: of the last table, as `mydocker.linux.batch.outcome_of` takes it.
+    """
+
+    outcome: int
+
+
+def stuck_report() -> bytes:
+    """Child: what comes before the outcome, of 8 bytes."""
+    return b"F" + _packed(8)
+
+
 class Listener(Value):
     """The descriptor, in the child, of a seccomp listener, which waits until the runtime has sent it to its agent."""
 
@@ -212,7 +226,7 @@ def report_listener(fd: int, listener: int) -> None:
     os.write(fd, _report(b"L", listener))
 
 
-def read_report(fd: int) -> int | Waiting | Failure | Listener | None:
+def read_report(fd: int) -> int | Waiting | Stuck | Failure | Listener | None:
     """Runtime: the next report. The terminal's descriptor (or -1) when ready, a Failure, None at the end of the pipe.
 
     An end in the middle of a report (the child was killed) is the end too: the caller sees that the child is dead.
@@ -225,8 +239,9 @@ def read_report(fd: int) -> int | Waiting | Failure | Listener | None:
         body = _read_exactly(fd, size)
     except HandoffError:
         return None
-    if first == b"W":
-        return Waiting(landing=int.from_bytes(body, "little"))
+    if first in (b"W", b"F"):
+        value = int.from_bytes(body, "little")
+        return Waiting(landing=value) if first == b"W" else Stuck(outcome=value)
     number = _signed(body)
     if first in (b"R", b"L"):
         return number if first == b"R" else Listener(fd=number)

@@ -112,18 +112,17 @@ def run(plan: Plan) -> NoReturn:
         _die_with_runtime(plan)
         view, terminal = _set_up(plan, step)
         if plan.waiting is not None and plan.trace < 0:
-            argv, env = plan.waiting.go_on(plan, step, view)
-        else:
-            _become_first(plan, step, view, terminal)
-            if plan.drops_ahead:
-                _confine(plan, step)
-            step.doing = "take the command"
-            argv, env = _take_command(plan)
-            if plan.spec.init:
-                _become_reaper(plan, step)
-            signals.unblock_all()  # before the filter, where that may refuse it
-            if not plan.drops_ahead:
-                _confine(plan, step)
+            plan.waiting.go_on(plan, view)
+        _become_first(plan, step, view, terminal)
+        if plan.drops_ahead:
+            _confine(plan, step)
+        step.doing = "take the command"
+        argv, env = _take_command(plan)
+        if plan.spec.init:
+            _become_reaper(plan, step)
+        signals.unblock_all()  # before the filter, where that may refuse it
+        if not plan.drops_ahead:
+            _confine(plan, step)
         step.doing = "start the command"
         number, text = _exec(argv, env, look=plan.ahead)
         _report(plan, "exec", number, text)

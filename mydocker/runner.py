@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from mydocker.cgroups.group import ContainerCgroup
     from mydocker.forwarding import Forwarder, Interrupt
     from mydocker.hooks import Phase
+    from mydocker.landing import Command
     from mydocker.plugins import Registry
     from mydocker.result import Usage
     from mydocker.spec import Spec, Tmpfs
@@ -337,6 +338,10 @@ class Container:
         self._added_env: tuple[bytes, ...] = ()
         #: its child's plan without descriptors, and namespaces
         self._kind: tuple[init.Plan, int] | None = None
+        #: whether another is likely
+        self._is_one_of_many = True
+        #: the command of a child that takes it by machine code
+        self._command: Command | None = None
         self._removed = False
 
     def __enter__(self) -> Self:
@@ -389,7 +394,7 @@ class Container:
         self._means = means
         env = (*spec.extra_env, *self._added_env)
         self._spec = self._spec.replace(args=spec.args, env=spec.env, extra_env=env, timeout=spec.timeout)
-        self._kind = None
+        self._is_one_of_many = False
         try:
             frame = self._frame()
             self._child.send_stdio(streams.for_child())
@@ -403,9 +408,10 @@ class Container:
         try:
             if not self._child.landing:
                 return handoff.encode(argv, env)
-            from mydocker import landing
+            from mydocker.landing import Command
 
-            return landing.frame(argv, env, self._child.landing)
+            self._command = Command(argv, env, self._child.landing)
+            return self._command.frame
         except ValueError as e:
             raise UsageError(str(e)) from None
 
@@ -543,7 +549,7 @@ class Container:
             self._hand_over(child, words, started)
             if handed_over is not None:
                 handed_over()
-            if self._kind is not None:
+            if self._kind is not None and self._is_one_of_many:
                 self._means.order_spare(*self._kind)
             self._means.mark("wait")
             if watcher is not None:
@@ -635,6 +641,8 @@ class Container:
         if isinstance(report, handoff.Waiting):
             child.landing = report.landing
             return -1
+        if isinstance(report, handoff.Stuck):
+            raise not_started(self._why_stuck(report, child, time.monotonic()) or _NOTHING_CAME, self._spec)
         if not isinstance(report, int):
             raise HandoffError("the container's first process was killed while it was set up")
         return report
@@ -655,13 +663,36 @@ class Container:
         os.set_blocking(child.commands, False)
         if not child.tell(words, lambda: self._await(child.commands, select.POLLOUT, child, started)):
             self._ending.before_command = True
-        child.close_commands()
+        if self._command is None:
+            child.close_commands()
         self._await(child.reports, select.POLLIN, child, started)
-        report = handoff.read_report(child.reports)
+        report: object = handoff.read_report(child.reports)
+        if isinstance(report, handoff.Stuck):
+            report = self._why_stuck(report, child, started)
+        child.close_commands()
         if isinstance(report, handoff.Failure):
             raise not_started(report, self._spec)
         if logs.enabled("info"):
             _log_path(child.pid)
+
+    def _why_stuck(self, report: handoff.Stuck, child: Child, started: float) -> handoff.Failure | None:
+        """None if the child goes on after all, or is killed meanwhile."""
+        from mydocker import landing
+        from mydocker.linux.batch import outcome_of
+
+        assert self._kind is not None
+        failure = landing.failed_step(self._kind[0], report.outcome)
+        if failure is not None or self._command is None:
+            return failure
+
+        def ask(question: bytes) -> int | None:
+            if not child.tell(question, lambda: self._await(child.commands, select.POLLOUT, child, started)):
+                return None
+            self._await(child.reports, select.POLLIN, child, started)
+            answer = handoff.read_report(child.reports)
+            return outcome_of(answer.outcome)[0] if isinstance(answer, handoff.Stuck) else None
+
+        return self._command.failure(ask)
 
     def _await(self, fd: int, event: int, child: Child, started: float) -> None:
         """Until the child does something with its end of the pipe ``fd``, which it also does when it is killed."""
@@ -823,6 +854,9 @@ def _cloned() -> bool:
 
 def done() -> None:
     """Nothing is left to be done."""
+
+
+_NOTHING_CAME = handoff.Failure(stage="setup", errno=0, text="the container's first process cannot go on")
 
 
 def _not_cloned(error: OSError) -> SetupError:

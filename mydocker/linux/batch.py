@@ -21,7 +21,6 @@ from mydocker.linux.libc import (
     c_size_t,
     c_uint64,
     c_void_p,
-    create_string_buffer,
     foreign,
     get_errno,
     memmove,
@@ -41,11 +40,11 @@ ENODATA = 61
 #: For ``failing``: whatever the error is.
 ANY_ERROR = 255
 _MAX_TRIES = 1000
-_MOST_SLOTS = 256
+MOST_SLOTS = 256
 _MASK = (1 << 64) - 1
 
 #: The records that are no calls, by their numbers.
-_PASS_OVER, _LOAD, _EXPECT, _READ_ALL, _GO_TO = -1, -2, -3, -4, -5
+_PASS_OVER, _LOAD, _EXPECT, _READ_ALL, _GO_TO, _CALL = -1, -2, -3, -4, -5, -6
 
 #: The number of the system call, or one of those, six arguments, which of the first three are slots, the slot for the
 #: result, how many to pass over if it fails with the error that comes next.
@@ -58,25 +57,28 @@ _RUN = {
     # from 1, shifted by 16, and the error's number.
     "x86_64": bytes.fromhex(
         "53554154415541564889fb4989fd4989d44889f548c1e5064801fd"  # rbx: record, r13: first, r12: slots, rbp: end
-        "4839eb0f83020100004c8b7338488b03"  # next: at the end: all_done; r14: what is a slot; rax: number
+        "4839eb0f831d0100004c8b7338488b03"  # next: at the end: all_done; r14: what is a slot; rax: number
         "488b7b0841f6c6017404498b3cfc"  # rdi: argument 1, or what is in that slot
         "488b731041f6c6027404498b34f4"  # rsi: argument 2
         "488b531841f6c6047404498b14d4"  # rdx: argument 3
         "4c8b53204c8b43284c8b4b30"  # r10, r8, r9: arguments 4 to 6
-        "4885c0783a0f05"  # a number below 0: special; else syscall
-        "483d01f0ffff73160fb64b39498904cc"  # stored: an error: error; else the slot takes the result
+        "4885c0783e0f05"  # a number below 0: special; else syscall
+        "483d01f0ffff7316"  # stored: an error: error
+        "0fb64b39498904cc"  # kept: the slot takes the result
         "31ff"  # one_on: rdi is 0
         "48ffc748c1e7064801fbeb95"  # pass_over: rdi records and this one; to next
-        "89c1f7d90fb67b3b81ffff000000740439cf7577"  # error: what is provided for, or all are: passing; else failed
-        "0fb67b3aebda"  # passing: rdi; to pass_over
-        "48ffc074d548ffc0742848ffc0742b48ffc07433"  # special: pass_over, load, expect, read_all, or
+        # error: what is provided for, or all are: passing; else failed
+        "89c1f7d90fb67b3b81ffff000000740839cf0f858e000000"
+        "0fb67b3aebd6"  # passing: rdi; to pass_over
+        "48ffc074d148ffc0743748ffc0743a48ffc0744248ffc0740a"  # special: pass_over, load, expect, read_all, go_to or
+        "4c89e2e83bffffffeba9"  # call_table: the whole for another table, with these slots; to kept
         # go_to: r13 so that a number from there on counts on; to next
-        "4889d94c29e94889fb4989fd4929cd48c1e6064889f54801fde949ffffff"
-        "488b074821f0eb96"  # load: what is at rdi, masked by rsi, goes into the slot
-        "4839f774994889d048f7d8eb9f"  # expect: rdi is rsi: one_on; else the error rdx
+        "4889d94c29e94889fb4989fd4929cd48c1e6064889f54801fde936ffffff"
+        "488b074821f0eb83"  # load: what is at rdi, masked by rsi; to kept
+        "4839f774864889d048f7d8eb8c"  # expect: rdi is rsi: one_on; else the error rdx
         # read_all: once more after EINTR, and until there is no more to read
-        "4885d2748c31c00f054883f8fc74f14885c0788b74084801c64829c2ebe2"
-        "48c7c0c3ffffffe975ffffff"  # at_end: ENODATA
+        "4885d20f8475ffffff31c00f054883f8fc74ed4885c00f8870ffffff74084801c64829c2ebda"
+        "48c7c0c3ffffffe95affffff"  # at_end: ENODATA
         "89c84c29eb48c1eb0648ffc348c1e3104809d8eb02"  # failed
         "31c0"  # all_done
         "415e415d415c5d5bc3"  # out
@@ -116,7 +118,7 @@ class Batch:
         return len(self._names)
 
     def slot(self) -> Slot:
-        if self._slots == _MOST_SLOTS:
+        if self._slots == MOST_SLOTS:
             raise ValueError("a batch has no more slots than that")
         self._slots += 1
         return Slot(self._slots - 1)
@@ -171,9 +173,13 @@ class Batch:
         """Read so many bytes, however they come. ENODATA if they end before."""
         self.call(_READ_ALL, descriptor, address, size, name=name)
 
-    def go_to(self, address: Slot, count: Slot) -> None:
+    def go_to(self, address: Slot | int, count: Slot | int) -> None:
         """Go on with the table of ``count`` records (`record`) at ``address``, and do not come back."""
         self.call(_GO_TO, address, count)
+
+    def call_table(self, address: Slot | int, count: Slot | int, to: Slot) -> None:
+        """Work that table off, with these slots, and come back: 0, or as `outcome_of` has it."""
+        self.call(_CALL, address, count, to=to)
 
     def optional(self, first: int) -> None:
         """The calls from number ``first`` on belong together: where one fails, go on behind the last."""
@@ -185,11 +191,17 @@ class Batch:
         """What the call, or the last one before it that has a name, is for."""
         return next((name for name in reversed(self._names[: index + 1]) if name), "")
 
-    def freeze(self) -> None:
-        """No call is added any more: what `run` does first, if nobody has."""
+    @property
+    def size(self) -> int:
+        """Bytes that the table takes with its strings."""
+        return len(self._names) * _RECORD.size + len(self._pool)
+
+    def freeze(self, address: int = 0) -> None:
+        """No call is added any more: what `run` does first, if nobody has. ``address``: of memory for `size` bytes."""
         _runner()  # a child finds it there
         size = len(self._names) * _RECORD.size
-        table = create_string_buffer(size + len(self._pool))
+        where: Any = c_char * (size + len(self._pool))
+        table = where.from_address(address) if address else where()
         begin = addressof(table) + size
         values = self._values
         for index in self._strings:
@@ -213,16 +225,26 @@ class Batch:
         begin, count = 0, len(self._names)
         for _ in range(tries):
             address = addressof(self._table) + begin * _RECORD.size
-            outcome = _runner()(address, count - begin, addressof(slots))
+            outcome = work_off(address, count - begin, addressof(slots))
             if not outcome:
                 return slots
-            begin += (outcome >> 16) - 1
-            number = outcome & 0xFFFF
+            number, index = outcome_of(outcome)
+            begin += index
             if number != _EAGAIN:
                 break
         error = BatchError(number, os.strerror(number))
         error.index, error.slots = begin, slots
         raise error
+
+
+def work_off(address: int, count: int, slots: int) -> int:
+    """Make the calls of the ``count`` records at ``address``, with slots at ``slots``: 0, or as `outcome_of` has it."""
+    return _runner()(address, count, slots)
+
+
+def outcome_of(outcome: int) -> tuple[int, int]:
+    """What came of a table that has failed: the error's number, and that of the call, from 0."""
+    return outcome & 0xFFFF, (outcome >> 16) - 1
 
 
 def record(number: int, *args: int, failing: int = 0, over: int = 0) -> bytes:
@@ -234,6 +256,7 @@ def record(number: int, *args: int, failing: int = 0, over: int = 0) -> bytes:
 RECORD_SIZE = _RECORD.size
 
 
+_pages: list[int] = []
 _runners: list[Callable[[int, int, int], int]] = []
 
 
@@ -249,18 +272,20 @@ def _native() -> Callable[[int, int, int], int] | None:
     if code is None or struct.calcsize("P") != 8:
         return None
     try:
-        return machine.Code(code).function(c_void_p, c_size_t, c_void_p)
+        page = machine.Code(code)
     except OSError:
         return None
+    _pages.append(page.address)
+    return page.function(c_void_p, c_size_t, c_void_p)
 
 
-def is_native() -> bool:
-    """Whether machine code works the tables off."""
-    return _runner() is not _run_by_python
+def code_page() -> int:
+    """The address of the page (`machine.PAGE`) with the machine code that works the tables off; 0 if none does."""
+    return _pages[-1] if _runner() is not _run_by_python else 0
 
 
 def _run_by_python(address: int, count: int, slots: int) -> int:
-    values = (c_uint64 * _MOST_SLOTS).from_address(slots)
+    values = (c_uint64 * MOST_SLOTS).from_address(slots)
     table, index, passed = _records(address, count), 0, 0
     while index < len(table):
         number, *args, which, to, over, failing = table[index]
@@ -273,6 +298,8 @@ def _run_by_python(address: int, count: int, slots: int) -> int:
             index += args[0]
         elif number == _LOAD & _MASK:
             values[to] = c_uint64.from_address(args[0]).value & args[1]
+        elif number == _CALL & _MASK:
+            values[to] = _run_by_python(args[0], args[1], slots)
         elif number == _EXPECT & _MASK:
             error = args[2] if args[0] != args[1] else 0
         elif number == _READ_ALL & _MASK:

@@ -5,11 +5,21 @@ from __future__ import annotations
 import errno
 import os
 
-from mydocker.linux.libc import c_int, c_long, c_size_t, c_void_p, foreign, function, memmove
+from mydocker.linux.libc import (
+    addressof,
+    c_int,
+    c_long,
+    c_size_t,
+    c_void_p,
+    foreign,
+    function,
+    memmove,
+    system_call,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
 PAGE = 4096
@@ -18,9 +28,17 @@ _PROT_READ, _PROT_WRITE, _PROT_EXEC = 1, 2, 4
 _MAP_PRIVATE, _MAP_ANONYMOUS, _MAP_NORESERVE, _MAP_POPULATE = 0x02, 0x20, 0x4000, 0x8000
 _MADV_NOHUGEPAGE = 15
 
+#: The user's part of the address space (Documentation/arch/x86/x86_64/mm.rst); below are pages that nobody may map.
+_LOWEST, _HIGHEST = 1 << 16, (1 << 47) - PAGE
+#: The kernel maps nothing so near below the stack (mmap_base, arch/x86/mm/mmap.c: 128 MiB).
+_STACK = 100 << 20
+_AROUND_THREAD = 4 * PAGE
+_ARCH_GET_FS = 0x1003
+
 _mmap = foreign("mmap", c_void_p, c_void_p, c_size_t, c_int, c_int, c_int, c_long)
 _mprotect = function("mprotect", c_void_p, c_size_t, c_int)
 _munmap = function("munmap", c_void_p, c_size_t)
+_arch_prctl = system_call(158, c_int, c_void_p)
 _madvise = foreign("madvise", c_int, c_void_p, c_size_t, c_int)  # EINVAL in a kernel without huge pages
 
 
@@ -38,6 +56,10 @@ class Code:
         except OSError:
             self.close()
             raise
+
+    @property
+    def address(self) -> int:
+        return self._page
 
     def function(self, *argtypes: Any) -> Callable[..., int]:
         """The code as a function of the C calling convention that gives a long."""
@@ -59,3 +81,31 @@ def new_memory(size: int, *, later: bool = False) -> int:
     if later:
         _madvise(address, size, _MADV_NOHUGEPAGE)
     return int(address)
+
+
+def needed_by_kernel() -> list[tuple[int, int]]:
+    """Where, by begin and end, is what the kernel itself writes to for the one thread of this process: the stack,
+    with room to grow, and what is around the thread pointer (rseq(2), registered by libc). x86-64 only.
+    """
+    pointer = c_size_t(0)
+    _arch_prctl(_ARCH_GET_FS, addressof(pointer))
+    page = pointer.value & -PAGE
+    found = [(page - _AROUND_THREAD, page + _AROUND_THREAD)]
+    with open("/proc/self/maps") as f:
+        for line in f:
+            if line.endswith("[stack]\n"):
+                end = int(line.partition(" ")[0].partition("-")[2], 16)
+                found.append((end - _STACK, end))
+    return found
+
+
+def gaps(kept: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Begin and size of all that a process can have mapped but for these ranges."""
+    found = []
+    at = _LOWEST
+    for begin, end in sorted(kept):
+        if begin > at:
+            found.append((at, begin - at))
+        at = max(at, end)
+    found.append((at, _HIGHEST - at))
+    return found

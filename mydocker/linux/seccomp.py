@@ -14,12 +14,6 @@ from mydocker.linux.libc import (
     system_call,
 )
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
-
-    from mydocker.linux.batch import Batch
-
 #: ``SECCOMP_FILTER_FLAG_*`` of include/uapi/linux/seccomp.h.
 TSYNC, LOG, SPEC_ALLOW, NEW_LISTENER, TSYNC_ESRCH, WAIT_KILLABLE_RECV = 1, 2, 4, 8, 16, 32
 
@@ -34,12 +28,12 @@ MOST_INSTRUCTIONS = 4096
 #: sizeof(struct sock_filter), include/uapi/linux/filter.h.
 INSTRUCTION = 8
 
-_SET_MODE_FILTER = 1
+SET_MODE_FILTER = 1
 _GET_ACTION_AVAIL = 2
 
-_SECCOMP = architecture_number(317, 277)
+NUMBER = architecture_number(317, 277)
 
-_seccomp = system_call(_SECCOMP, c_uint, c_uint, c_void_p)
+_seccomp = system_call(NUMBER, c_uint, c_uint, c_void_p)
 
 
 def load(program: bytes, flags: int = 0) -> int:
@@ -48,29 +42,22 @@ def load(program: bytes, flags: int = 0) -> int:
     The descriptor of the listener, close-on-exec, with ``NEW_LISTENER``; else 0. OSError EACCES without no_new_privs
     and without CAP_SYS_ADMIN in this user namespace, EINVAL for a program or a flag that the kernel does not take.
     """
-    argument, _code = _argument(program)
-    return _seccomp(_SET_MODE_FILTER, flags, addressof(argument))
-
-
-def add_loading(batch: Batch, program: bytes, flags: int, name: str) -> object:
-    """The call of `load`; what is returned is to be kept for as long as the batch is."""
-    kept = _argument(program)
-    batch.call(_SECCOMP, _SET_MODE_FILTER, flags, addressof(kept[0]), name=name)
-    return kept
-
-
-def _argument(program: bytes) -> tuple[Any, Any]:
-    """struct sock_fprog, and what it points to."""
     code = create_string_buffer(program, len(program))
-    header = struct.pack("@HP", len(program) // INSTRUCTION, addressof(code))
-    return create_string_buffer(header, len(header)), code
+    argument = header(program, addressof(code))
+    kept = create_string_buffer(argument, len(argument))
+    return _seccomp(SET_MODE_FILTER, flags, addressof(kept))
+
+
+def header(program: bytes, address: int) -> bytes:
+    """struct sock_fprog for a program that is at ``address``."""
+    return struct.pack("@HP", len(program) // INSTRUCTION, address)
 
 
 def knows_flags(flags: int) -> bool:
     """Whether this kernel takes these flags together. It looks at them before it reads the program, of which there is
     none here."""
     try:
-        _seccomp(_SET_MODE_FILTER, flags, None)
+        _seccomp(SET_MODE_FILTER, flags, None)
     except OSError as e:
         return e.errno == errno.EFAULT
     return False  # it cannot have taken a filter from nowhere

@@ -18,7 +18,7 @@ import time
 from mydocker import handoff, plain_json, state
 from mydocker.child import Child
 from mydocker.errors import HandoffError, MydockerError, OciError, UnsupportedLimit
-from mydocker.handoff import Failure, Listener, Waiting
+from mydocker.handoff import Failure, Listener, Stuck, Waiting
 from mydocker.limits import Limits
 from mydocker.linux import process
 from mydocker.oci import config as configs
@@ -502,7 +502,7 @@ class Creation:
             )
 
 
-def check_report(report: int | Waiting | Failure | Listener | None) -> None:
+def check_report(report: int | Waiting | Stuck | Failure | Listener | None) -> None:
     """OciError unless the child is where it was to come to."""
     if isinstance(report, Failure):
         raise OciError(report.text)

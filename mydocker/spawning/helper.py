@@ -106,7 +106,7 @@ class _Templates:
             if len(self._plans) >= _MOST_TEMPLATES:
                 self._plans.clear()
             plan = init.loaded(wire.unpacked(data).replace(runtime=self._program, blank=True))
-            found = plan.replace(waiting=Waiting(plan)) if Waiting.may(plan) else plan
+            found = plan.replace(waiting=Waiting.made(plan)) if Waiting.may(plan) else plan
             self._plans[data] = found
             self.hierarchies.update(plan.hierarchies)
         return found
