@@ -163,7 +163,7 @@ def test_what_a_watch_has_open_is_closed_when_its_container_ends(dogs):
 
 @pytest.mark.parametrize("ill", ["raise", "hang"])
 def test_a_plugin_that_fails_over_one_container_disturbs_no_other(dogs, monkeypatch, ill):
-    monkeypatch.setenv("MYDOCKER_PLUGIN_TIMEOUT", "0.5")
+    monkeypatch.setenv("MYDOCKER_PLUGIN_TIMEOUT", "2")
     dogs.start("ill", "well", "other")
     assert len(dogs.monitors()) == 1
     dogs.tell("ill", ill)
@@ -174,9 +174,9 @@ def test_a_plugin_that_fails_over_one_container_disturbs_no_other(dogs, monkeypa
     assert dogs.status("other") == "running"
 
 
-@pytest.mark.parametrize(("word", "words"), [("refuse", "no dog today"), ("never", "did not return in 0.5 seconds")])
+@pytest.mark.parametrize(("word", "words"), [("refuse", "no dog today"), ("never", "did not return in 2 seconds")])
 def test_create_fails_if_the_plugin_does_not_say_what_to_watch(dogs, monkeypatch, word, words):
-    monkeypatch.setenv("MYDOCKER_PLUGIN_TIMEOUT", "0.5")
+    monkeypatch.setenv("MYDOCKER_PLUGIN_TIMEOUT", "2")
     dogs.start("well")
     dogs.tell("ill", word)
     created = dogs.create("ill")
