@@ -13,7 +13,6 @@ from mydocker.cgroups.layout import CORE
 from mydocker.errors import CgroupDenied, CgroupError, ConflictError, MydockerError, PluginError, UnsupportedLimit
 from mydocker.linux import process
 from mydocker.resources import ResourceConfig
-from mydocker.result import Usage, checked_figures
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from mydocker.cgroups.layout import Layout
     from mydocker.hooks import Phase
     from mydocker.plugins import Plugin, Registry
+    from mydocker.result import Usage
     from mydocker.spec import Spec
     from mydocker.watch import Watch
 
@@ -328,6 +328,8 @@ class Limits:
 
     def usage(self, cpu_user: float = 0.0, cpu_system: float = 0.0) -> Usage:
         """The figures of the plugins, also while the container runs. See `Usage.of` for the parameters."""
+        from mydocker.result import Usage  # none of an engine's containers as it is made
+
         figures: dict[str, Any] = {}
         waiting = list(self.plugins) if self.cgroup is not None else []
         while waiting:
@@ -338,6 +340,8 @@ class Limits:
         return Usage.of(figures, cpu_user, cpu_system)
 
     def _ask_for_figures(self, phase: Phase, waiting: list[Plugin], figures: dict[str, Any]) -> None:
+        from mydocker.result import checked_figures
+
         while waiting:
             plugin = waiting[0]
             try:

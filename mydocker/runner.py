@@ -515,7 +515,7 @@ class Container:
         """An update, or a pause, gives a cgroup to a container that was started without."""
         layout = self._layout
         if any(os.access(f"{hierarchy.base}/{self._record.cgroup}", os.W_OK) for hierarchy in layout.hierarchies):
-            from mydocker.cgroups.group import remove_stale
+            from mydocker.cgroups.removal import remove_stale
 
             self._claim.unfinished = True
             remove_stale(layout, self._record.cgroup)

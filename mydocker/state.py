@@ -312,8 +312,8 @@ def _remove_leftover(path: str) -> None:
     pidfd = _kill(pid, start_time) if pid else None
     try:
         if record.get("cgroup"):
-            from mydocker.cgroups.group import remove_stale
             from mydocker.cgroups.layout import Layout
+            from mydocker.cgroups.removal import remove_stale
 
             layout = Layout.read()
             if record.get("limits"):

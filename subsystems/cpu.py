@@ -542,12 +542,12 @@ def mydocker_apply(config: ResourceConfig, cgroup: ContainerCgroup, pid: int) ->
 @hookimpl
 def mydocker_remove(cgroup: ContainerCgroup) -> None:
     """The parents no longer need this container's realtime."""
-    # Looked for by name: most kernels have no realtime by cgroup, and the controller's own import would be for nothing.
+    # Looked for by name: the import of the controller's typed files would be for nothing, in most containers.
     has_realtime = any(os.path.exists(f"{path}/cpu.rt_runtime_us") for path in cgroup.dirs)
     if cgroup.layout.version("cpu") != 1 or not has_realtime:
         return
     controller = cgroup.controller("cpu")
-    if controller.rt_runtime_us:
+    if controller.get_property("cpu.rt_runtime_us") not in ("0", "-1"):
         _set_part(controller, 0)
         _lower_parents(cgroup)
 
@@ -570,9 +570,10 @@ def mydocker_usage(config: ResourceConfig, cgroup: ContainerCgroup) -> dict[str,
     """
     from mydocker.cgroups.pressure import stall_seconds
 
-    v2 = cgroup.controller("cgroup").cpu_stat if cgroup.has("cgroup") else {}
+    v2: dict[str, Any] = cgroup.controller("cgroup").get_keyed("cpu.stat") if cgroup.has("cgroup") else {}
     figures = _times_v1(cgroup.controller("cpuacct")) if cgroup.has("cpuacct") else _times_v2(v2)
-    stat = cgroup.controller("cpu").stat if cgroup.has("cpu") and cgroup.layout.version("cpu") == 1 else v2
+    on_v1 = cgroup.has("cpu") and cgroup.layout.version("cpu") == 1
+    stat: dict[str, Any] = cgroup.controller("cpu").get_keyed("cpu.stat") if on_v1 else v2
     if "nr_periods" in stat:  # CONFIG_CFS_BANDWIDTH
         throttled = stat["throttled_usec"] / 1e6 if stat is v2 else stat["throttled_time"] / 1e9
         figures["periods"] = stat["nr_periods"]
@@ -591,8 +592,11 @@ def _limit(controller: Controller) -> float | None:
     """The CPUs' worth of time that the container's quota allows."""
     if not controller.has("cpu.cfs_quota_us" if controller.version == 1 else "cpu.max"):
         return None
-    quota, period = controller.max if controller.version == 2 else (controller.cfs_quota_us, controller.cfs_period_us)
-    return None if quota is None else float(quota / period)
+    if controller.version == 1:
+        quota, period = (controller.get_property(f"cpu.cfs_{name}_us") for name in ("quota", "period"))
+    else:
+        quota, period = controller.get_property("cpu.max").split()
+    return None if quota in ("max", str(UNLIMITED)) else int(quota) / int(period)
 
 
 def _times_v1(controller: Controller) -> dict[str, Any]:
@@ -602,15 +606,15 @@ def _times_v1(controller: Controller) -> dict[str, Any]:
     is shared out as the ticks are, as the kernel does for v2 and for getrusage(2) (kernel/sched/cputime.c).
     """
     if controller.has("cpuacct.usage_user"):
-        user, system = controller.usage_user, controller.usage_sys
+        user, system = (int(controller.get_property(f"cpuacct.usage_{mode}")) for mode in ("user", "sys"))
     else:  # before Linux 4.7
         user, system = controller.acct_stat["user"], controller.acct_stat["system"]
-    total = controller.usage / 1e9
+    total = int(controller.get_property("cpuacct.usage")) / 1e9
     in_user_mode = total * user / (user + system) if user else 0.0
     return {"user_seconds": round(in_user_mode, 9), "system_seconds": round(total - in_user_mode, 9)}
 
 
-def _times_v2(stat: dict[str, int]) -> dict[str, Any]:
+def _times_v2(stat: dict[str, Any]) -> dict[str, Any]:
     if "user_usec" not in stat:
         return {}
     return {"user_seconds": stat["user_usec"] / 1e6, "system_seconds": stat["system_usec"] / 1e6}

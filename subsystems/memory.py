@@ -361,7 +361,7 @@ def _set_limits_v1(controller: Controller, memory: int, swap: int | None) -> Non
         return
     total = _total(memory, swap)
     writes = [(_V1_MEMORY, "memory", memory), (_V1_SWAP, "memory_swap", total)]
-    if memory == UNLIMITED or memory > int(controller.get_property(_V1_SWAP)):
+    if memory == UNLIMITED or memory > _number(controller, _V1_SWAP):
         writes.reverse()
     for name, field, value in writes:
         _set_limit_v1(controller, name, field if swap is not None else "memory", value)
@@ -413,7 +413,7 @@ def _set_limits_v2(controller: Controller, memory: int, swap: int | None, alone:
 
 def _shrink_swap_v2(controller: Controller, memory: int, room: int | None) -> None:
     """The kernel takes a limit below what is in swap and does not shrink that (cgroup-v2.rst): so look."""
-    if room is not None and int(controller.get_property("memory.swap.current")) > room:
+    if room is not None and _number(controller, "memory.swap.current") > room:
         used, total = controller.current + controller.swap_current, max(memory, 0) + room
         raise _in_use("memory_swap", used, total)
     controller.set_property(_V2_SWAP, "max" if room is None else room)
@@ -424,7 +424,7 @@ def _set_memory_v2(controller: Controller, memory: int) -> None:
 
     memory.high makes it free what it can and kills nobody: if that is enough, the limit is set while it still holds.
     """
-    if memory == UNLIMITED or int(controller.get_property("memory.current")) <= memory:
+    if memory == UNLIMITED or _number(controller, "memory.current") <= memory:
         controller.set_property("memory.max", "max" if memory == UNLIMITED else memory)
         return
     high = controller.high
@@ -546,40 +546,45 @@ def _usage_v1(controller: Controller) -> dict[str, Any]:
     # together is no higher than memory's own, it is the one that is hit (and some kernels do not count that).
     everywhere = (controller, *controller.below())
     accounts_for_swap = controller.has(_V1_SWAP)
-    stat = controller.stat
+    stat = controller.get_keyed("memory.stat")
     kinds = {kind: stat[name] for kind, name in _KINDS.items() if name in stat}
     if controller.has("memory.kmem.usage_in_bytes"):
-        kinds["kernel"] = controller.kmem_usage_in_bytes
+        kinds["kernel"] = _number(controller, "memory.kmem.usage_in_bytes")
+    hits = _number(controller, "memory.failcnt")
     figures = {
-        "current_bytes": controller.usage_in_bytes,
-        "peak_bytes": controller.max_usage_in_bytes,
-        "oom_kills": sum(cgroup.oom_control.get("oom_kill", 0) for cgroup in everywhere),
-        "limit_hits": controller.failcnt + (controller.memsw_failcnt if accounts_for_swap else 0),
+        "current_bytes": _number(controller, "memory.usage_in_bytes"),
+        "peak_bytes": _number(controller, "memory.max_usage_in_bytes"),
+        "oom_kills": sum(cgroup.get_keyed("memory.oom_control").get("oom_kill") or 0 for cgroup in everywhere),
+        "limit_hits": hits + (_number(controller, "memory.memsw.failcnt") if accounts_for_swap else 0),
         "kinds": kinds,
     }
     if accounts_for_swap:
         figures["swap_bytes"] = stat.get("total_swap", 0)
-    limit = controller.limit_in_bytes
+    limit = _number(controller, _V1_MEMORY)
     if limit < _V1_NO_LIMIT:
         figures["limit_bytes"] = limit
     return figures
 
 
+def _number(controller: Controller, filename: str) -> int:
+    return int(controller.get_property(filename))
+
+
 def _usage_v2(controller: Controller) -> dict[str, Any]:
     # Not memory.events.local: a process that the container moved to a cgroup of its own making counts too.
-    events = controller.events
-    stat = controller.stat
+    events = controller.get_keyed("memory.events")
+    stat = controller.get_keyed("memory.stat")
     figures = {
-        "current_bytes": controller.current,
+        "current_bytes": _number(controller, "memory.current"),
         "oom_kills": events["oom_kill"],
         "limit_hits": events["max"],
         "kinds": {kind: stat[kind] for kind in _KINDS if kind in stat},
     }
     if controller.has("memory.peak"):  # Linux 5.19
-        figures["peak_bytes"] = controller.peak
+        figures["peak_bytes"] = _number(controller, "memory.peak")
     if controller.has("memory.swap.current"):
-        figures["swap_bytes"] = controller.swap_current
-    limit = controller.max
-    if limit is not None:
-        figures["limit_bytes"] = limit
+        figures["swap_bytes"] = _number(controller, "memory.swap.current")
+    limit = controller.get_property("memory.max")
+    if limit != "max":
+        figures["limit_bytes"] = int(limit)
     return figures

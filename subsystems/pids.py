@@ -116,12 +116,15 @@ def mydocker_usage(config: ResourceConfig, cgroup: ContainerCgroup) -> dict[str,
     if not cgroup.has("pids"):
         return {}
     controller = cgroup.controller("pids")
-    figures = {"current_pids": controller.current, "refused_forks": _refused_forks(controller)}
+    figures = {
+        "current_pids": int(controller.get_property("pids.current")),
+        "refused_forks": _refused_forks(controller),
+    }
     if controller.has("pids.peak"):
-        figures["peak_pids"] = controller.peak
-    limit = controller.max
-    if limit is not None:
-        figures["limit_pids"] = limit
+        figures["peak_pids"] = int(controller.get_property("pids.peak"))
+    limit = controller.get_property("pids.max")
+    if limit != "max":
+        figures["limit_pids"] = int(limit)
     return figures
 
 
@@ -130,4 +133,4 @@ def _refused_forks(controller: Controller) -> int:
     v1, each cgroup counts what was refused to its own processes.
     """
     everywhere = (controller,) if controller.has("pids.events.local") else (controller, *controller.below())
-    return sum(cgroup.events["max"] for cgroup in everywhere if cgroup.has("pids.events"))
+    return sum(cgroup.get_keyed("pids.events")["max"] or 0 for cgroup in everywhere if cgroup.has("pids.events"))

@@ -14,11 +14,11 @@ from __future__ import annotations
 import os
 
 from mydocker.cgroups import spy
-from mydocker.cgroups.plain import Directory, Files
+from mydocker.cgroups.plain import Directory, Files, parse_keyed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from typing import Any
 
 
@@ -50,8 +50,7 @@ class FlatKeyedFile(spy.interfaces.BaseFileInterface):
     readonly = True
 
     def sanitize_get(self, value: str) -> dict[str, int | None]:
-        pairs = (line.split() for line in value.splitlines())
-        return {key: None if number == "max" else int(number) for key, number in pairs}
+        return parse_keyed(value)
 
 
 class KeyedLimitsFile(FlatKeyedFile):
@@ -157,14 +156,6 @@ class Controller(Files, spy.controllers.Controller):
         """A node for another cgroup; those of cgroupspy's tree do not make one."""
         other = getattr(self.node, "other", Directory)
         return other(path)
-
-    def below(self) -> Iterator[Controller]:
-        """The same controller of every cgroup nested in this one, which the container itself may have made."""
-        # A cgroup directory counts its subdirectories in its links: mostly there is nothing to list.
-        if os.stat(self.path).st_nlink != 2:
-            from mydocker.cgroups.tree import nested
-
-            yield from nested(self)
 
 
 def controller_class(name: str, version: int) -> type[Controller]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 
-from mydocker.cgroups import creation, files, removal
+from mydocker.cgroups import creation, files, places, removal
 from mydocker.errors import CgroupError, ConflictError
 
 TYPE_CHECKING = False
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mydocker.cgroups.layout import Hierarchy, Layout
     from mydocker.cgroups.plain import Directory
 
-DEFAULT_PARENT = creation.DEFAULT_PARENT
+DEFAULT_PARENT = places.DEFAULT_PARENT
 
 
 #: With these the core puts a container together and takes it apart: a plugin that wrote one could move mydocker itself.
@@ -73,7 +73,7 @@ class ContainerCgroup:
     def __init__(self, layout: Layout, path: str) -> None:
         """`UsageError` if ``path`` is not a cgroup below the base (``..``, a line break, no name at all)."""
         self.layout = layout
-        self.path = creation.checked_path(path)
+        self.path = places.checked_path(path)
         self._plugin = ""
         self._abandoned = False
         self._made = _Made()
@@ -271,8 +271,8 @@ class ContainerCgroup:
 
         hierarchy = self.layout.require(controller)
         own = []
-        for directory in reversed(creation.directories(hierarchy, self.path)[:-1]):
-            if not self._is_own(hierarchy, directory):
+        for directory in reversed(places.directories(hierarchy, self.path)[:-1]):
+            if not places.is_own(hierarchy, directory):
                 break
             own.append(controller_at(controller, hierarchy.version, Directory(directory)))
         return own
@@ -438,43 +438,18 @@ class ContainerCgroup:
 
     def kill(self) -> None:
         """Kill every process in the cgroup and wait until all have ended. `CgroupError` if some do not."""
-        for hierarchy, directory in self._freezer_first():
+        for hierarchy, directory in removal.freezer_first(self._made.directories.values()):
             removal.kill(directory, hierarchy.version)
-        for hierarchy, directory in self._freezer_first():
+        for hierarchy, directory in removal.freezer_first(self._made.directories.values()):
             removal.kill_and_wait(directory, hierarchy.version)
-
-    def _freezer_first(self) -> list[tuple[Hierarchy, str]]:
-        """What was made, where the kernel can stop processes first: what is frozen does not fork while it is killed."""
-        return sorted(self._made.directories.values(), key=lambda made: "freezer" not in made[0].controllers)
 
     def remove(self) -> None:
         """Kill what is left in the cgroup, remove it with all that is nested in it, then its parents if empty.
 
         Fine to call again, or if nothing was made. `CgroupError` if something stays; the rest is removed all the same.
         """
-        problem: CgroupError | None = None
-        for hierarchy, directory in self._freezer_first():
-            try:
-                removal.remove(directory, hierarchy.version)
-            except CgroupError as e:
-                problem = problem or e
-            else:
-                del self._made.directories[hierarchy.mountpoint]
-                self._remove_parents(hierarchy)
-        if problem is not None:
-            raise problem
-
-    def _remove_parents(self, hierarchy: Hierarchy) -> None:
-        """Those that are empty now and were made for containers: the common one, or marked ones."""
-        for parent in reversed(creation.directories(hierarchy, self.path)[:-1]):
-            if creation.is_kept(hierarchy, parent):
-                break
-            if not self._is_own(hierarchy, parent) or not removal.remove_if_empty(parent):
-                break
-
-    @staticmethod
-    def _is_own(hierarchy: Hierarchy, parent: str) -> bool:
-        return parent == creation.common_parent(hierarchy) or creation.is_marked(parent)
+        made = self._made.directories
+        removal.remove_everywhere(made.values(), self.path, lambda hierarchy: made.pop(hierarchy.mountpoint))
 
     def adopt(self) -> None:
         """Take what exists under this container's name for its own.
@@ -485,16 +460,3 @@ class ContainerCgroup:
             directory = f"{hierarchy.base}/{self.path}"
             if os.access(directory, os.W_OK):
                 self._made.directories[hierarchy.mountpoint] = (hierarchy, directory)
-
-
-def remove_stale(layout: Layout, path: str) -> None:
-    """Remove the cgroup ``path`` wherever it exists, with what runs in it: what a killed runtime left behind.
-
-    Its parents go too where it was killed before it had made more than them. Two system calls for each hierarchy
-    where there is nothing. Raises as `ContainerCgroup.remove` does.
-    """
-    group = ContainerCgroup(layout, path)
-    group.adopt()
-    group.remove()
-    for hierarchy in layout.hierarchies:
-        group._remove_parents(hierarchy)

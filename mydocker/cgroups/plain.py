@@ -14,6 +14,7 @@ from mydocker.errors import UnsupportedLimit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
     from mydocker.cgroups.controllers import Controller
@@ -45,6 +46,12 @@ class ForeignDirectory(Directory):
 
     def writing(self, path: str) -> None:
         raise PermissionError(f"{path} is not of this container: a limit writes to cgroup.controller(…) alone")
+
+
+def parse_keyed(text: str) -> dict[str, int | None]:
+    """Lines of ``KEY VALUE``: integers, or ``max``, which is None."""
+    pairs = (line.split() for line in text.splitlines())
+    return {key: None if number == "max" else int(number) for key, number in pairs}
 
 
 class Files:
@@ -81,6 +88,10 @@ class Files:
         """The text of a file, stripped. `CgroupError` if the kernel refuses."""
         return files.read(self.filepath(filename))
 
+    def get_keyed(self, filename: str | bytes) -> dict[str, int | None]:
+        """The lines ``KEY VALUE`` of a file (`parse_keyed`). `CgroupError` if the kernel refuses."""
+        return parse_keyed(self.get_property(filename))
+
     def set_property(self, filename: str | bytes, value: object) -> None:
         """Write a file. `CgroupError` if the kernel refuses, `ConflictError` if another plugin wrote it."""
         path = self.filepath(filename)
@@ -88,6 +99,14 @@ class Files:
         if writing is not None:
             writing(path)
         files.write(path, str(value))
+
+    def below(self) -> Iterator[Controller]:
+        """The same controller of every cgroup nested in this one, which the container itself may have made."""
+        # A cgroup directory counts its subdirectories in its links: mostly there is nothing to list.
+        if os.stat(self.path).st_nlink != 2:
+            from mydocker.cgroups.tree import nested
+
+            yield from nested(self)  # type: ignore[arg-type]
 
 
 class Plain(Files):

@@ -20,8 +20,8 @@ def stall_seconds(cgroup: ContainerCgroup, resource: str) -> dict[str, float] | 
         return None
     core = cgroup.controller(CORE)
     try:
-        kinds = getattr(core, f"{resource}_pressure")
+        lines = core.get_property(f"{resource}.pressure").splitlines()
     except CgroupError:
         return None
     # Before Linux 5.13 there is no "full" for the CPU.
-    return {f"{kind}_seconds": int(figures["total"]) / 1e6 for kind, figures in kinds.items()}
+    return {f"{line.partition(' ')[0]}_seconds": int(line.rpartition("total=")[2]) / 1e6 for line in lines}

@@ -6,17 +6,71 @@ import errno
 import os
 import time
 
-from mydocker.cgroups import files, freezing
+from mydocker.cgroups import files, freezing, places
 from mydocker.errors import CgroupError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
+
+    from mydocker.cgroups.layout import Hierarchy, Layout
 
 #: Seconds that the kernel gets to end killed processes. One in uninterruptible sleep (a hung disk) outlasts it.
 PATIENCE = 5.0
 
 _GONE = (errno.ENOENT, errno.ENODEV)
+
+
+def remove_stale(layout: Layout, path: str) -> None:
+    """Remove the cgroup ``path`` wherever it exists, with what runs in it: what a killed runtime left behind.
+
+    Its parents go too where it was killed before it had made more than them. Two system calls for each hierarchy
+    where there is nothing. Raises as `remove_everywhere` does.
+
+    A plain user's may have the name of one of root's, whose cgroup is in the same place: that he may not write.
+    """
+    path = places.checked_path(path)
+    everywhere = [(hierarchy, f"{hierarchy.base}/{path}") for hierarchy in layout.hierarchies]
+    found = [(hierarchy, directory) for hierarchy, directory in everywhere if os.access(directory, os.W_OK)]
+    remove_everywhere(found, path, lambda hierarchy: None)
+    for hierarchy, directory in everywhere:
+        if (hierarchy, directory) not in found:
+            remove_parents(hierarchy, path)
+
+
+def remove_everywhere(
+    made: Iterable[tuple[Hierarchy, str]], path: str, removed: Callable[[Hierarchy], object]
+) -> None:
+    """Kill what is left in the cgroup ``path``, remove it with all that is nested in it, then its parents if empty.
+
+    ``made``: the hierarchies in which it is, each with its directory. ``removed`` is told of each that has lost it.
+    `CgroupError` if something stays; the rest is removed all the same.
+    """
+    problem: CgroupError | None = None
+    for hierarchy, directory in freezer_first(made):
+        try:
+            remove(directory, hierarchy.version)
+        except CgroupError as e:
+            problem = problem or e
+        else:
+            removed(hierarchy)
+            remove_parents(hierarchy, path)
+    if problem is not None:
+        raise problem
+
+
+def freezer_first(made: Iterable[tuple[Hierarchy, str]]) -> list[tuple[Hierarchy, str]]:
+    """Where the kernel can stop processes first: what is frozen does not fork while it is killed."""
+    return sorted(made, key=lambda place: "freezer" not in place[0].controllers)
+
+
+def remove_parents(hierarchy: Hierarchy, path: str) -> None:
+    """Those above the cgroup ``path`` that are empty now and were made for containers."""
+    for parent in reversed(places.directories(hierarchy, path)[:-1]):
+        if places.is_kept(hierarchy, parent):
+            break
+        if not places.is_own(hierarchy, parent) or not remove_if_empty(parent):
+            break
 
 
 def walk(directory: str) -> Iterator[str]:

@@ -14,6 +14,7 @@ SCHED_OTHER = 0
 SCHED_FIFO = 1
 SCHED_RR = 2
 SCHED_BATCH = 3
+SCHED_ISO = 4  # reserved (include/uapi/linux/sched.h): the kernel has it not
 SCHED_IDLE = 5
 SCHED_DEADLINE = 6
 

@@ -168,8 +168,8 @@ def _lock(found: Container) -> int:
 
 def _remove_cgroups(found: Container) -> None:
     """With what still runs in them, and with what the plugins made outside of them."""
-    from mydocker.cgroups.group import remove_stale
     from mydocker.cgroups.layout import Layout
+    from mydocker.cgroups.removal import remove_stale
 
     if not found.record.cgroup:
         return

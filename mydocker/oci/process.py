@@ -11,7 +11,7 @@ import os
 
 from mydocker import labels
 from mydocker.errors import OciError
-from mydocker.linux import capabilities, rlimits, scheduling
+from mydocker.linux import capabilities, rlimits
 from mydocker.oci.lookup import encoded, quoted, reason_of
 from mydocker.value import Value
 
@@ -19,6 +19,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any
+
+    from mydocker.linux import scheduling
 
 #: Of the process whose ``user`` names none. The runtime specification leaves it open; this is what runc and crun have.
 _DEFAULT_UMASK = 0o022
@@ -32,31 +34,13 @@ RLIMITS = (
 #: Those that would hinder the child itself while it waits for ``start``: it lowers them as the last thing.
 LATE_RLIMITS = frozenset(RLIMITS.index(name) for name in ("RLIMIT_NOFILE", "RLIMIT_AS", "RLIMIT_DATA"))
 
-POLICIES = {
-    "SCHED_OTHER": scheduling.SCHED_OTHER,
-    "SCHED_FIFO": scheduling.SCHED_FIFO,
-    "SCHED_RR": scheduling.SCHED_RR,
-    "SCHED_BATCH": scheduling.SCHED_BATCH,
-    "SCHED_ISO": 4,
-    "SCHED_IDLE": scheduling.SCHED_IDLE,
-    "SCHED_DEADLINE": scheduling.SCHED_DEADLINE,
-}
-
-SCHEDULER_FLAGS = {
-    "SCHED_FLAG_RESET_ON_FORK": scheduling.SCHED_FLAG_RESET_ON_FORK,
-    "SCHED_FLAG_RECLAIM": scheduling.SCHED_FLAG_RECLAIM,
-    "SCHED_FLAG_DL_OVERRUN": scheduling.SCHED_FLAG_DL_OVERRUN,
-    "SCHED_FLAG_KEEP_POLICY": scheduling.SCHED_FLAG_KEEP_POLICY,
-    "SCHED_FLAG_KEEP_PARAMS": scheduling.SCHED_FLAG_KEEP_PARAMS,
-    "SCHED_FLAG_UTIL_CLAMP_MIN": scheduling.SCHED_FLAG_UTIL_CLAMP_MIN,
-    "SCHED_FLAG_UTIL_CLAMP_MAX": scheduling.SCHED_FLAG_UTIL_CLAMP_MAX,
-}
-
-IO_CLASSES = {
-    "IOPRIO_CLASS_RT": scheduling.IOPRIO_CLASS_RT,
-    "IOPRIO_CLASS_BE": scheduling.IOPRIO_CLASS_BE,
-    "IOPRIO_CLASS_IDLE": scheduling.IOPRIO_CLASS_IDLE,
-}
+#: By the names that `mydocker.linux.scheduling` has for them too, which few containers need.
+POLICIES = "SCHED_OTHER SCHED_FIFO SCHED_RR SCHED_BATCH SCHED_ISO SCHED_IDLE SCHED_DEADLINE".split()
+SCHEDULER_FLAGS = (
+    "SCHED_FLAG_RESET_ON_FORK SCHED_FLAG_RECLAIM SCHED_FLAG_DL_OVERRUN SCHED_FLAG_KEEP_POLICY "
+    "SCHED_FLAG_KEEP_PARAMS SCHED_FLAG_UTIL_CLAMP_MIN SCHED_FLAG_UTIL_CLAMP_MAX"
+).split()
+IO_CLASSES = "IOPRIO_CLASS_RT IOPRIO_CLASS_BE IOPRIO_CLASS_IDLE".split()
 
 #: personality(2), ``PER_LINUX`` and ``PER_LINUX32``.
 DOMAINS = {"LINUX": 0, "LINUX32": 8}
@@ -185,11 +169,15 @@ def limit(plan: ProcessPlan, pid: int) -> None:
     if plan.oom_score_adj is not None:
         _set_oom_score_adj(pid, plan.oom_score_adj)
     if plan.io_priority is not None:
+        from mydocker.linux import scheduling
+
         try:
             scheduling.ioprio_set(pid, *plan.io_priority)
         except OSError as e:
             raise OciError(f"process.ioPriority: cannot set the io priority: {reason_of(e)}") from e
     if plan.scheduler is not None:
+        from mydocker.linux import scheduling
+
         try:
             scheduling.sched_setattr(pid, plan.scheduler)
         except OSError as e:
@@ -339,12 +327,14 @@ def _scheduler(entry: Mapping[str, Any] | None) -> scheduling.SchedAttr | None:
     name = entry.get("policy")
     if name not in POLICIES:
         raise OciError(f"process.scheduler.policy: invalid scheduler policy: {name}")
-    policy = POLICIES[name]
+    from mydocker.linux import scheduling
+
+    policy: int = getattr(scheduling, name)
     flags = 0
     for flag in entry.get("flags") or ():
         if flag not in SCHEDULER_FLAGS:
             raise OciError(f"process.scheduler.flags: invalid scheduler flag: {flag}")
-        flags |= SCHEDULER_FLAGS[flag]
+        flags |= getattr(scheduling, flag)
     nice, priority = entry.get("nice") or 0, entry.get("priority") or 0
     times = {key: entry.get(key) or 0 for key in ("runtime", "deadline", "period")}
     if not -20 <= nice <= 19:
@@ -366,7 +356,9 @@ def _io_priority(entry: Mapping[str, Any] | None) -> tuple[int, int] | None:
         raise OciError(f"process.ioPriority.class: invalid ioPriority.class: {name}")
     if not 0 <= level <= 7:
         raise OciError(f"process.ioPriority.priority: invalid ioPriority.priority: {level}: write 0 to 7")
-    return IO_CLASSES[name], level
+    from mydocker.linux import scheduling
+
+    return getattr(scheduling, name), level
 
 
 def _cpus(where: str, text: str | None) -> frozenset[int] | None:

@@ -13,8 +13,9 @@ import pytest
 
 from mydocker import CgroupError
 from mydocker.cgroups import freezing
-from mydocker.cgroups.group import ContainerCgroup, remove_stale
+from mydocker.cgroups.group import ContainerCgroup
 from mydocker.cgroups.layout import Layout
+from mydocker.cgroups.removal import remove_stale
 
 pytestmark = pytest.mark.vm
 

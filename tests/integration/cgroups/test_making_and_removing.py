@@ -13,7 +13,8 @@ import pytest
 
 from mydocker import CgroupError, ConflictError, MydockerError
 from mydocker.cgroups import group as group_module
-from mydocker.cgroups.group import ContainerCgroup, remove_stale
+from mydocker.cgroups.group import ContainerCgroup
+from mydocker.cgroups.removal import remove_stale
 
 pytestmark = pytest.mark.vm
 
