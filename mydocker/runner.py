@@ -373,6 +373,8 @@ class Container:
         """Make the container up to the point at which it waits for a command, whatever that will be."""
         self._place = _place(self._spec)
         self._make(None)
+        if self._kind is not None:
+            self._means.order_spare(*self._kind)
         if self._awaits_place:
             self._child.tell(handoff.PLACED)
             self._awaits_place = False

@@ -196,7 +196,7 @@ class Helper:
             except OSError:
                 child.close()
                 return
-            kind.spare, kind.connection = Spare(child, spare.what_is_shown(plan)), self._connection
+            kind.spare, kind.connection = Spare(child, plan), self._connection
             self._asked[child] = self._connection
             try:
                 try:
@@ -213,10 +213,12 @@ class Helper:
                 if not isinstance(e, OSError):
                     raise
 
-    def drop_spares(self) -> None:
-        """End the spare children: what they show of the host is of the moment in which they were made."""
+    def mounts_changed(self) -> None:
+        """End the spare children that may not be as one would be now."""
         with self._lock:
-            self._end_spares()
+            for kind in self._kinds:
+                if kind.spare is not None and not kind.spare.outlives_change_of_mounts(kind.template):
+                    self._end_spare(kind)
 
     def _ask(self, plan: init.Plan, namespaces: int, child: Child, cgroups: bytes) -> _Connection:
         template, own = wire.template(plan), wire.Own.of(plan)

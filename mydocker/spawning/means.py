@@ -51,7 +51,7 @@ class SharedMeans(Means):
             cgroups = layout.own_cgroups()
             if self._mounts.changed() or self._layout is None or cgroups != self._cgroups:
                 self._layout, self._cgroups = layout.Layout.read(), cgroups
-                self.helper.drop_spares()
+                self.helper.mounts_changed()
             return self._layout
 
     def registry(self, configuration: Config) -> Registry:

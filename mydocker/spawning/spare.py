@@ -2,8 +2,8 @@
 
 For a program that runs one container after another of the same kind: while one runs, the next child is set up on
 another CPU. It has nothing of any container's own, no cgroup, no name, no streams, until it is taken. What it has is
-what it would have if it were made then: it is taken only if no mount of the host, and none of the directories that it
-shows, has become another since.
+what it would have if it were made then: it is taken only if none of the directories that it shows, and of the mounts
+there, has become another since.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ import select
 
 from mydocker.linux import signals
 from mydocker.spec import Volume
+
+#: Bytes of some five hundred lines.
+_MOST_OF_MOUNTINFO = 1 << 16
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,18 +29,23 @@ if TYPE_CHECKING:
 class Spare:
     """``child``: its process, or our ends of the pipes of one that was asked for."""
 
-    def __init__(self, child: Child, shown: Shown) -> None:
-        """``shown``: of `what_is_shown`, before it was asked for."""
+    def __init__(self, child: Child, plan: init.Plan) -> None:
+        """Before it is asked for."""
         self.child = child
-        self._shown = shown
+        self._shown = _what_is_shown(plan)
+        self._mounts = _mounts_shown(plan)
 
     def fits(self, plan: init.Plan) -> bool:
         """Whether it is what would be made now, if no mount has changed. It is there."""
-        if self._shown != what_is_shown(plan):
+        if self._shown != _what_is_shown(plan):
             return False
         poll = select.poll()
         poll.register(self.child.pidfd, select.POLLIN)
         return not poll.poll(0)  # it could not be set up, or was killed
+
+    def outlives_change_of_mounts(self, plan: init.Plan) -> bool:
+        """Whether those mounts are as they were that it shows. Engines change others all the time."""
+        return self._mounts is not None and self._mounts == _mounts_shown(plan)
 
     def end(self) -> None:
         """End the process, if it is there, and close what is ours."""
@@ -60,11 +68,47 @@ def is_possible(plan: init.Plan) -> bool:
     return has_place and plan.user.maps is None and not (spec.overlay or spec.terminal or spec.init or labelled)
 
 
-def what_is_shown(plan: init.Plan) -> Shown:
+def _what_is_shown(plan: init.Plan) -> Shown:
     """Which directories and files are at the paths that a child shows of the host."""
+    return list(map(_identity, _paths_shown(plan)))
+
+
+def _paths_shown(plan: init.Plan) -> list[str]:
     spec = plan.spec
-    paths = [spec.rootfs or "/", *(entry.source for entry in spec.mounts if isinstance(entry, Volume))]
-    return list(map(_identity, paths))
+    return [spec.rootfs or "/", *(entry.source for entry in spec.mounts if isinstance(entry, Volume))]
+
+
+def _mounts_shown(plan: init.Plan) -> list[bytes] | None:
+    """The lines of /proc/self/mountinfo (proc(5)) about what is mounted at those paths or below. None if that may be
+    all, or if there are so many that to look costs more than a child.
+    """
+    if plan.spec.rootfs is None:
+        return None
+    fd = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        text = b""
+        while part := os.read(fd, _MOST_OF_MOUNTINFO):
+            text += part
+            if len(text) > _MOST_OF_MOUNTINFO:
+                return None
+    finally:
+        os.close(fd)
+    places = [_escaped(os.path.realpath(path)) for path in _paths_shown(plan)]
+    below = tuple(place.rstrip(b"/") + b"/" for place in places)
+    found = []
+    for line in text.split(b"\n"):
+        fields = line.split(b" ", 5)
+        if len(fields) > 5 and (fields[4] in places or fields[4].startswith(below)):
+            found.append(line)
+    return found
+
+
+def _escaped(path: str) -> bytes:
+    """As mountinfo has it."""
+    data = os.fsencode(path)
+    for character in b"\\ \t\n":  # the backslash first
+        data = data.replace(bytes((character,)), b"\\%03o" % character)
+    return data
 
 
 def _identity(path: str) -> tuple[int, int] | None:

@@ -536,6 +536,56 @@ class TestWhatChildrenInherit:
         assert lines[2] == lines[3]
         assert lines[4] == "1"
 
+    def test_mounts_in_what_it_shows(self, rootfs: Path, tmp_path: Path) -> None:
+        """And the spare child serves where others change."""
+        (rootfs / "mnt").mkdir(exist_ok=True)
+        (tmp_path / "a volume").mkdir()
+        (tmp_path / "elsewhere").mkdir()
+        seen = program(
+            f"""
+            import ctypes
+            from mydocker.spawning.client import Helper
+            libc = ctypes.CDLL(None)
+            assert libc.unshare(0x00020000) == 0  # CLONE_NEWNS
+            assert libc.mount(b"none", b"/", None, 0x44000, None) == 0  # MS_REC | MS_PRIVATE
+            root, volume, elsewhere = {str(rootfs)!r}, {str(tmp_path / "a volume")!r}, {str(tmp_path / "elsewhere")!r}
+            take = Helper.take_spare
+            taken = []
+            def take_spare(*arguments):
+                taken.append(take(*arguments))
+                return taken[-1]
+            Helper.take_spare = take_spare
+            def show():
+                script = "ls -d /mnt/mark /v/mark 2>/dev/null; true"
+                mounts = [mydocker.Volume(source=volume, destination="/v")]
+                out = mydocker.run(["sh", "-c", script], rootfs=root, mounts=mounts, capture_output=True, text=True)
+                print(*out.stdout.split(), int(taken[-1]))
+            def mount(place):
+                assert libc.mount(b"here", place.encode(), b"tmpfs", 0, None) == 0
+                open(place + "/mark", "w").close()
+            for _ in range(3):
+                show()
+            mount(elsewhere)
+            show()
+            mount(root + "/mnt")
+            show()
+            mount(volume)
+            show()
+            show()
+            for place in (volume, root + "/mnt"):
+                assert libc.umount2(place.encode(), 2) == 0
+            show()
+            """
+        )
+        assert seen.stdout.splitlines() == [
+            *("0", "0", "1"),
+            "1",
+            "/mnt/mark 0",
+            "/mnt/mark /v/mark 0",
+            "/mnt/mark /v/mark 1",
+            "0",
+        ], seen
+
     def test_the_cgroup(self, layout: object, name: str, eventually: Eventually) -> None:
         """A program that moves itself into a cgroup takes what it runs with it."""
         base = Path(layout.require("pids").base, "mydocker")  # type: ignore[attr-defined]
