@@ -213,11 +213,11 @@ class Helper:
                 if not isinstance(e, OSError):
                     raise
 
-    def mounts_changed(self) -> None:
-        """End the spare children that may not be as one would be now."""
+    def mounts_changed(self, mounts: bytes | None) -> None:
+        """End the spare children that may not be as one would be now. ``mounts``: `mount_watch.mountinfo`."""
         with self._lock:
             for kind in self._kinds:
-                if kind.spare is not None and not kind.spare.outlives_change_of_mounts(kind.template):
+                if kind.spare is not None and not kind.spare.outlives(kind.template, mounts):
                     self._end_spare(kind)
 
     def _ask(self, plan: init.Plan, namespaces: int, child: Child, cgroups: bytes) -> _Connection:

@@ -10,7 +10,7 @@ from mydocker import hooks, plugins
 from mydocker.cgroups import layout
 from mydocker.runner import Means
 from mydocker.spawning.client import Helper, NoHelper
-from mydocker.spawning.mount_watch import MountWatch
+from mydocker.spawning.mount_watch import MountWatch, mountinfo
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ class SharedMeans(Means):
         self.crew = hooks.Crew()
         self._lock = _thread.allocate_lock()
         self._mounts = MountWatch()
+        #: when `_layout` was read, or since
+        self._mountinfo: bytes | None = None
         self._layout: Layout | None = None
         self._cgroups = b""
         self._registry: tuple[object, Registry] | None = None
@@ -49,9 +51,14 @@ class SharedMeans(Means):
     def layout(self) -> Layout:
         with self._lock:
             cgroups = layout.own_cgroups()
-            if self._mounts.changed() or self._layout is None or cgroups != self._cgroups:
+            same = self._layout is not None and cgroups == self._cgroups
+            if self._mounts.changed():
+                mounts = mountinfo()
+                self.helper.mounts_changed(mounts)
+                same = same and mounts is not None and mounts == self._mountinfo
+                self._mountinfo = mounts
+            if self._layout is None or not same:
                 self._layout, self._cgroups = layout.Layout.read(), cgroups
-                self.helper.mounts_changed()
             return self._layout
 
     def registry(self, configuration: Config) -> Registry:

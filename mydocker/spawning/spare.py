@@ -12,10 +12,8 @@ import os
 import select
 
 from mydocker.linux import signals
+from mydocker.spawning.mount_watch import mountinfo
 from mydocker.spec import Volume
-
-#: Bytes of some five hundred lines.
-_MOST_OF_MOUNTINFO = 1 << 16
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +31,7 @@ class Spare:
         """Before it is asked for."""
         self.child = child
         self._shown = _what_is_shown(plan)
-        self._mounts = _mounts_shown(plan)
+        self._mounts = _mounts_shown(plan, mountinfo())
 
     def fits(self, plan: init.Plan) -> bool:
         """Whether it is what would be made now, if no mount has changed. It is there."""
@@ -43,9 +41,12 @@ class Spare:
         poll.register(self.child.pidfd, select.POLLIN)
         return not poll.poll(0)  # it could not be set up, or was killed
 
-    def outlives_change_of_mounts(self, plan: init.Plan) -> bool:
-        """Whether those mounts are as they were that it shows. Engines change others all the time."""
-        return self._mounts is not None and self._mounts == _mounts_shown(plan)
+    def outlives(self, plan: init.Plan, mounts: bytes | None) -> bool:
+        """Whether those mounts are as they were that it shows. Engines change others all the time.
+
+        ``mounts``: as they are now (`mountinfo`).
+        """
+        return self._mounts is not None and self._mounts == _mounts_shown(plan, mounts)
 
     def end(self) -> None:
         """End the process, if it is there, and close what is ours."""
@@ -78,21 +79,10 @@ def _paths_shown(plan: init.Plan) -> list[str]:
     return [spec.rootfs or "/", *(entry.source for entry in spec.mounts if isinstance(entry, Volume))]
 
 
-def _mounts_shown(plan: init.Plan) -> list[bytes] | None:
-    """The lines of /proc/self/mountinfo (proc(5)) about what is mounted at those paths or below. None if that may be
-    all, or if there are so many that to look costs more than a child.
-    """
-    if plan.spec.rootfs is None:
+def _mounts_shown(plan: init.Plan, text: bytes | None) -> list[bytes] | None:
+    """The lines about what is mounted at those paths or below. None if that may be all of them, or nobody knows."""
+    if plan.spec.rootfs is None or text is None:
         return None
-    fd = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        text = b""
-        while part := os.read(fd, _MOST_OF_MOUNTINFO):
-            text += part
-            if len(text) > _MOST_OF_MOUNTINFO:
-                return None
-    finally:
-        os.close(fd)
     places = [_escaped(os.path.realpath(path)) for path in _paths_shown(plan)]
     below = tuple(place.rstrip(b"/") + b"/" for place in places)
     found = []
