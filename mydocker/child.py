@@ -59,9 +59,10 @@ class Child:
 
     def become(self, other: Child) -> None:
         """Take over a process, with our ends of its pipes, that was made for nobody yet."""
-        for name in ("pid", "pidfd", "commands", "reports", "messages", "status"):
-            setattr(self, name, getattr(other, name))
-            setattr(other, name, 0 if name == "pid" else -1)
+        layout, cgroup = self._layout, self._cgroup
+        # In one statement, in which no interrupt is raised: it is always of one of the two.
+        self.__dict__, other.__dict__ = other.__dict__, self.__dict__
+        self._layout, self._cgroup = layout, cgroup
 
     def close_commands(self) -> None:
         commands, self.commands = self.commands, -1  # forgotten first, so that it is not closed twice

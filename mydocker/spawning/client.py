@@ -42,6 +42,10 @@ _NAMESPACES = ("mnt", "net", "user", "uts", "ipc", "cgroup", "pid_for_children",
 _RESOURCES = range(16)  # RLIM_NLIMITS, asm-generic/resource.h
 
 
+#: Of a spare child: a path that no container has.
+_NO_CGROUP = "mydocker/@spare"
+
+
 class _Connection:
     """Our end of the socket to a helper, open as long as somebody waits for an answer of it."""
 
@@ -150,28 +154,31 @@ class Helper:
         """Whether there was a spare child that does as ``plan`` says; it is ``child`` then. The others as for `clone`,
         whose OSErrors are raised by it alone.
         """
-        with self._lock:
-            kind = self._kind(wire.template(plan), namespaces)
-            now = time.monotonic()
-            kind.again, kind.last = now - kind.last < _KEPT, now
-            if kind.spare is not None and self._state != (cgroups, *_inherited()):
-                self._end_spare(kind)
-            found, kind.spare = kind.spare, None
-            connection = kind.connection
-        if found is None or connection is None:
-            return False
+        found: Spare | None = None
+        connection: _Connection | None = None
         taken = False
         try:
-            self._take_answer(connection, found.child)
-            if found.fits(plan):
-                child.become(found.child)
-                taken = True
+            with self._lock:
+                kind = self._kind(wire.template(plan), namespaces)
+                now = time.monotonic()
+                kind.again, kind.last = now - kind.last < _KEPT, now
+                if kind.spare is not None and self._state != (cgroups, *_inherited()):
+                    self._end_spare(kind)
+                connection = kind.connection
+                found, kind.spare = kind.spare, None
+            if found is not None and connection is not None:
+                self._take_answer(connection, found.child)
+                if found.fits(plan):
+                    child.become(found.child)
+                    taken = True
         except OSError as e:
             logs.info("a child made beforehand is of no use: %s", e)
         except _Lost:
+            assert found is not None
+            assert connection is not None
             self._lose(connection, found.child)
         finally:
-            if not taken:
+            if found is not None and not taken:
                 if not found.child.pid:
                     self.abandon(found.child)
                 found.end()
@@ -190,16 +197,14 @@ class Helper:
                 return
             if self._state[:1] != (cgroups,):
                 return
-            child = Child(layout, "")
-            try:
-                theirs = child.connect(status=False)
-            except OSError:
-                child.close()
-                return
-            kind.spare, kind.connection = Spare(child, plan), self._connection
-            self._asked[child] = self._connection
+            child = Child(layout, _NO_CGROUP)
+            new = Spare(child, plan)
+            theirs: dict[str, int] = {}
             try:
                 try:
+                    theirs = child.connect(status=False)
+                    kind.spare, kind.connection = new, self._connection
+                    self._asked[child] = self._connection
                     staging = plan.spec.rootfs or ""  # any directory does, and in its own mount namespace only
                     own = wire.Own.of(plan.replace(staging=staging, **theirs))
                     wire.send_plan(self._connection.fd, kind.packed, own, namespaces)
@@ -209,7 +214,10 @@ class Helper:
                 self._idle_since = time.monotonic()
                 self._watch_for_rest()
             except BaseException as e:  # an interrupt, too: nothing else may follow half a request
-                self._forget()
+                if kind.spare is new:
+                    self._forget()
+                else:
+                    new.end()
                 if not isinstance(e, OSError):
                     raise
 
@@ -452,6 +460,8 @@ class Helper:
 
         So may a fork of the program, but that has not a helper's name.
         """
+        if child.commands < 0:
+            return  # it is another's by now
         pipe = f"pipe:[{os.fstat(child.commands).st_ino}]"
         for pid in _children():
             if _has_open(pid, pipe) and _name(pid) == wire.NAME:

@@ -104,7 +104,7 @@ class TestParser:
 
     def test_ctrl_c_ends_the_wait_for_it(self, parser: Any, start: Any, eventually: Any, tmp_path: Path) -> None:
         """The interrupt is the user's, and not a fault of the plugin."""
-        parser(f"open({str(tmp_path / 'asked')!r}, 'w').close(); time.sleep(1); return 1")
+        parser(f"open({str(tmp_path / 'asked')!r}, 'w').close(); time.sleep(3); return 1")
         process = start("--odd", "1", "touch", tmp_path / "ran")
         eventually((tmp_path / "asked").exists)
         process.send_signal(signal.SIGINT)

@@ -294,14 +294,18 @@ def test_the_hosts_own_namespace_is_refused() -> None:
 
 def test_nothing_of_it_is_left_in_this_process(run_container: Callable[..., Result]) -> None:
     run_container(["true"], net_rate="10mbit")
-    descriptors, threads = os.listdir("/proc/self/fd"), os.listdir("/proc/self/task")
+
+    def held() -> tuple[int, int]:
+        return len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))
+
+    descriptors, threads = held()
     for _ in range(3):
         run_container(["true"], net_rate="10mbit")
     end = time.monotonic() + 10  # what serves the runs goes some seconds after the last one
-    while len(os.listdir("/proc/self/task")) > len(threads) and time.monotonic() < end:
+    while (held()[0] > descriptors or held()[1] > threads) and time.monotonic() < end:
         time.sleep(0.01)
-    assert len(os.listdir("/proc/self/task")) <= len(threads)
-    assert len(os.listdir("/proc/self/fd")) <= len(descriptors)
+    assert held()[0] <= descriptors
+    assert held()[1] <= threads
 
 
 def test_the_hooks_in_a_namespace_that_an_engine_has_made(engines: Namespace, outside: Namespace) -> None:
