@@ -73,10 +73,12 @@ $(VENV)/.created:
 	@touch $@
 
 # Built from a copy: setuptools leaves build/ in the tree and would install files that are no longer in the sources.
-# The stamp has the time of the copy, so that what is edited meanwhile is installed next time.
+# The stamp has the time of the copy, so that what is edited meanwhile is installed next time. Each start of Python in an
+# environment with setuptools takes 0.7 ms longer for that one file, by which `import distutils` means its copy of that.
 define install
 @touch $@.new && copy=$$(mktemp -d) && trap 'rm -rf "$$copy"' EXIT && cp -R $(PACKAGE) "$$copy" && \
-	find "$$copy" -name __pycache__ -prune -exec rm -rf {} + && $(BIN)/pip install -q "$$copy$(1)" && mv $@.new $@
+	find "$$copy" -name __pycache__ -prune -exec rm -rf {} + && $(BIN)/pip install -q "$$copy$(1)" && \
+	rm -f $(VENV)/lib/python3.*/site-packages/distutils-precedence.pth && mv $@.new $@
 endef
 
 $(VENV)/.installed: $(VENV)/.created $(SOURCES)

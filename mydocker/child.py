@@ -129,11 +129,23 @@ class Child:
             try:
                 _, status, usage = os.wait4(self.pid, 0)
             except ChildProcessError:
-                raise SetupError(
-                    "the command's exit status is lost: this process ignores SIGCHLD, so the kernel keeps none"
-                ) from None
+                raise self._status_lost() from None
             self.ended = (status, usage)
         return self.ended
+
+    def reap_status(self) -> int:
+        """The wait status alone, once it has ended. For the usage Python loads a module, whoever looks at it."""
+        if self.ended is None:
+            try:
+                _, status = os.waitpid(self.pid, 0)
+            except ChildProcessError:
+                raise self._status_lost() from None
+            self.ended = (status, None)
+        return self.ended[0]
+
+    @staticmethod
+    def _status_lost() -> SetupError:
+        return SetupError("the command's exit status is lost: this process ignores SIGCHLD, so the kernel keeps none")
 
     def leave(self) -> None:
         """The child is to outlive this process: `close` does not end it any more."""
@@ -145,7 +157,7 @@ class Child:
         try:
             if self.pid and self.ended is None:
                 self.kill()
-                self.reap()
+                self.reap_status()
         finally:
             descriptors = (self.pidfd, self.reports, self.status, self.messages, self._runtime)
             self.pidfd = self.reports = self.status = self.messages = self._runtime = -1

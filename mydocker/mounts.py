@@ -19,6 +19,7 @@ import time
 
 from mydocker.linux import libc, mount, paths, process
 from mydocker.spec import Tmpfs, Volume
+from mydocker.step import Step as Step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,15 +69,6 @@ _KERNEL_FILESYSTEMS = frozenset(
     "autofs binfmt_misc bpf cgroup cgroup2 configfs debugfs devpts devtmpfs efivarfs fusectl hugetlbfs mqueue nsfs "
     "proc pstore rpc_pipefs securityfs selinuxfs sysfs tracefs".split()
 )
-
-
-class Step:
-    """What is being done, for the report of a failure: ``cannot <doing>: <the kernel's reason>``."""
-
-    __slots__ = ("doing",)
-
-    def __init__(self) -> None:
-        self.doing = ""
 
 
 class TracedStep(Step):

@@ -101,12 +101,13 @@ class _Execution:
 
             self._filter = seccomp.prepare(profile)
         _set_cpus("initial", 0, plan.initial_cpus)
-        child = Child(Layout.read(), work.container.record.cgroup)
+        layout = Layout.read()
+        child = Child(layout, work.container.record.cgroup)
         if os.geteuid() == 0:
             # Here it takes less than in the child, which does not see the interpreter's file.
             executable.let_go_where_possible()
         try:
-            self._clone(child, init, namespaces, plan)
+            self._clone(child, init, namespaces, plan, layout)
             master = self._await_ready(child, plan)
             self._enter_rest(child.pid)
             if plan.final_cpus is None:
@@ -132,7 +133,7 @@ class _Execution:
         self._fds.append(fd)
         return fd
 
-    def _clone(self, child: Child, init: int, namespaces: int, plan: ProcessPlan) -> None:
+    def _clone(self, child: Child, init: int, namespaces: int, plan: ProcessPlan, layout: Layout) -> None:
         work = self._work
         theirs: list[int] = []
         try:
@@ -169,7 +170,7 @@ class _Execution:
                 root = os.open(f"/proc/{work.container.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
                 theirs.append(root)
             join = Joining(init, namespaces, root, plan.oom_score_adj)
-            if not self._clone_into_cgroup(newcomer, join, child):
+            if not self._clone_into_cgroup(newcomer, join, child, layout):
                 clone_to_run(newcomer.run, 0, child, join.run)
         except OSError as e:
             raise OciError(f"unable to start container process: cannot join the container: {_reason(e)}") from e
@@ -192,9 +193,15 @@ class _Execution:
                 self._cgroups.remove(directory)
         return opened
 
-    def _clone_into_cgroup(self, newcomer: Newcomer, join: Joining, child: Child) -> bool:
-        """Clone the child in its v2 cgroup, if that can be and a limit there is not charged with what it does first."""
-        if len(self._cgroups) != 1 or any("memory" in field for field in self._work.container.record.limits):
+    def _clone_into_cgroup(self, newcomer: Newcomer, join: Joining, child: Child, layout: Layout) -> bool:
+        """Clone the child in its v2 cgroup, if that can be and a limit there is not charged with what it does first.
+
+        To move it there takes the kernel some 10 ms, in which it waits for all CPUs (a grace period of RCU).
+        """
+        limits = self._work.container.record.limits
+        if layout.version("memory") == 2 and any("memory" in field for field in limits):
+            return False
+        if len(self._cgroups) != 1:
             return False
         try:
             birthplace = os.open(self._cgroups[0], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

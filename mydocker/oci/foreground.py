@@ -81,9 +81,8 @@ def stay(child: Child, streams: Streams, master: int, ours: Signals) -> int:
         while True:
             for fd, _ in poll.poll():
                 if fd == child.pidfd:
-                    status, _ = child.reap()
+                    code = os.waitstatus_to_exitcode(child.reap_status())
                     streams.finish()
-                    code = os.waitstatus_to_exitcode(status)
                     return code if code >= 0 else 128 - code
                 if fd == ours.fd:
                     _pass_on(ours, child.pidfd, streams)

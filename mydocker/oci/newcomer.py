@@ -12,9 +12,9 @@ import os
 from mydocker import handoff
 from mydocker.errors import HandoffError
 from mydocker.linux import executable, mount, paths, process, signals, statfs
-from mydocker.mounts import Step
 from mydocker.oci import console, restriction
 from mydocker.oci.process import set_own_oom_score_adj
+from mydocker.step import Step
 from mydocker.value import Value
 
 TYPE_CHECKING = False
