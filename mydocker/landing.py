@@ -171,6 +171,7 @@ class Waiting:
             and plan.set_label is None
             and not plan.spec.terminal
             and batch.code_page() != 0
+            and not machine.has_shadow_stack()
         )
 
     def __init__(self, plan: init.Plan, memory: _Memory) -> None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     def foreign(where: str | int, restype: Any, *argtypes: Any) -> Any: ...
+    def variable(name: str) -> int | None: ...
 
 else:
     import _ctypes
@@ -70,6 +71,14 @@ else:
         found.argtypes = argtypes
         found.restype = restype
         return found
+
+
+    def variable(name: str) -> int | None:
+        """The long of libc by that name; None if it has none."""
+        try:
+            return c_long.in_dll(_Libc, name).value
+        except ValueError:
+            return None
 
 
 #: (to, from, size): memmove(3).

@@ -15,6 +15,7 @@ from mydocker.linux.libc import (
     function,
     memmove,
     system_call,
+    variable,
 )
 
 TYPE_CHECKING = False
@@ -83,14 +84,21 @@ def new_memory(size: int, *, later: bool = False) -> int:
     return int(address)
 
 
+def has_shadow_stack() -> bool:
+    """Whether returns are checked against a second stack, in pages of its own (Documentation/arch/x86/shstk.rst).
+    """
+    with open("/proc/self/status") as f:
+        return any(line.startswith("x86_Thread_features:") and "shstk" in line for line in f)
+
+
 def needed_by_kernel() -> list[tuple[int, int]]:
     """Where, by begin and end, is what the kernel itself writes to for the one thread of this process: the stack,
-    with room to grow, and what is around the thread pointer (rseq(2), registered by libc). x86-64 only.
+    with room to grow, and what is around the thread pointer, where libc has registered its rseq(2). x86-64 only.
     """
     pointer = c_size_t(0)
     _arch_prctl(_ARCH_GET_FS, addressof(pointer))
-    page = pointer.value & -PAGE
-    found = [(page - _AROUND_THREAD, page + _AROUND_THREAD)]
+    pages = [(pointer.value + offset) & -PAGE for offset in (0, variable("__rseq_offset") or 0)]
+    found = [(page - _AROUND_THREAD, page + _AROUND_THREAD) for page in pages]
     with open("/proc/self/maps") as f:
         for line in f:
             if line.endswith("[stack]\n"):
