@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -68,6 +69,18 @@ def copies_of_the_runtime() -> list[str]:
     return found
 
 
+def is_free(lock: Path) -> bool:
+    """Whether nobody holds it: a process that ends gives up its memory, and so its command line, before its files."""
+    try:
+        with lock.open() as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return True
+    except BlockingIOError:
+        return False
+    return True
+
+
 def cgroups_named(name: str) -> list[str]:
     return [
         directory
@@ -116,6 +129,7 @@ def test_killed_at_any_moment(
         kill(process)
         eventually(lambda: sleeping(seconds) == [])
         eventually(lambda: copies_of_the_runtime() == [])
+        eventually(lambda: is_free(state_dir / NAME / "lock"))
         assert mydocker.run(["true"], name=NAME).exit_code == 0
         assert not state_dir.exists()
         assert list(tmp_path.glob("pid*")) == []
@@ -158,6 +172,7 @@ def test_killed_at_each_kind_of_step(eventually: Eventually, rootfs: Path, tmp_p
             ways = [-signal.SIGKILL, 0]  # it waits by asking again and again: this run may have needed fewer calls
         assert killed.returncode in ways
         eventually(lambda: copies_of_the_runtime() == [])
+        eventually(lambda: is_free(state_dir / NAME / "lock"))
         mydocker.run(["true"], name=NAME)
         assert not state_dir.exists(), at
         assert list(tmp_path.glob("pid*")) == [], at
