@@ -304,9 +304,17 @@ class Waiting:
     def made(cls, plan: init.Plan) -> Waiting:
         """In the memory of this process, and of those that are forked from it. OSError (ENOMEM)."""
         memory = _Memory(machine.new_memory(_Memory.SIZE, later=True))
-        waiting = cls(plan, memory)
-        memory.fill(waiting._calls)
+        try:
+            waiting = cls(plan, memory)
+            memory.fill(waiting._calls)
+        except BaseException:
+            memory.close()
+            raise
         return waiting
+
+    def close(self) -> None:
+        """Give its memory back."""
+        self._memory.close()
 
     def go_on(self, plan: init.Plan, view: CgroupView) -> NoReturn:
         """Do it."""
@@ -352,6 +360,9 @@ class _Memory:
         self.questions = self._take(_MOST_QUESTIONS * batch.RECORD_SIZE)
         self.cwd = self._take(_PATH_MAX)
         self.table = 0
+
+    def close(self) -> None:
+        machine.give_back(self._begin, self.SIZE)
 
     def _take(self, size: int) -> int:
         at = self._next

@@ -68,7 +68,7 @@ class Code:
         return found
 
     def close(self) -> None:
-        _munmap(self._page, PAGE)
+        give_back(self._page, PAGE)
 
 
 def new_memory(size: int, *, later: bool = False) -> int:
@@ -82,6 +82,11 @@ def new_memory(size: int, *, later: bool = False) -> int:
     if later:
         _madvise(address, size, _MADV_NOHUGEPAGE)
     return int(address)
+
+
+def give_back(address: int, size: int) -> None:
+    """The reverse of `new_memory`."""
+    _munmap(address, size)
 
 
 def has_shadow_stack() -> bool:

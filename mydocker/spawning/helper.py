@@ -104,9 +104,21 @@ class _Templates:
         found = self._plans.get(data)
         if found is None:
             if len(self._plans) >= _MOST_TEMPLATES:
-                self._plans.clear()
+                self._forget_all()
             plan = init.loaded(wire.unpacked(data).replace(runtime=self._program, blank=True))
-            found = plan.replace(waiting=Waiting.made(plan)) if Waiting.may(plan) else plan
-            self._plans[data] = found
+            found = self._plans[data] = plan.replace(waiting=_waiting(plan))
             self.hierarchies.update(plan.hierarchies)
         return found
+
+    def _forget_all(self) -> None:
+        for plan in self._plans.values():
+            if plan.waiting is not None:
+                plan.waiting.close()
+        self._plans.clear()
+
+
+def _waiting(plan: init.Plan) -> Waiting | None:
+    try:
+        return Waiting.made(plan) if Waiting.may(plan) else None
+    except OSError:
+        return None  # there is no memory for it: the interpreter does it

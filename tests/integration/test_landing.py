@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
 import signal
 import sys
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 import mydocker
-from mydocker import landing
+from mydocker import api, landing
 
 Outcome = tuple[object, ...]
 
@@ -168,3 +169,28 @@ def test_one_that_waits_ends_with_its_program(tmp_path: Path, eventually: Callab
     assert len(children) >= 4  # two that stand by, a spare one, and the helper
     eventually(lambda: not any(os.path.exists(f"/proc/{child}") for child in children))
     mydocker.run(["true"])  # removes what it has left
+
+
+def test_a_helper_of_many_kinds_of_container_stays_small(tmp_path: Path) -> None:
+    """And where there is no memory for the tables of one, the interpreter does without."""
+    for number in range(70):
+        place = tmp_path / str(number)
+        place.mkdir()
+        result = mydocker.run(["pwd"], cwd=place, capture_output=True, text=True)
+        assert result.stdout == f"{place}\n"
+    with open(f"/proc/{api.means().helper.pid}/status") as status:
+        sizes = dict(line.split(":", 1) for line in status)
+    assert int(sizes["VmSize"].split()[0]) < 600_000  # KiB: some thirty times 8 MiB, and not seventy
+
+
+def test_without_memory_for_the_tables() -> None:
+    mydocker.run(["true"])
+    helper = api.means().helper.pid
+    with open(f"/proc/{helper}/statm") as statm:
+        size = int(statm.read().split()[0]) * resource.getpagesize()
+    _, hard = resource.prlimit(helper, resource.RLIMIT_AS)
+    resource.prlimit(helper, resource.RLIMIT_AS, (size + (4 << 20), hard))
+    for _ in range(3):
+        result = mydocker.run(["echo", "well"], cwd="/etc", capture_output=True, text=True)
+        assert (result.exit_code, result.stdout) == (0, "well\n")
+    assert api.means().helper.pid == helper
