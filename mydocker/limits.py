@@ -100,6 +100,11 @@ class Limits:
         else:
             self._supervised(work)
 
+    @property
+    def may_make_more(self) -> bool:
+        """Whether a plugin may make a cgroup as late as when the child is there: mydocker's own do so before."""
+        return any(not plugin.is_own for plugin in self._owners("mydocker_apply"))
+
     def validate(self) -> None:
         """All plugins, before anything exists."""
         owners = self._owners("mydocker_validate")

@@ -478,7 +478,8 @@ class Container:
             # To give limits to what has other ids takes a capability (prlimit(2)): until it has them the child keeps
             # those that it was made with.
             other_ids = (self._user.uid, self._user.gid) != (0, 0)
-            self._awaits_place = moved or other_ids or len(entrances) < len(cgroup.dirs)
+            later = not cgroup.dirs or self._limits.may_make_more
+            self._awaits_place = moved or other_ids or later or len(entrances) < len(cgroup.dirs)
             word = handoff.ENTER_SOME if self._awaits_place else handoff.ENTER
             self._child.let_in(word, entrances, self._hostname, late=late)
         finally:

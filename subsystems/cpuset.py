@@ -127,6 +127,7 @@ def _effective(controller: Controller, field: str) -> set[int]:
 
 @hookimpl
 def mydocker_prepare(config: ResourceConfig, cgroup: ContainerCgroup) -> None:
+    cgroup.controller("cpuset")  # also for a "member", which changes nothing: the container has the files
     _change(config, {}, cgroup)
 
 
