@@ -410,9 +410,9 @@ class Container:
         try:
             if not self._child.landing:
                 return handoff.encode(argv, env)
-            from mydocker.landing import Command
+            from mydocker import landing
 
-            self._command = Command(argv, env, self._child.landing)
+            self._command = landing.command(argv, env, self._child.landing)
             return self._command.frame
         except ValueError as e:
             raise UsageError(str(e)) from None
@@ -725,7 +725,7 @@ class Container:
 
     def _watcher(self, child: Child, observer: Observer | None) -> Watcher | None:
         """What looks after the running container for the plugins and the observer, if any does."""
-        watches = self._limits.watches(child.pid) if self._limits.plugins else []
+        watches = self._limits.watches(child.pid)
         if observer is not None:
             self._limits.count_pressure()
             watches += [("the observer", watch) for watch in observer(self._limits.usage)]
