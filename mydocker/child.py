@@ -92,6 +92,14 @@ class Child:
         except (BrokenPipeError, ConnectionResetError):
             pass
 
+    def ask(self, question: bytes) -> bool:
+        """Send it a question of `mydocker.landing`; False if it is gone."""
+        try:
+            rights.send(self.messages, question, ())
+        except (BrokenPipeError, ConnectionResetError):
+            return False
+        return True
+
     def tell(self, data: bytes, wait: Callable[[], None] | None = None) -> bool:
         """`handoff.send` down the pipe; False if the child is gone, whose report, if any, says why."""
         mask = signals.current_mask()

@@ -11,7 +11,8 @@ memory that its report names (`mydocker.handoff.Waiting`): a header, and then ``
 of execve for each candidate, and the strings.
 
 There is no interpreter left to find out why something failed. The child reports at which call it was
-(`mydocker.handoff.Stuck`), and makes calls that the runtime asks for by further tables: so that finds out.
+(`mydocker.handoff.Stuck`), and makes calls that the runtime asks for by further tables, through its socket: so that
+finds out.
 """
 
 from __future__ import annotations
@@ -155,7 +156,7 @@ def _not_executed(number: int, path: bytes) -> Failure:
 
 
 def question(*records: bytes) -> bytes:
-    """What goes down the pipe to a child that is stuck: some calls, of which the outcome is to be reported."""
+    """What a child that is stuck is sent: some calls, of which the outcome is to be reported."""
     return _QUESTION.pack(sum(map(len, records)), len(records)) + b"".join(records)
 
 
@@ -305,9 +306,9 @@ class Waiting:
         begin = handoff.stuck_report()
         calls.call(_WRITE, self._reports, begin, len(begin))
         calls.call(_WRITE, self._reports, memory.slots + 8 * outcome, 8)
-        calls.read_all(self._commands, memory.question, _QUESTION.size)
+        calls.read_all(self._messages, memory.question, _QUESTION.size)
         size, count = calls.load(memory.question, 8), calls.load(memory.question + 8, 8)
-        calls.read_all(self._commands, memory.questions, size)
+        calls.read_all(self._messages, memory.questions, size)
         calls.call_table(memory.questions, count, outcome)
         calls.go_to(*self._stuck)
         calls.optional(first)

@@ -666,13 +666,11 @@ class Container:
         os.set_blocking(child.commands, False)
         if not child.tell(words, lambda: self._await(child.commands, select.POLLOUT, child, started)):
             self._ending.before_command = True
-        if self._command is None:
-            child.close_commands()
+        child.close_commands()
         self._await(child.reports, select.POLLIN, child, started)
         report: object = handoff.read_report(child.reports)
         if isinstance(report, handoff.Stuck):
             report = self._why_stuck(report, child, started)
-        child.close_commands()
         if isinstance(report, handoff.Failure):
             raise not_started(report, self._spec)
         if logs.enabled("info"):
@@ -689,7 +687,7 @@ class Container:
             return failure
 
         def ask(question: bytes) -> int | None:
-            if not child.tell(question, lambda: self._await(child.commands, select.POLLOUT, child, started)):
+            if not child.ask(question):
                 return None
             self._await(child.reports, select.POLLIN, child, started)
             answer = handoff.read_report(child.reports)
