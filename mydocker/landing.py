@@ -25,7 +25,7 @@ from itertools import accumulate
 from mydocker import handoff, mounts
 from mydocker.handoff import Failure
 from mydocker.linux import batch, capabilities, machine, process, seccomp, signals
-from mydocker.linux.libc import architecture_number, memmove
+from mydocker.linux.libc import architecture_number
 from mydocker.linux.mount import MountBatch
 from mydocker.spec import candidates
 
@@ -49,9 +49,9 @@ _MOST_QUESTIONS = 4
 _POINTER = 8
 _MASK = (1 << 64) - 1
 
-_WRITE, _CLOSE, _EXECVE, _SETHOSTNAME, _UNSHARE, _CHDIR, _GETCWD, _RT_SIGPROCMASK, _RECVMSG = (
+_WRITE, _EXECVE, _SETHOSTNAME, _UNSHARE, _CHDIR, _GETCWD, _RT_SIGPROCMASK, _RECVMSG = (
     architecture_number(*numbers)
-    for numbers in ((1, 64), (3, 57), (59, 221), (170, 161), (272, 97), (80, 49), (79, 17), (14, 135), (47, 212))
+    for numbers in ((1, 64), (59, 221), (170, 161), (272, 97), (80, 49), (79, 17), (14, 135), (47, 212))
 )
 _SETGROUPS, _SETRESGID, _SETRESUID, _PRCTL, _PPOLL, _FACCESSAT, _OPENAT, _MUNMAP, _EXIT_GROUP = (
     architecture_number(*numbers)
@@ -202,8 +202,7 @@ class Waiting:
         self._unmap = [(calls.slot(), calls.slot()) for _ in range(_Memory.MOST_GAPS)]
         self._take_place()
         calls.call(_UNSHARE, process.CLONE_NEWCGROUP, name="make a cgroup namespace")
-        for reserved in self._reserved:
-            calls.call(_CLOSE, reserved)
+        calls.close(*self._reserved)
         self._into = mounts.add_filling(calls, plan.hierarchies, writable=plan.spec.privileged)
         self._confine(plan)
         self._take_command()
@@ -238,7 +237,7 @@ class Waiting:
         for number in range(handoff.MOST_ENTRANCES):  # where none came there is -1: EBADF, and the rest is passed over
             calls.load(memory.entrances + 4 * number, 4, entrance)
             calls.call(_WRITE, entrance, b"0", 1)
-            calls.call(_CLOSE, entrance)
+            calls.close(entrance)
         calls.optional(first)  # the runtime sees where it is, and moves it to where it is not
         report = handoff.waiting_report(memory.room)
         calls.call(_WRITE, self._reports, report, len(report), name="wait for the limits")
@@ -401,7 +400,7 @@ class _Memory:
             raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
         calls.freeze(self.table)
         for at, data in self._constants:
-            memmove(at, data, len(data))
+            machine.put(at, data)
         page = batch.code_page()
         kept = [(self._begin, self._begin + self.SIZE), (page, page + machine.PAGE), *machine.needed_by_kernel()]
         self.gaps = machine.gaps(kept)
@@ -411,4 +410,4 @@ class _Memory:
         values = [0] * batch.MOST_SLOTS
         for slot, value in given.items():
             values[slot] = value & _MASK
-        memmove(self.slots, struct.pack(f"={len(values)}Q", *values), 8 * len(values))
+        machine.put(self.slots, struct.pack(f"={len(values)}Q", *values))

@@ -52,7 +52,7 @@ class Code:
     def __init__(self, code: bytes) -> None:
         self._page = new_memory(PAGE)
         try:
-            memmove(self._page, code, len(code))
+            put(self._page, code)
             _mprotect(self._page, PAGE, _PROT_READ | _PROT_EXEC)
         except OSError:
             self.close()
@@ -82,6 +82,11 @@ def new_memory(size: int, *, later: bool = False) -> int:
     if later:
         _madvise(address, size, _MADV_NOHUGEPAGE)
     return int(address)
+
+
+def put(address: int, data: bytes) -> None:
+    """Write to memory of `new_memory`."""
+    memmove(address, data, len(data))
 
 
 def give_back(address: int, size: int) -> None:
