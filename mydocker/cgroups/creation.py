@@ -7,7 +7,6 @@ import os
 
 from mydocker.cgroups import files, removal
 from mydocker.cgroups.places import MADE_FOR_CONTAINERS, common_parent, directories
-from mydocker.cgroups.places import keep_common_parent as keep_common_parent
 from mydocker.errors import CgroupDenied, CgroupError
 
 TYPE_CHECKING = False

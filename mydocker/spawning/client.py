@@ -10,7 +10,7 @@ import sys
 import time
 
 from mydocker import logs
-from mydocker.cgroups import creation
+from mydocker.cgroups import places
 from mydocker.child import Child
 from mydocker.errors import SetupError
 from mydocker.linux import process, rights, signals
@@ -184,10 +184,12 @@ class Helper:
                 found.end()
         return taken
 
-    def order_spare(self, plan: init.Plan, namespaces: int, layout: Layout, cgroups: bytes) -> None:
+    def order_spare(
+        self, plan: init.Plan, namespaces: int, layout: Layout, cgroups: bytes, mounts: bytes | None
+    ) -> None:
         """Ask for a spare child of the kind that was asked for last by this plan, if there may soon be use for one.
 
-        Nobody waits for it, so nothing is raised.
+        Nobody waits for it, so nothing is raised. ``mounts``: as for `Spare`.
         """
         if not spare.is_possible(plan):
             return
@@ -198,7 +200,7 @@ class Helper:
             if self._state[:1] != (cgroups,):
                 return
             child = Child(layout, _NO_CGROUP)
-            new = Spare(child, plan)
+            new = Spare(child, plan, mounts)
             theirs: dict[str, int] = {}
             try:
                 try:
@@ -371,7 +373,7 @@ class Helper:
             try:
                 signals.block()  # an interrupt that comes out of the call takes the PID along
                 self._connection = self._start()
-                creation.keep_common_parent(kept=True)
+                places.keep_common_parent(kept=True)
             finally:
                 signals.restore(mask)
             self._state = state
@@ -443,7 +445,7 @@ class Helper:
         self._connection, self.pid, self._keeper = None, 0, None
         if connection is None:
             return
-        creation.keep_common_parent(kept=False)
+        places.keep_common_parent(kept=False)
         try:
             rights.end(connection.fd)
             _await(pid)

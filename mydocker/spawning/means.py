@@ -92,7 +92,7 @@ class SharedMeans(Means):
 
     def order_spare(self, plan: init.Plan, namespaces: int) -> None:
         if self._layout is not None:
-            self.helper.order_spare(plan, namespaces, self._layout, self._cgroups)
+            self.helper.order_spare(plan, namespaces, self._layout, self._cgroups, self._mountinfo)
 
     def abandon(self, child: Child) -> None:
         self.helper.abandon(child)

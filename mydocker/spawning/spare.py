@@ -12,7 +12,6 @@ import os
 import select
 
 from mydocker.linux import signals
-from mydocker.spawning.mount_watch import mountinfo
 from mydocker.spec import Volume
 
 TYPE_CHECKING = False
@@ -27,11 +26,11 @@ if TYPE_CHECKING:
 class Spare:
     """``child``: its process, or our ends of the pipes of one that was asked for."""
 
-    def __init__(self, child: Child, plan: init.Plan) -> None:
-        """Before it is asked for."""
+    def __init__(self, child: Child, plan: init.Plan, mounts: bytes | None) -> None:
+        """Before it is asked for. ``mounts``: as they were after their last change that is known (`mount_watch`)."""
         self.child = child
         self._shown = _what_is_shown(plan)
-        self._mounts = _mounts_shown(plan, mountinfo())
+        self._mounts = _mounts_shown(plan, mounts)
 
     def fits(self, plan: init.Plan) -> bool:
         """Whether it is what would be made now, if no mount has changed. It is there."""
@@ -44,7 +43,7 @@ class Spare:
     def outlives(self, plan: init.Plan, mounts: bytes | None) -> bool:
         """Whether those mounts are as they were that it shows. Engines change others all the time.
 
-        ``mounts``: as they are now (`mountinfo`).
+        ``mounts``: as they are now.
         """
         return self._mounts is not None and self._mounts == _mounts_shown(plan, mounts)
 
