@@ -338,8 +338,6 @@ class Container:
         self._added_env: tuple[bytes, ...] = ()
         #: its child's plan without descriptors, and namespaces
         self._kind: tuple[init.Plan, int] | None = None
-        #: whether another is likely
-        self._is_one_of_many = True
         #: the command of a child that takes it by machine code
         self._command: Command | None = None
         self._removed = False
@@ -396,7 +394,6 @@ class Container:
         self._means = means
         env = (*spec.extra_env, *self._added_env)
         self._spec = self._spec.replace(args=spec.args, env=spec.env, extra_env=env, timeout=spec.timeout)
-        self._is_one_of_many = False
         try:
             frame = self._frame()
             self._child.send_stdio(streams.for_child())
@@ -552,7 +549,7 @@ class Container:
             self._hand_over(child, words, started)
             if handed_over is not None:
                 handed_over()
-            if self._kind is not None and self._is_one_of_many:
+            elif self._kind is not None:
                 self._means.order_spare(*self._kind)
             self._means.mark("wait")
             if watcher is not None:
