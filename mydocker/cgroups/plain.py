@@ -136,8 +136,13 @@ class Plain(Files):
         return repr(self)
 
 
+_classes: dict[tuple[str, int], type[Plain]] = {}
+
+
 def controller_at(name: str, version: int, node: Any) -> Controller:
     """The controller ``name`` of the cgroup directory ``node``. One that is not known here gives the common files."""
     # A class for each, as the typed ones are: type(controller)(node) is the same controller of another cgroup.
-    cls = type("Plain", (Plain,), {"_name": name, "version": version})
-    return cls(node)  # type: ignore[no-any-return]
+    cls = _classes.get((name, version))
+    if cls is None:
+        cls = _classes[name, version] = type("Plain", (Plain,), {"_name": name, "version": version})
+    return cls(node)  # type: ignore[return-value]
