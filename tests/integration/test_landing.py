@@ -180,7 +180,7 @@ def test_a_helper_of_many_kinds_of_container_stays_small(tmp_path: Path) -> None
         assert result.stdout == f"{place}\n"
     with open(f"/proc/{api.means().helper.pid}/status") as status:
         sizes = dict(line.split(":", 1) for line in status)
-    assert int(sizes["VmSize"].split()[0]) < 600_000  # KiB: some thirty times 8 MiB, and not seventy
+    assert int(sizes["VmSize"].split()[0]) < 450_000  # KiB: some thirty times 8 MiB, and not seventy
 
 
 def test_without_memory_for_the_tables() -> None:
