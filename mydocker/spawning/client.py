@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import errno
 import os
 import resource
 import select
@@ -51,12 +52,26 @@ class _Connection:
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
+        self.pid = 0
+        #: held as long as a thread of its own is to be the helper's parent
+        self.keeper: _thread.LockType | None = None
         self.ended = False
 
     def close(self) -> None:
         fd, self.fd = self.fd, -1
         if fd >= 0:
             os.close(fd)
+
+    def abandon(self) -> None:
+        """Let the helper end by itself."""
+        self.close()
+        self.release_keeper()
+
+    def release_keeper(self) -> None:
+        """Let the thread wait for the end of its children, and end."""
+        keeper, self.keeper = self.keeper, None
+        if keeper is not None:
+            keeper.release()
 
     def __del__(self) -> None:
         self.close()
@@ -99,10 +114,7 @@ class Helper:
         self._closed.acquire()
         self._connection: _Connection | None = None
         self._owner = os.getpid()
-        #: of the helper, 0 if there is none
-        self.pid = 0
         self._state: tuple[Any, ...] = ()
-        self._keeper: _thread.LockType | None = None
         #: the kinds of container that were asked for last, the latest first
         self._kinds: list[_Kind] = []
         #: whether there was ever an answer, and how often there was none
@@ -113,6 +125,12 @@ class Helper:
         self._idle_since = 0.0
         #: whether a thread sees to the end of what nobody asks for
         self._keeping = False
+
+    @property
+    def pid(self) -> int:
+        """Of the helper, 0 if there is none."""
+        connection = self._connection
+        return connection.pid if connection is not None else 0
 
     def clone(self, plan: init.Plan, namespaces: int, child: Child, cgroups: bytes = b"") -> Callable[[], bool]:
         """Ask for a child of this process that does as ``plan`` says. What is returned waits until ``child`` knows its
@@ -384,6 +402,21 @@ class Helper:
             raise NoHelper
         ours, theirs = rights.pair()
         connection = _Connection(ours)
+        try:
+            try:
+                self._start_with(connection, theirs)
+            finally:
+                os.close(theirs)
+            logs.info("the process that makes the containers has the PID %d", connection.pid)
+        except OSError as e:
+            logs.info("cannot start the process that makes the containers: %s", e.strerror)
+            raise NoHelper from None
+        except BaseException:  # an interrupt that another thread was given, too
+            connection.abandon()
+            raise
+        return connection
+
+    def _start_with(self, connection: _Connection, theirs: int) -> None:
         here = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
         # -I, -S: neither the program's variables nor its site-packages change what the helper is.
         command = [sys.executable, "-I", "-S", "-c", _START, str(self._owner), here]
@@ -397,65 +430,74 @@ class Helper:
         def start() -> int:
             return os.posix_spawn(command[0], command, environment, file_actions=actions, setsigmask=range(1, 32))
 
-        try:
-            # The kernel ends a child for its parent's death when the thread that is the parent ends (prctl(2)). So the
-            # helper, whose parent is that of the containers, is started by a thread that stays: the main one, if there
-            # is no other that the kernel may give a signal to.
-            main = _thread.get_native_id() == self._owner and process.single_threaded()
-            self.pid = start() if main else self._start_in_keeper(start)
-        except OSError as e:
-            logs.info("cannot start the process that makes the containers: %s", e.strerror)
-            raise NoHelper from None
-        finally:
-            os.close(theirs)
-        logs.info("the process that makes the containers has the PID %d", self.pid)
-        return connection
+        # The kernel ends a child for its parent's death when the thread that is the parent ends (prctl(2)). So the
+        # helper, whose parent is that of the containers, is started by a thread that stays: the main one, if there is
+        # no other that the kernel may give a signal to.
+        if _thread.get_native_id() == self._owner and process.single_threaded():
+            connection.pid = start()
+        else:
+            self._start_in_keeper(connection, start)
 
-    def _start_in_keeper(self, start: Callable[[], int]) -> int:
+    @staticmethod
+    def _start_in_keeper(connection: _Connection, start: Callable[[], int]) -> None:
         keeper, started = _thread.allocate_lock(), _thread.allocate_lock()
         keeper.acquire()
         started.acquire()
-        outcome: list[int | BaseException] = []
+        failed: list[BaseException] = []
 
         def body() -> None:
             try:
-                outcome.append(start())
+                connection.pid = start()
             except BaseException as e:
-                outcome.append(e)
+                failed.append(e)
             started.release()
             keeper.acquire()
-            if isinstance(outcome[0], int):
-                _await(outcome[0])
+            if connection.pid:
+                _await(connection.pid)
             _outlive_children()
 
-        _thread.start_new_thread(body, ())
+        connection.keeper = keeper
         try:
+            _thread.start_new_thread(body, ())
             started.acquire()
-            if isinstance(outcome[0], BaseException):
-                raise outcome[0]
-        except BaseException:
-            keeper.release()
+        except RuntimeError:
+            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from None
+        except BaseException:  # an interrupt: the thread has the descriptors until it has started it
+            if not connection.pid and not failed:
+                started.acquire()
             raise
-        self._keeper = keeper
-        return outcome[0]
+        if failed:
+            connection.release_keeper()
+            raise failed[0]
 
     def _forget(self) -> None:
         """Let the helper end: it does when it has answered what it was asked. With the lock."""
-        connection, pid, keeper = self._connection, self.pid, self._keeper
-        self._connection, self.pid, self._keeper = None, 0, None
+        connection, self._connection = self._connection, None
         if connection is None:
             return
         places.keep_common_parent(kept=False)
         try:
             rights.end(connection.fd)
-            _await(pid)
+            try:
+                ended_by_itself = _await(connection.pid)
+            except BaseException:  # an interrupt: it ends all the same
+                _await(connection.pid)
+                raise
+            connection.pid = 0
             self._end_spares()
+            if not ended_by_itself:
+                self._remove_common_parents()
         finally:
             connection.ended = True
             if connection not in self._asked.values():
                 connection.close()
-            if keeper is not None:
-                keeper.release()
+            connection.release_keeper()
+
+    def _remove_common_parents(self) -> None:
+        """What the helper would have done. With the lock."""
+        from mydocker.cgroups import creation
+
+        creation.remove_common_parents({hierarchy for kind in self._kinds for hierarchy in kind.template.hierarchies})
 
     def _end_orphan(self, child: Child) -> None:
         """End what a helper did not come to tell of, if it is there: it has the child's pipe.
@@ -514,11 +556,12 @@ def _end(pid: int) -> None:
     _await(pid)
 
 
-def _await(pid: int) -> None:
+def _await(pid: int) -> bool:
+    """Whether it has ended by itself, as far as is known."""
     try:
-        os.waitpid(pid, 0)
+        return os.waitpid(pid, 0)[1] == 0
     except ChildProcessError:
-        pass  # this process ignores SIGCHLD, or waits for whatever child there is
+        return False  # this process ignores SIGCHLD, or waits for whatever child there is
 
 
 def _name(pid: int) -> bytes:
@@ -547,13 +590,25 @@ def _inherited() -> tuple[Any, ...]:
 
 
 def _children() -> list[int]:
-    """The children of this process, of all its threads. SetupError where the kernel does not tell."""
-    found: list[int] = []
+    """The children of this process, of all its threads. SetupError where the kernel does not tell.
+
+    While others end, the kernel's lists may lack some that stay (proc_pid_children(5)). But two that are the same lack
+    none: of an end that made the first one too short, the second one has no trace.
+    """
+    found, before = _listed_children(), None
+    while found != before:
+        found, before = _listed_children(), found
+    return [pid for pids in found.values() for pid in pids]
+
+
+def _listed_children() -> dict[str, list[int]]:
+    """By thread."""
+    found = {}
     for thread in os.listdir("/proc/self/task"):
         try:
             with open(f"/proc/self/task/{thread}/children", "rb") as f:
-                found += map(int, f.read().split())
-        except FileNotFoundError:
+                found[thread] = [*map(int, f.read().split())]
+        except (FileNotFoundError, ProcessLookupError):
             if not os.path.exists(f"/proc/self/task/{os.getpid()}/children"):
                 raise SetupError(
                     "the process that makes the containers was killed at its work, and this kernel does not tell of "
@@ -563,7 +618,21 @@ def _children() -> list[int]:
 
 
 def _has_open(pid: int, link: str) -> bool:
+    """Whether one of its descriptors is ``link``, which may get another number while we look."""
+    found, before = _descriptors(pid), None
+    while link not in found and found != before:
+        found, before = _descriptors(pid), found
+    return link in found
+
+
+def _descriptors(pid: int) -> list[str]:
+    found = []
     try:
-        return any(os.readlink(f"/proc/{pid}/fd/{fd}") == link for fd in os.listdir(f"/proc/{pid}/fd"))
+        for fd in os.listdir(f"/proc/{pid}/fd"):
+            try:
+                found.append(os.readlink(f"/proc/{pid}/fd/{fd}"))
+            except FileNotFoundError:
+                found.append("")  # closed since
     except OSError:
-        return False
+        pass  # it has ended, or is not ours to look at
+    return found

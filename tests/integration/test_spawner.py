@@ -292,6 +292,35 @@ class TestKilledHelpers:
         assert log.read_text() == "once\n"
         assert len(asked) == 2
 
+    def test_what_it_has_not_told_of_is_found_while_it_opens_and_closes(self) -> None:
+        """Descriptors that are gone before they are looked at do not hide the one that is looked for."""
+        reader, writer = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.dup2(writer, 200)
+            os.close(reader)
+            os.close(writer)
+            while True:
+                pair = os.open("/dev/null", os.O_RDONLY), os.open("/dev/null", os.O_RDONLY)
+                for fd in pair:
+                    os.close(fd)
+        try:
+            pipe = f"pipe:[{os.fstat(writer).st_ino}]"
+            os.close(writer)
+            assert all(client._has_open(pid, pipe) for _ in range(500))
+            assert not client._has_open(pid, "pipe:[1]")
+        finally:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            os.close(reader)
+
+    def test_killed_when_nothing_runs_any_more(self) -> None:
+        """The cgroup that it would have removed is removed: no test leaves one."""
+        mydocker.run(["true"], memory="50m")
+        os.kill(helper(), signal.SIGKILL)
+        api.close()
+        assert helper() == 0
+
     def test_an_interrupt_in_the_middle_leaves_no_answer_for_the_next(self, monkeypatch: pytest.MonkeyPatch) -> None:
         mydocker.run(["true"])
         real = client._answer
