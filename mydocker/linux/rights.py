@@ -22,14 +22,11 @@ def pair(kind: int = _socket.SOCK_STREAM) -> tuple[int, int]:
 
 def send(connection: int, data: bytes, descriptors: Sequence[int]) -> None:
     """Send ``data``, at least one byte, all of it, with the descriptors. BrokenPipeError and no signal at its end."""
-    end = _attached(connection)
-    try:
-        rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack(f"={len(descriptors)}i", *descriptors))]
-        sent = end.sendmsg([data], rights if descriptors else [], _socket.MSG_NOSIGNAL)
-        while sent < len(data):
-            sent += end.send(data[sent:], _socket.MSG_NOSIGNAL)
-    finally:
-        end.detach()
+    end = _borrowed(connection)
+    rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack(f"={len(descriptors)}i", *descriptors))]
+    sent = end.sendmsg([data], rights if descriptors else [], _socket.MSG_NOSIGNAL)
+    while sent < len(data):
+        sent += end.send(data[sent:], _socket.MSG_NOSIGNAL)
 
 
 def receive(connection: int, size: int, most: int, *, wait: bool = True) -> tuple[bytes, list[int]]:
@@ -38,12 +35,8 @@ def receive(connection: int, size: int, most: int, *, wait: bool = True) -> tupl
     No bytes at the end of the connection. Without ``wait`` BlockingIOError if there is nothing yet. OSError (EMFILE) if
     descriptors were lost, those that came being closed.
     """
-    end = _attached(connection)
     flags = _socket.MSG_CMSG_CLOEXEC | (0 if wait else _socket.MSG_DONTWAIT)
-    try:
-        data, found, flags, _ = end.recvmsg(size, _socket.CMSG_SPACE(4 * most), flags)
-    finally:
-        end.detach()
+    data, found, flags, _ = _borrowed(connection).recvmsg(size, _socket.CMSG_SPACE(4 * most), flags)
     descriptors: list[int] = []
     for level, kind, content in found:
         if (level, kind) == (_socket.SOL_SOCKET, _socket.SCM_RIGHTS):
@@ -59,15 +52,21 @@ def receive(connection: int, size: int, most: int, *, wait: bool = True) -> tupl
 
 def end(connection: int) -> None:
     """Nothing more is sent: the other side reads the end, whoever else has a copy of ours."""
-    attached = _attached(connection)
     try:
-        attached.shutdown(_socket.SHUT_WR)
+        _borrowed(connection).shutdown(_socket.SHUT_WR)
     except OSError:
         pass  # there is no other side any more
-    finally:
-        attached.detach()
 
 
-def _attached(connection: int) -> _socket.socket:
+class _Borrowed(_socket.socket):
+    """A socket that is not closed with the object: the number is somebody else's, even after an interrupt in between.
+
+    What takes the place of the base's finalizer runs no Python code, in which an interrupt would be lost.
+    """
+
+    __del__ = staticmethod(int)
+
+
+def _borrowed(connection: int) -> _Borrowed:
     """With the family and the kind, it asks the kernel for neither; what kind of AF_UNIX does not matter here."""
-    return _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, connection)
+    return _Borrowed(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, connection)

@@ -1,0 +1,56 @@
+"""Descriptors by a socket: what is borrowed stays open, whatever happens in between."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from mydocker.linux import rights
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[int, int]]:
+    pair = rights.pair()
+    yield pair
+    for fd in pair:
+        os.close(fd)
+
+
+def test_descriptors_arrive_with_the_bytes(ends: tuple[int, int]) -> None:
+    one, other = ends
+    with open("/dev/null", "rb") as null:
+        rights.send(one, b"word", [null.fileno()])
+        data, descriptors = rights.receive(other, 100, 1)
+        assert data == b"word"
+        assert os.path.sameopenfile(descriptors[0], null.fileno())
+    os.close(descriptors[0])
+
+
+def test_interrupts_leave_both_ends_open(ends: tuple[int, int]) -> None:
+    """Python raises them between any two instructions, and another descriptor may have the number afterwards."""
+    one, other = ends
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    seen = 0
+    try:
+        for n in range(4000):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0.000002 + n % 40 * 0.000001)
+                for _ in range(50):
+                    rights.send(one, b"x", [])
+                    rights.receive(other, 10, 1)
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except KeyboardInterrupt:
+                seen += 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert seen > 100
+    rights.send(one, b"y", [])
+    assert rights.receive(other, 100_000, 1)[0].strip(b"x") == b"y"
