@@ -33,6 +33,8 @@ _TRIES = 3
 _KEPT = 1.0
 #: And a helper: a program that runs no containers any more has none, and none of its descriptors.
 _KEPT_HELPER = 5.0
+#: How often what others change is looked at, for two looks that are the same.
+_LOOKS = 100
 #: How many kinds of container are remembered: for so many there may be a spare child.
 _KINDS = 4
 
@@ -595,9 +597,11 @@ def _children() -> list[int]:
     While others end, the kernel's lists may lack some that stay (proc_pid_children(5)). But two that are the same lack
     none: of an end that made the first one too short, the second one has no trace.
     """
-    found, before = _listed_children(), None
-    while found != before:
+    found: dict[str, list[int]] = {}
+    for _ in range(_LOOKS):
         found, before = _listed_children(), found
+        if found == before:
+            break
     return [pid for pids in found.values() for pid in pids]
 
 
@@ -619,10 +623,14 @@ def _listed_children() -> dict[str, list[int]]:
 
 def _has_open(pid: int, link: str) -> bool:
     """Whether one of its descriptors is ``link``, which may get another number while we look."""
-    found, before = _descriptors(pid), None
-    while link not in found and found != before:
+    found: list[str] = []
+    for _ in range(_LOOKS):
         found, before = _descriptors(pid), found
-    return link in found
+        if link in found:
+            return True
+        if found == before:
+            break
+    return False
 
 
 def _descriptors(pid: int) -> list[str]:
