@@ -12,7 +12,7 @@ from mydocker.linux import process, rights, signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any, NoReturn
 
     from mydocker import init
@@ -80,22 +80,20 @@ class Child:
         """
         if late:
             word = handoff.place(word, (hostname or "").encode(errors="surrogateescape"))
-        try:
-            rights.send(self.messages, word, entrances)
-        except (BrokenPipeError, ConnectionResetError):
-            pass
+        self._send(word, entrances)
 
     def send_stdio(self, stdio: tuple[int, int, int]) -> None:
         """Send what become the command's 0, 1 and 2, before the command. If the child is gone, `tell` notices."""
-        try:
-            rights.send(self.messages, b"s", stdio)
-        except (BrokenPipeError, ConnectionResetError):
-            pass
+        self._send(b"s", stdio)
 
     def ask(self, question: bytes) -> bool:
         """Send it a question of `mydocker.landing`; False if it is gone."""
+        return self._send(question)
+
+    def _send(self, data: bytes, descriptors: Sequence[int] = ()) -> bool:
+        """By our end of its socket; False if it is gone."""
         try:
-            rights.send(self.messages, question, ())
+            rights.send(self.messages, data, descriptors)
         except (BrokenPipeError, ConnectionResetError):
             return False
         return True
