@@ -20,11 +20,13 @@ from mydocker.spawning.spare import Spare
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
+    from collections.abc import Callable, Iterator
+    from typing import Any, TypeVar
 
     from mydocker import init
     from mydocker.cgroups.layout import Layout
+
+    T = TypeVar("T")
 
 #: The program need not have this package on its path by more than its own means: the helper gets the directory.
 _START = "import sys; sys.path.append(sys.argv.pop()); from mydocker.spawning.helper import main; main()"
@@ -410,12 +412,12 @@ class Helper:
             finally:
                 os.close(theirs)
             logs.info("the process that makes the containers has the PID %d", connection.pid)
-        except OSError as e:
+        except BaseException as e:  # an interrupt that another thread was given, too
+            connection.abandon()
+            if not isinstance(e, OSError):
+                raise
             logs.info("cannot start the process that makes the containers: %s", e.strerror)
             raise NoHelper from None
-        except BaseException:  # an interrupt that another thread was given, too
-            connection.abandon()
-            raise
         return connection
 
     def _start_with(self, connection: _Connection, theirs: int) -> None:
@@ -469,7 +471,6 @@ class Helper:
                 started.acquire()
             raise
         if failed:
-            connection.release_keeper()
             raise failed[0]
 
     def _forget(self) -> None:
@@ -510,7 +511,7 @@ class Helper:
             return  # it is another's by now
         pipe = f"pipe:[{os.fstat(child.commands).st_ino}]"
         for pid in _children():
-            if _has_open(pid, pipe) and _name(pid) == wire.NAME:
+            if _name(pid) == wire.NAME and _has_open(pid, pipe):
                 _end(pid)
 
 
@@ -591,18 +592,24 @@ def _inherited() -> tuple[Any, ...]:
     )
 
 
+def _looks(look: Callable[[], T]) -> Iterator[T]:
+    """What a look at something gives that others change meanwhile, until two are the same."""
+    found = None
+    for _ in range(_LOOKS):
+        found, before = look(), found
+        yield found
+        if found == before:
+            break
+
+
 def _children() -> list[int]:
     """The children of this process, of all its threads. SetupError where the kernel does not tell.
 
     While others end, the kernel's lists may lack some that stay (proc_pid_children(5)). But two that are the same lack
     none: of an end that made the first one too short, the second one has no trace.
     """
-    found: dict[str, list[int]] = {}
-    for _ in range(_LOOKS):
-        found, before = _listed_children(), found
-        if found == before:
-            break
-    return [pid for pids in found.values() for pid in pids]
+    *_, last = _looks(_listed_children)
+    return [pid for pids in last.values() for pid in pids]
 
 
 def _listed_children() -> dict[str, list[int]]:
@@ -623,14 +630,7 @@ def _listed_children() -> dict[str, list[int]]:
 
 def _has_open(pid: int, link: str) -> bool:
     """Whether one of its descriptors is ``link``, which may get another number while we look."""
-    found: list[str] = []
-    for _ in range(_LOOKS):
-        found, before = _descriptors(pid), found
-        if link in found:
-            return True
-        if found == before:
-            break
-    return False
+    return any(link in found for found in _looks(lambda: _descriptors(pid)))
 
 
 def _descriptors(pid: int) -> list[str]:
