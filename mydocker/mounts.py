@@ -623,7 +623,9 @@ class _Protection(_OnRoot):
         super().__init__("protect /proc and /sys")
         self.null = self.slot()
         empty = self.new_filesystem(b"tmpfs", (), SAFE | mount.MOUNT_ATTR_RDONLY)
+        in_use = self.slots_in_use
         for path in (*_MASKED, *heat_of_cpus()):
+            self.free_slots(in_use)
             target = paths.open_in_batch(self, self.root, path, failing=errno.ENOENT, over=12)
             directory = paths.open_in_batch(
                 self, self.root, path, os.O_PATH | os.O_DIRECTORY, failing=errno.ENOTDIR, over=7
@@ -637,6 +639,7 @@ class _Protection(_OnRoot):
             self._cover(self.null, target)
             self.close(target)
         for path in _READ_ONLY:
+            self.free_slots(in_use)
             target = paths.open_in_batch(self, self.root, path, failing=errno.ENOENT, over=5)
             cover = self.clone_tree(target)
             self.set_attributes(cover, set_=mount.MOUNT_ATTR_RDONLY, recursive=True)

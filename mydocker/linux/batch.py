@@ -110,7 +110,7 @@ class Batch:
         self._offsets: dict[bytes, int] = {}
         self._strings: list[int] = []  # where among the values the place of a string in the pool stands
         self._names: list[str] = []
-        self._slots = 1  # that of results that nobody wants
+        self._slots = self._most = 1  # that of results that nobody wants
         self._table: Any = None
         self._new_slots: Any = None
 
@@ -121,7 +121,16 @@ class Batch:
         if self._slots == MOST_SLOTS:
             raise ValueError("a batch has no more slots than that")
         self._slots += 1
+        self._most = max(self._most, self._slots)
         return Slot(self._slots - 1)
+
+    @property
+    def slots_in_use(self) -> int:
+        return self._slots
+
+    def free_slots(self, in_use: int) -> None:
+        """The slots that were made when no more than so many were in use are for others from now on."""
+        self._slots = in_use
 
     def call(
         self, number: int, *args: Arg, to: int = 0, failing: int = 0, over: int = 0, name: str = ""
@@ -209,7 +218,7 @@ class Batch:
         struct.pack_into("=" + _FIELDS * len(self._names), table, 0, *values)
         memmove(begin, bytes(self._pool), len(self._pool))
         self._table = table
-        self._new_slots = c_uint64 * self._slots  # to make the type takes as long as twenty calls
+        self._new_slots = c_uint64 * self._most  # to make the type takes as long as twenty calls
 
     def run(self, given: Mapping[Slot, int], tries: int = _MAX_TRIES) -> Any:
         """Make the calls; the slots as they are then, of which ``given`` fills some before. `BatchError`.

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from mydocker import mounts
 from mydocker.mounts import heat_of_cpus
 
 
@@ -12,3 +15,10 @@ def test_the_heat_of_each_cpu_is_masked_where_the_kernel_tells_it(tmp_path: Path
     below = str(tmp_path).lstrip("/")
     expected = {f"{below}/cpu{number}/thermal_throttle".encode() for number in (0, 1, 10)}
     assert set(heat_of_cpus(str(tmp_path))) == expected
+
+
+def test_hosts_have_any_number_of_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    few = len(mounts._Protection())
+    paths = [b"sys/devices/system/cpu/cpu%d/thermal_throttle" % number for number in range(2000)]
+    monkeypatch.setattr(mounts, "heat_of_cpus", lambda: paths)
+    assert len(mounts._Protection()) >= few + len(paths)
