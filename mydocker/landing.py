@@ -1,10 +1,11 @@
 """A child that waits with machine code: all that it does from its cgroups to the command is tables of system calls.
 
-A child that was set up before there is a container for it, or a command, is to be quick once there is. What the
-interpreter would touch to do the rest is a copy of the spawner's memory, page for page, and takes longer than the
-system calls themselves; and execve(2) has to take that memory apart. So the rest is worked out beforehand, as a
-`mydocker.linux.batch.Batch` in which the child waits by recvmsg(2) and read(2), and which begins by unmapping all but
-itself. The steps, and their order, are those of `mydocker.init`, which does them for all other children.
+What the interpreter would touch to do that is a copy of the spawner's memory, page for page, and takes longer than the
+system calls themselves; and execve(2) has to take that memory apart. So it is worked out beforehand, as a
+`mydocker.linux.batch.Batch` in which the child waits by recvmsg(2) and read(2). Most children do the same with what
+comes before (`mydocker.groundwork`), and have nothing of the spawner's memory but that; one that the interpreter has
+set up unmaps all but the tables first. The steps, and their order, are those of `mydocker.init`, which does them for
+all other children.
 
 The command comes by the pipe as in `mydocker.handoff`, but laid out as execve(2) wants it, for a place in the child's
 memory that its report names (`mydocker.handoff.Waiting`): a header, and then ``argv`` and ``envp``, a table with a call
@@ -22,11 +23,10 @@ import os
 import struct
 from itertools import accumulate
 
-from mydocker import handoff, mounts
+from mydocker import groundwork, handoff, mounts
 from mydocker.handoff import Failure
-from mydocker.linux import batch, capabilities, machine, process, seccomp, signals
+from mydocker.linux import batch, capabilities, machine, process, seccomp
 from mydocker.linux.libc import architecture_number
-from mydocker.linux.mount import MountBatch
 from mydocker.spec import candidates
 
 TYPE_CHECKING = False
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from mydocker import init
+    from mydocker.linux.batch import Batch
     from mydocker.mounts import CgroupView
 
 #: Bytes that the child has for the command. The kernel takes no more than 6 MiB (3/4 of _STK_LIM, fs/exec.c).
@@ -53,10 +54,10 @@ _WRITE, _EXECVE, _SETHOSTNAME, _UNSHARE, _CHDIR, _GETCWD, _RT_SIGPROCMASK, _RECV
     architecture_number(*numbers)
     for numbers in ((1, 64), (59, 221), (170, 161), (272, 97), (80, 49), (79, 17), (14, 135), (47, 212))
 )
-_SETGROUPS, _SETRESGID, _SETRESUID, _PRCTL, _PPOLL, _FACCESSAT, _OPENAT, _MUNMAP, _EXIT_GROUP = (
+_SETGROUPS, _SETRESGID, _SETRESUID, _PRCTL, _FACCESSAT, _OPENAT, _MUNMAP, _EXIT_GROUP = (
     architecture_number(*numbers)
     for numbers in (
-        (116, 159), (119, 149), (117, 147), (157, 167), (271, 73), (269, 48), (257, 56), (11, 215), (231, 94)
+        (116, 159), (119, 149), (117, 147), (157, 167), (269, 48), (257, 56), (11, 215), (231, 94)
     )
 )  # fmt: skip
 _CLOSE_RANGE = 436
@@ -65,7 +66,6 @@ _AT_FDCWD = -100
 _MSG_CMSG_CLOEXEC = 0x40000000
 _SIG_SETMASK = 2
 _SIGSET_SIZE = 8  # the kernel's, in bytes
-_POLLIN = 1
 
 #: struct msghdr and iovec (recvmsg(2)), cmsghdr (cmsg(3)).
 _MSGHDR = struct.Struct("@PI4xPNPNi4x")
@@ -163,13 +163,22 @@ def question(*records: bytes) -> bytes:
 def failed_step(plan: init.Plan, outcome: int) -> Failure | None:
     """What the child of this plan was at that is stuck; None if it had its command."""
     number, index = batch.outcome_of(outcome)
-    way = Waiting(plan.replace(runtime=0), _Memory(0))
+    way = _without_memory(plan)
     if not outcome or index >= way.length - 1:
         return None
     doing = way.name_of(index)
     if number in (batch.ENODATA, errno.EPROTO):
         return Failure(stage="setup", errno=0, text=f"cannot {doing}: what was to come has not come")
     return Failure(stage="setup", errno=number, text=f"cannot {doing}: {os.strerror(number)}")
+
+
+def failed_in_groundwork(plan: init.Plan, outcome: int) -> bool:
+    """Whether it has no cgroups yet: then the interpreter may do better, and knows more words."""
+    return bool(outcome) and batch.outcome_of(outcome)[1] < _without_memory(plan).groundwork
+
+
+def _without_memory(plan: init.Plan) -> Waiting:
+    return Waiting(plan.replace(runtime=0, blank=True), _Memory(0))
 
 
 class Waiting:
@@ -182,8 +191,7 @@ class Waiting:
             plan.stdio is None
             and plan.drops_ahead
             and plan.user.maps is None
-            and plan.set_label is None
-            and not plan.spec.terminal
+            and not (plan.spec.apparmor_profile or plan.spec.selinux_label or plan.spec.terminal)
             and batch.code_page() != 0
             and not machine.has_shadow_stack()
         )
@@ -191,7 +199,7 @@ class Waiting:
     def __init__(self, plan: init.Plan, memory: _Memory) -> None:
         """Works it out: once for all plans that differ in nothing but descriptors and staging directory."""
         self._memory = memory
-        self._calls = calls = MountBatch()
+        self._calls = calls = mounts.OnRoot()
         self._commands, self._reports, self._messages = calls.slot(), calls.slot(), calls.slot()
         self._reserved = (calls.slot(), calls.slot())
         #: the descriptors between those that stay, as (first, last)
@@ -200,10 +208,17 @@ class Waiting:
         self._way = (calls.slot(), calls.slot())
         self._stuck = (calls.slot(), calls.slot())
         self._unmap = [(calls.slot(), calls.slot()) for _ in range(_Memory.MOST_GAPS)]
+        self._into = mounts.new_places(calls, plan.hierarchies)
+        #: whether the interpreter has done what the first calls do
+        self._is_set_up = calls.slot()
+        #: how many those are, 0 if the interpreter must do it
+        self.groundwork = 0
+        if groundwork.may(plan):
+            self._do_groundwork(plan)
         self._take_place()
         calls.call(_UNSHARE, process.CLONE_NEWCGROUP, name="make a cgroup namespace")
         calls.close(*self._reserved)
-        self._into = mounts.add_filling(calls, plan.hierarchies, writable=plan.spec.privileged)
+        mounts.add_filling(calls, plan.hierarchies, self._into, writable=plan.spec.privileged)
         self._confine(plan)
         self._take_command()
         #: how many records lead to the command
@@ -216,6 +231,18 @@ class Waiting:
     def name_of(self, index: int) -> str:
         """What the call of that number is for."""
         return self._calls.name_of(index)
+
+    def _do_groundwork(self, plan: init.Plan) -> None:
+        calls = self._calls
+        calls.expect(self._is_set_up, 0, errno.EXDEV, failing=errno.EXDEV, over=1)
+        calls.pass_over(1)
+        behind = len(calls)
+        calls.pass_over(0)
+        in_use = calls.slots_in_use
+        groundwork.add(calls, plan, self._gaps, self._reserved, self._into, self._memory.status)
+        calls.free_slots(in_use)
+        self.groundwork = len(calls)
+        calls.set_pass_over(behind, self.groundwork - behind - 1)
 
     def _take_place(self) -> None:
         """What is the container's own: its name, and its cgroups."""
@@ -260,16 +287,8 @@ class Waiting:
         calls.call(_CHDIR, os.fsencode(plan.cwd), name=enter)
         calls.call(_GETCWD, memory.cwd, _PATH_MAX)
         calls.expect(calls.load(memory.cwd, 1), ord("/"), errno.ENOENT)  # it is outside the root (CVE-2024-21626)
-        start = handoff.EXECUTING
-        for low, high in self._gaps:
-            first = len(calls)
-            calls.call(_CLOSE_RANGE, low, high, 0, name=start)
-            calls.optional(first)  # there is none: EINVAL
-        calls.call(_PRCTL, process.PR_SET_PDEATHSIG, signals.SIGKILL, name=start)
-        dead = calls.slot()
-        pollfd = struct.pack("=ihh", plan.runtime, _POLLIN, 0)
-        calls.call(_PPOLL, pollfd, 1, struct.pack("=2q", 0, 0), None, _SIGSET_SIZE, to=dead)
-        calls.expect(dead, 0, batch.ENODATA)
+        groundwork.add_closing(calls, self._gaps, handoff.EXECUTING)
+        groundwork.add_death_with_runtime(calls, plan.runtime, handoff.EXECUTING)
         if plan.spec.gains_nothing:
             calls.call(_PRCTL, process.PR_SET_NO_NEW_PRIVS, 1)
             self._filter(plan)
@@ -330,11 +349,24 @@ class Waiting:
         self._memory.close()
 
     def go_on(self, plan: init.Plan, view: CgroupView) -> NoReturn:
-        """Do it."""
+        """Do it, in a child that the interpreter has set up."""
+        batch.work_off(*self._begin(plan, {self._is_set_up: 1}, view.reserved, view.places))
+        os._exit(125)  # it does not come back
+
+    def clone(self, plan: init.Plan, namespaces: int, forks: machine.ForkedMemory) -> tuple[int, int]:
+        """`process.clone`, in the parent, of a child that does it all, the groundwork too. OSError."""
+        forks.keep_only(self._memory.kept)
+        table = self._begin(plan, {self._is_set_up: 0}, (-1, -1), [-1] * len(self._into))
+        return process.clone_to_work_off(namespaces, *table)
+
+    def _begin(
+        self, plan: init.Plan, given: dict[batch.Slot, int], reserved: tuple[int, int], places: list[int]
+    ) -> tuple[int, int, int]:
+        """Fill the slots; what `batch.work_off` is to be given."""
         memory = self._memory
-        given = {self._commands: plan.commands, self._reports: plan.reports, self._messages: plan.messages}
-        given.update(zip(self._reserved, view.reserved, strict=True))
-        given.update(zip(self._into, view.places, strict=True))
+        given.update({self._commands: plan.commands, self._reports: plan.reports, self._messages: plan.messages})
+        given.update(zip(self._reserved, reserved, strict=True))
+        given.update(zip(self._into, places, strict=True))
         stay = (2, *sorted((plan.commands, plan.reports, plan.messages, plan.runtime)), 1 << 31)
         for (low, high), before, after in zip(self._gaps, stay[:-1], stay[1:], strict=True):
             given.update({low: before + 1, high: after - 1})
@@ -345,8 +377,7 @@ class Waiting:
         given.update(zip(self._way, (memory.table, self.length), strict=True))
         given.update(zip(self._stuck, (memory.table + self._stuck_from * record, last - self._stuck_from), strict=True))
         memory.fill_slots(given)
-        batch.work_off(memory.table + self.length * record, last - self.length, memory.slots)
-        os._exit(125)  # it does not come back
+        return memory.table + self.length * record, last - self.length, memory.slots
 
 
 class _Memory:
@@ -360,7 +391,8 @@ class _Memory:
         """``address``: of so much memory, or 0 if it is about the calls only."""
         self._begin = self._next = address
         self._constants: list[tuple[int, bytes]] = []
-        #: begin and size of what a child has no use for
+        #: begin and end of what a child has a use for, and begin and size of all else
+        self.kept: list[tuple[int, int]] = []
         self.gaps: list[tuple[int, int]] = []
         self.room = address + self._TABLES
         self.slots = self._take(8 * batch.MOST_SLOTS)
@@ -372,6 +404,7 @@ class _Memory:
         self.question = self._take(_QUESTION.size)
         self.questions = self._take(_MOST_QUESTIONS * batch.RECORD_SIZE)
         self.cwd = self._take(_PATH_MAX)
+        self.status = self._take(groundwork.STAT_SIZE)
         self.table = 0
 
     def close(self) -> None:
@@ -394,7 +427,7 @@ class _Memory:
         vector = self.constant(_IOVEC.pack(data, size))
         return data, beside + _CMSG, self.constant(_MSGHDR.pack(0, 0, vector, 1, beside, control, 0))
 
-    def fill(self, calls: MountBatch) -> None:
+    def fill(self, calls: Batch) -> None:
         self.table = self._take(calls.size)
         if self._next > self.room:
             raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
@@ -402,8 +435,9 @@ class _Memory:
         for at, data in self._constants:
             machine.put(at, data)
         page = batch.code_page()
-        kept = [(self._begin, self._begin + self.SIZE), (page, page + machine.PAGE), *machine.needed_by_kernel()]
-        self.gaps = machine.gaps(kept)
+        here = (self._begin, self._begin + self.SIZE)
+        self.kept = [here, (page, page + machine.PAGE), *machine.needed_by_kernel()]
+        self.gaps = machine.gaps(self.kept)
         assert len(self.gaps) <= self.MOST_GAPS
 
     def fill_slots(self, given: Mapping[batch.Slot, int]) -> None:

@@ -20,6 +20,7 @@ import time
 from mydocker.linux import libc, mount, paths, process
 from mydocker.spec import Tmpfs, Volume
 from mydocker.step import Step as Step
+from mydocker.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -138,40 +139,49 @@ class _CgroupParts:
     def __init__(self, hierarchies: tuple[Hierarchy, ...], *, writable: bool) -> None:
         self.place = mount.MountBatch()
         self.target = self.place.slot()
-        places = [(hierarchies[0], self.target)] if _only_v2(hierarchies) else []
-        if hierarchies and not places:
-            places = self._add_places(hierarchies)
         #: slots in the batch that makes them
-        self.places = [place for _, place in places]
+        self.places = new_places(self.place, hierarchies)
+        add_places(self.place, hierarchies, self.target, self.places)
         self.place.freeze()
         self.fill = mount.MountBatch()
-        self.into = add_filling(self.fill, hierarchies, writable=writable)
+        self.into = new_places(self.fill, hierarchies)
+        add_filling(self.fill, hierarchies, self.into, writable=writable)
         self.fill.freeze()
 
-    def _add_places(self, hierarchies: tuple[Hierarchy, ...]) -> list[tuple[Hierarchy, Slot]]:
-        """A tmpfs with a directory for each hierarchy, named as on the host, and links where controllers share one."""
-        batch = self.place
-        tmpfs = batch.new_filesystem(b"tmpfs", ((b"mode", b"755"), (b"size", b"64k")), SAFE)
-        places = []
-        for hierarchy, name, links in named_places(hierarchies):
-            place = batch.slot()
-            batch.call(_MKDIRAT, tmpfs, name, 0o755)
-            batch.call(_OPENAT, tmpfs, name, os.O_PATH | os.O_CLOEXEC, to=place)
-            for link in links:
-                batch.call(_SYMLINKAT, name, tmpfs, link)
-            places.append((hierarchy, place))
-        batch.attach(tmpfs, self.target)
-        batch.set_attributes(tmpfs, set_=_RDONLY)
-        batch.close(self.target, tmpfs)
-        return places
+
+def new_places(batch: mount.MountBatch, hierarchies: tuple[Hierarchy, ...]) -> list[Slot]:
+    """Slots for `CgroupView.places`."""
+    return [batch.slot() for _ in _shown(hierarchies)]
 
 
-def add_filling(batch: mount.MountBatch, hierarchies: tuple[Hierarchy, ...], *, writable: bool) -> list[Slot]:
-    """The calls of `CgroupView.fill`; the slots that take `CgroupView.places`."""
-    shown = hierarchies if _only_v2(hierarchies) else [hierarchy for hierarchy, _, _ in named_places(hierarchies)]
-    slots = []
-    for hierarchy in shown:
-        into = batch.slot()
+def add_places(
+    batch: mount.MountBatch, hierarchies: tuple[Hierarchy, ...], target: Slot, places: list[Slot]
+) -> None:
+    """The calls that make the place of the cgroup mounts at ``target``: a tmpfs with a directory for each hierarchy,
+    named as on the host, and links where controllers share one. Alone, v2 has none of this.
+    """
+    if not hierarchies:
+        return
+    if _only_v2(hierarchies):
+        batch.duplicate(target, to=places[0])
+        batch.close(target)
+        return
+    tmpfs = batch.new_filesystem(b"tmpfs", ((b"mode", b"755"), (b"size", b"64k")), SAFE)
+    for (_, name, links), place in zip(named_places(hierarchies), places, strict=True):
+        batch.call(_MKDIRAT, tmpfs, name, 0o755)
+        batch.call(_OPENAT, tmpfs, name, os.O_PATH | os.O_CLOEXEC, to=place)
+        for link in links:
+            batch.call(_SYMLINKAT, name, tmpfs, link)
+    batch.attach(tmpfs, target)
+    batch.set_attributes(tmpfs, set_=_RDONLY)
+    batch.close(target, tmpfs)
+
+
+def add_filling(
+    batch: mount.MountBatch, hierarchies: tuple[Hierarchy, ...], places: list[Slot], *, writable: bool
+) -> None:
+    """The calls of `CgroupView.fill`, for its places in these slots."""
+    for hierarchy, into in zip(_shown(hierarchies), places, strict=True):
         first = len(batch)
         new = batch.new_filesystem(*_cgroup_filesystem(hierarchy), SAFE | (0 if writable else _RDONLY))
         batch.attach(new, into)
@@ -180,8 +190,11 @@ def add_filling(batch: mount.MountBatch, hierarchies: tuple[Hierarchy, ...], *, 
         first = len(batch)
         batch.close(into)
         batch.optional(first)
-        slots.append(into)
-    return slots
+
+
+def _shown(hierarchies: tuple[Hierarchy, ...]) -> list[Hierarchy]:
+    """Those that have a place."""
+    return list(hierarchies) if _only_v2(hierarchies) else [hierarchy for hierarchy, _, _ in named_places(hierarchies)]
 
 
 _cgroups: dict[tuple[tuple[Hierarchy, ...], bool], _CgroupParts] = {}
@@ -414,37 +427,80 @@ def unescape(path: bytes) -> bytes:
 class _Views:
     """The file systems that show a container its own namespaces, as batches of calls on the descriptor of a root."""
 
-    def __init__(self, *, own_root: bool, readonly: bool, shm: bool, mqueue: bool) -> None:
-        self.proc = _OnRoot("mount /proc")
-        self.proc.mount(b"proc", b"proc")
-        self.sys = _OnRoot("mount /sys")
-        self.sys.mount(b"sys", b"sysfs", attributes=SAFE | (mount.MOUNT_ATTR_RDONLY if readonly else 0))
-        self.dev = _OnRoot("mount /dev")
-        if own_root:
-            _add_dev(self.dev)
-        self.dev.name = "mount the file systems of /dev"
-        if shm:
-            options = ((b"mode", b"1777"), (b"size", b"64m"))  # 64 MB is docker run's --shm-size
-            self.dev.mount(b"dev/shm", b"tmpfs", options, missing=True)
-        if mqueue:
-            self.dev.mount(b"dev/mqueue", b"mqueue", missing=True)
-        self.pts = _OnRoot("mount the file systems of /dev")
-        target = paths.open_in_batch(self.pts, self.pts.root, b"dev/pts", os.O_PATH | os.O_DIRECTORY)
-        attributes = mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NOEXEC
-        self.devpts = self.pts.new_filesystem(b"devpts", (*_PTS, _PTS_GROUP), attributes)
-        self.pts.attach(self.devpts, target)
-        self.pts.close(target)
+    def __init__(self, asked_for: _Asked) -> None:
+        self.proc, self.sys, self.dev, self.pts = OnRoot(), OnRoot(), OnRoot(), OnRoot()
+        _add_proc(self.proc)
+        _add_sys(self.sys, asked_for)
+        _add_dev(self.dev, asked_for)
+        self.devpts = _add_pts(self.pts)
         for batch in (self.proc, self.sys, self.dev, self.pts):
             batch.freeze()
 
 
-class _OnRoot(mount.MountBatch):
+class _Asked(Value):
+    """What the views depend on."""
+
+    own_root: bool
+    readonly: bool
+    shm: bool
+    mqueue: bool
+
+    @classmethod
+    def by(cls, spec: Spec) -> _Asked:
+        mounted = {os.path.normpath(entry.destination) for entry in spec.mounts}
+        shm, mqueue = "/dev/shm" not in mounted, "/dev/mqueue" not in mounted
+        return cls(own_root=spec.own_root, readonly=not spec.privileged, shm=shm, mqueue=mqueue)
+
+
+def add_views(batch: OnRoot, spec: Spec) -> None:
+    """All that `build` makes of them, but for what it does where one of them cannot be made as it should be."""
+    asked_for = _Asked.by(spec)
+    _add_proc(batch)
+    _add_sys(batch, asked_for)
+    _add_dev(batch, asked_for)
+    first = len(batch)
+    batch.close(_add_pts(batch))
+    batch.go_on_from_here(first, errno.ENOENT)
+
+
+def _add_proc(batch: OnRoot) -> None:
+    batch.name = "mount /proc"
+    batch.mount(b"proc", b"proc")
+
+
+def _add_sys(batch: OnRoot, asked_for: _Asked) -> None:
+    batch.name = "mount /sys"
+    batch.mount(b"sys", b"sysfs", attributes=SAFE | (mount.MOUNT_ATTR_RDONLY if asked_for.readonly else 0))
+
+
+def _add_dev(batch: OnRoot, asked_for: _Asked) -> None:
+    if asked_for.own_root:
+        _add_own_dev(batch)
+    batch.name = "mount the file systems of /dev"
+    if asked_for.shm:
+        options = ((b"mode", b"1777"), (b"size", b"64m"))  # 64 MB is docker run's --shm-size
+        batch.mount(b"dev/shm", b"tmpfs", options, missing=True)
+    if asked_for.mqueue:
+        batch.mount(b"dev/mqueue", b"mqueue", missing=True)
+
+
+def _add_pts(batch: OnRoot) -> Slot:
+    batch.name = "mount the file systems of /dev"
+    target = paths.open_in_batch(batch, batch.root, b"dev/pts", os.O_PATH | os.O_DIRECTORY, name=batch.name)
+    attributes = mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NOEXEC
+    devpts = batch.new_filesystem(b"devpts", (*_PTS, _PTS_GROUP), attributes)
+    batch.attach(devpts, target)
+    batch.close(target)
+    return devpts
+
+
+class OnRoot(mount.MountBatch):
     """Calls on the descriptor of a root, which is in the slot ``root``. ``name``: what those that come next are for."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.root = self.slot()
-        self.name = name
+        self.name = ""
 
     def mount(
         self,
@@ -469,7 +525,8 @@ class _OnRoot(mount.MountBatch):
 
     def make_on(self, root: int, step: Step) -> Any:
         """Make the calls on this root."""
-        step.doing = self.name
+        if len(self):
+            step.doing = self.name_of(0)
         return self.make({self.root: root}, lambda name: setattr(step, "doing", name))
 
 
@@ -477,17 +534,15 @@ _PTS = ((b"ptmxmode", b"0666"), (b"mode", b"0620"))
 #: The group tty, which pt_chown(3) and ``mesg`` count on.
 _PTS_GROUP = (b"gid", b"5")
 
-_views: dict[tuple[bool, bool, bool, bool], _Views] = {}
+_views: dict[_Asked, _Views] = {}
 
 
 def views_of(spec: Spec) -> _Views:
     """The views for containers like this one: worked out once in a process."""
-    asked_for = {os.path.normpath(entry.destination) for entry in spec.mounts}
-    key = (spec.own_root, not spec.privileged, "/dev/shm" not in asked_for, "/dev/mqueue" not in asked_for)
-    found = _views.get(key)
+    asked_for = _Asked.by(spec)
+    found = _views.get(asked_for)
     if found is None:
-        own_root, readonly, shm, mqueue = key
-        found = _views[key] = _Views(own_root=own_root, readonly=readonly, shm=shm, mqueue=mqueue)
+        found = _views[asked_for] = _Views(asked_for)
     return found
 
 
@@ -526,7 +581,7 @@ def _bind_sysfs(root: int, readonly: int) -> None:
     os.close(target)
 
 
-def _add_dev(batch: _OnRoot) -> None:
+def _add_own_dev(batch: OnRoot) -> None:
     """A /dev of the container's own, with the nodes and links of `NODES` and `LINKS`."""
     target = paths.open_in_batch(
         batch, batch.root, b"dev", os.O_PATH | os.O_DIRECTORY, links=False, name="mount /dev"
@@ -581,20 +636,24 @@ def _target(entry: Volume | Tmpfs, root: int, *, make_target: bool) -> int:
 
 def _mount_entry(entry: Volume | Tmpfs, root: int, *, make_target: bool) -> None:
     target = _target(entry, root, make_target=make_target)
-    readonly = mount.MOUNT_ATTR_RDONLY if entry.readonly else 0
     if isinstance(entry, Volume):
         new = mount.clone_tree(mount.AT_FDCWD, os.fsencode(entry.source), follow=True)
-        if readonly:
-            mount.set_attributes(new, set_=readonly, recursive=True)
+        if entry.readonly:
+            mount.set_attributes(new, set_=mount.MOUNT_ATTR_RDONLY, recursive=True)
     else:
-        options: list[tuple[bytes, bytes | None]] = [(b"mode", b"%o" % entry.mode)]
-        if entry.size is not None:
-            options.append((b"size", b"%d" % entry.size))
-        noexec = 0 if entry.exec else mount.MOUNT_ATTR_NOEXEC
-        new = mount.new_filesystem(b"tmpfs", options, _NOSUID_NODEV | noexec | readonly)
+        new = mount.new_filesystem(b"tmpfs", *tmpfs_options(entry))
     mount.attach(new, target)
     os.close(new)
     os.close(target)
+
+
+def tmpfs_options(entry: Tmpfs) -> tuple[list[tuple[bytes, bytes | None]], int]:
+    """Those of the file system, and the attributes of its mount."""
+    options: list[tuple[bytes, bytes | None]] = [(b"mode", b"%o" % entry.mode)]
+    if entry.size is not None:
+        options.append((b"size", b"%d" % entry.size))
+    noexec = 0 if entry.exec else mount.MOUNT_ATTR_NOEXEC
+    return options, _NOSUID_NODEV | noexec | (mount.MOUNT_ATTR_RDONLY if entry.readonly else 0)
 
 
 def heat_of_cpus(directory: str = "/sys/devices/system/cpu") -> list[bytes]:
@@ -613,46 +672,51 @@ def _protect(root: int, step: Step) -> None:
     os.close(null)
 
 
-class _Protection(_OnRoot):
-    """`_MASKED` and `_READ_ONLY`, on the descriptors of a root and of the host's null device.
-
-    What is hidden is covered as `Covers` does. What this kernel does not have needs no cover.
-    """
+class _Protection(OnRoot):
+    """`add_protection`, on the descriptors of a root and of the host's null device."""
 
     def __init__(self) -> None:
-        super().__init__("protect /proc and /sys")
+        super().__init__()
         self.null = self.slot()
-        empty = self.new_filesystem(b"tmpfs", (), SAFE | mount.MOUNT_ATTR_RDONLY)
-        in_use = self.slots_in_use
-        for path in (*_MASKED, *heat_of_cpus()):
-            self.free_slots(in_use)
-            target = paths.open_in_batch(self, self.root, path, failing=errno.ENOENT, over=12)
-            directory = paths.open_in_batch(
-                self, self.root, path, os.O_PATH | os.O_DIRECTORY, failing=errno.ENOTDIR, over=7
-            )
-            # Before Linux 6.15 what is attached nowhere cannot be cloned: there the first place gets it itself.
-            self._cover(empty, target, failing=errno.EINVAL, over=3)
-            self.pass_over(1)
-            self.attach(empty, target)
-            self.close(directory)
-            self.pass_over(3)
-            self._cover(self.null, target)
-            self.close(target)
-        for path in _READ_ONLY:
-            self.free_slots(in_use)
-            target = paths.open_in_batch(self, self.root, path, failing=errno.ENOENT, over=5)
-            cover = self.clone_tree(target)
-            self.set_attributes(cover, set_=mount.MOUNT_ATTR_RDONLY, recursive=True)
-            self.attach(cover, target)
-            self.close(cover, target)
-        self.close(empty)
+        add_protection(self, self.null)
         self.freeze()
 
-    def _cover(self, with_: Slot, target: Slot, *, failing: int = 0, over: int = 0) -> None:
-        """Three calls."""
-        cover = self.clone_tree(with_, recursive=False, failing=failing, over=over)
-        self.attach(cover, target)
-        self.close(cover)
+
+def add_protection(batch: OnRoot, null: Slot) -> None:
+    """Cover what is in `_MASKED` as `Covers` does, and make read-only what is in `_READ_ONLY`. ``null``: a descriptor
+    of the host's null device. What this kernel does not have needs no cover.
+    """
+    empty = batch.new_filesystem(b"tmpfs", (), SAFE | mount.MOUNT_ATTR_RDONLY, name="protect /proc and /sys")
+    in_use = batch.slots_in_use
+    for path in (*_MASKED, *heat_of_cpus()):
+        target = paths.open_in_batch(batch, batch.root, path, failing=errno.ENOENT, over=12)
+        directory = paths.open_in_batch(
+            batch, batch.root, path, os.O_PATH | os.O_DIRECTORY, failing=errno.ENOTDIR, over=7
+        )
+        # Before Linux 6.15 what is attached nowhere cannot be cloned: there the first place gets it itself.
+        _add_cover(batch, empty, target, failing=errno.EINVAL, over=3)
+        batch.pass_over(1)
+        batch.attach(empty, target)
+        batch.close(directory)
+        batch.pass_over(3)
+        _add_cover(batch, null, target)
+        batch.close(target)
+        batch.free_slots(in_use)
+    for path in _READ_ONLY:
+        target = paths.open_in_batch(batch, batch.root, path, failing=errno.ENOENT, over=5)
+        cover = batch.clone_tree(target)
+        batch.set_attributes(cover, set_=mount.MOUNT_ATTR_RDONLY, recursive=True)
+        batch.attach(cover, target)
+        batch.close(cover, target)
+        batch.free_slots(in_use)
+    batch.close(empty)
+
+
+def _add_cover(batch: OnRoot, with_: Slot, target: Slot, *, failing: int = 0, over: int = 0) -> None:
+    """Three calls."""
+    cover = batch.clone_tree(with_, recursive=False, failing=failing, over=over)
+    batch.attach(cover, target)
+    batch.close(cover)
 
 
 _protections: list[_Protection] = []

@@ -86,6 +86,9 @@ class Means:
     def order_spare(self, plan: init.Plan, namespaces: int) -> None:
         """The command of the child runs for which `take_spare` was asked last with this plan: there may be another."""
 
+    def set_up_by_interpreter(self, plan: init.Plan, namespaces: int) -> None:
+        """A child that does as ``plan`` says could not be set up by machine code: the next one is to be without."""
+
     def abandon(self, child: Child) -> None:
         """See that there is no child of which nobody knows."""
 
@@ -423,15 +426,15 @@ class Container:
         mark = self._means.mark
         mark("amend")
         self._amend()
-        for means in (self._means, self._means, Means()):  # the last clones it by this process itself
+        for means in (self._means, self._means, self._means, Means()):  # the last clones it by this process itself
             mark("clone")
             now = None if means.late else stdio
             if self._begin(means, now, moved=moved):
-                break
+                self._note_pid(self._child)
+                if self._await_ready(self._child):
+                    break
             self._child.close()
             self._child = Child(self._layout, self._record.cgroup)
-        self._note_pid(self._child)
-        self._terminal = self._await_ready(self._child)
         self._awaits_place = self._awaits_place or self._terminal >= 0
         mark("apply")
         self._apply()
@@ -621,8 +624,8 @@ class Container:
 
         return finish_it
 
-    def _await_ready(self, child: Child) -> int:
-        """Until the child has made its mounts and waits: the descriptor, there, of its terminal's master, or -1."""
+    def _await_ready(self, child: Child) -> bool:
+        """Until the child has made its mounts and waits; False if another is to, which may be able to."""
         poll = select.poll()
         poll.register(child.reports, select.POLLIN)
         if self._forwarder is not None:
@@ -640,12 +643,16 @@ class Container:
             raise SetupError(report.text + _about_plain_user(report), report.errno)
         if isinstance(report, handoff.Waiting):
             child.landing = report.landing
-            return -1
+            return True
         if isinstance(report, handoff.Stuck):
+            if self._kind is not None and _failed_in_groundwork(self._kind[0], report):
+                self._means.set_up_by_interpreter(*self._kind)
+                return False
             raise not_started(self._why_stuck(report, child, time.monotonic()) or _NOTHING_CAME, self._spec)
         if not isinstance(report, int):
             raise HandoffError("the container's first process was killed while it was set up")
-        return report
+        self._terminal = report
+        return True
 
     def _note_pid(self, child: Child) -> None:
         writers = self._limits.cgroup.writers if self._limits.cgroup is not None else {}
@@ -830,6 +837,12 @@ class Container:
             notes=tuple(self._ending.notes),
             usage=usage,
         )
+
+
+def _failed_in_groundwork(plan: init.Plan, stuck: handoff.Stuck) -> bool:
+    from mydocker import landing
+
+    return landing.failed_in_groundwork(plan, stuck.outcome)
 
 
 def _about_plain_user(failure: handoff.Failure) -> str:

@@ -27,7 +27,7 @@ PAGE = 4096
 
 _PROT_READ, _PROT_WRITE, _PROT_EXEC = 1, 2, 4
 _MAP_PRIVATE, _MAP_ANONYMOUS, _MAP_NORESERVE, _MAP_POPULATE = 0x02, 0x20, 0x4000, 0x8000
-_MADV_NOHUGEPAGE = 15
+_MADV_DONTFORK, _MADV_DOFORK, _MADV_NOHUGEPAGE = 10, 11, 15
 
 #: The user's part of the address space (Documentation/arch/x86/x86_64/mm.rst); below are pages that nobody may map.
 _LOWEST, _HIGHEST = 1 << 16, (1 << 47) - PAGE
@@ -62,9 +62,9 @@ class Code:
     def address(self) -> int:
         return self._page
 
-    def function(self, *argtypes: Any) -> Callable[..., int]:
-        """The code as a function of the C calling convention that gives a long."""
-        found: Callable[..., int] = foreign(self._page, c_long, *argtypes)
+    def function(self, *argtypes: Any, at: int = 0) -> Callable[..., int]:
+        """The code, from this byte on, as a function of the C calling convention that gives a long."""
+        found: Callable[..., int] = foreign(self._page + at, c_long, *argtypes)
         return found
 
     def close(self) -> None:
@@ -126,4 +126,54 @@ def gaps(kept: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
             found.append((at, begin - at))
         at = max(at, end)
     found.append((at, _HIGHEST - at))
+    return found
+
+
+class ForkedMemory:
+    """Which of this process's memory a child gets that is cloned from it (madvise(2), MADV_DONTFORK): to copy the
+    tables of what a child has no use for, and then each of their pages on which this process writes, takes longer than
+    all that the child does.
+    """
+
+    def __init__(self) -> None:
+        self._left_out: list[tuple[int, int]] = []
+        self._kept: object = None
+
+    def keep_only(self, kept: list[tuple[int, int]]) -> None:
+        """What is in these ranges, by begin and end, and what is mapped from now on."""
+        if self._kept is kept:
+            return
+        self.keep_all()
+        self._kept = kept
+        mapped = _mapped()
+        for begin, size in gaps(kept):
+            end = begin + size
+            for low, high in mapped:
+                if low < end and begin < high:
+                    self._left_out.append((max(low, begin), min(high, end)))
+        for low, high in self._left_out:
+            _madvise(low, high - low, _MADV_DONTFORK)
+
+    def keep_all(self) -> None:
+        """As it is in every process at first."""
+        self._kept = None
+        while self._left_out:
+            low, high = self._left_out.pop()
+            _madvise(low, high - low, _MADV_DOFORK)  # ENOMEM: a part of it is not there any more
+
+
+def _mapped() -> list[tuple[int, int]]:
+    """Begin and end of what is mapped, side by side as one, but for the kernel's own, such as its vDSO: that a child
+    once lacks it cannot be undone.
+    """
+    found: list[tuple[int, int]] = []
+    with open("/proc/self/maps", "rb") as f:
+        for line in f:
+            fields = line.split(None, 5)
+            if len(fields) > 5 and fields[5].startswith(b"[") and fields[5].strip() not in (b"[heap]", b"[stack]"):
+                continue
+            low, high = (int(text, 16) for text in fields[0].split(b"-"))
+            if found and found[-1][1] == low:
+                low = found.pop()[0]
+            found.append((low, high))
     return found

@@ -54,7 +54,10 @@ _MOVE_MOUNT_T_EMPTY_PATH = 0x40
 _MNT_DETACH = 2
 
 _OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT, _MOUNT_SETATTR = 428, 429, 430, 431, 432, 442
-_CLOSE = architecture_number(3, 57)
+_F_DUPFD_CLOEXEC = 1030
+_CLOSE, _FCNTL, _PIVOT_ROOT, _FCHDIR, _CHDIR, _UMOUNT2 = (
+    architecture_number(*numbers) for numbers in ((3, 57), (72, 25), (155, 41), (81, 50), (80, 49), (166, 39))
+)
 
 _open_tree = system_call(_OPEN_TREE, c_int, c_char_p, c_uint)
 _move_mount = system_call(_MOVE_MOUNT, c_int, c_char_p, c_int, c_char_p, c_uint)
@@ -62,7 +65,7 @@ _fsopen = system_call(_FSOPEN, c_char_p, c_uint)
 _fsconfig = system_call(_FSCONFIG, c_int, c_uint, c_char_p, c_char_p, c_int)
 _fsmount = system_call(_FSMOUNT, c_int, c_uint, c_uint)
 _mount_setattr = system_call(_MOUNT_SETATTR, c_int, c_char_p, c_uint, c_char_p, c_size_t)
-_pivot_root = system_call(architecture_number(155, 41), c_char_p, c_char_p)
+_pivot_root = system_call(_PIVOT_ROOT, c_char_p, c_char_p)
 _umount2 = function("umount2", c_char_p, c_int)
 
 
@@ -138,11 +141,19 @@ class MountBatch(Batch):
         return made
 
     def clone_tree(
-        self, directory: int, path: bytes = b"", *, recursive: bool = True, failing: int = 0, over: int = 0
+        self,
+        directory: int,
+        path: bytes = b"",
+        *,
+        recursive: bool = True,
+        follow: bool = False,
+        name: str = "",
+        failing: int = 0,
+        over: int = 0,
     ) -> Slot:
         made = self.slot()
-        flags = _tree_flags(path, recursive=recursive)
-        self.call(_OPEN_TREE, directory, path, flags, to=made, failing=failing, over=over)
+        flags = _tree_flags(path, recursive=recursive, follow=follow)
+        self.call(_OPEN_TREE, directory, path, flags, to=made, name=name, failing=failing, over=over)
         return made
 
     def attach(self, mount: Slot, target: Slot) -> None:
@@ -152,6 +163,20 @@ class MountBatch(Batch):
         attr = struct.pack("=4Q", set_, 0, 0, 0)
         # Of the size of 32 the NUL that ends the string is not seen.
         self.call(_MOUNT_SETATTR, mount, b"", _AT_EMPTY_PATH | (_AT_RECURSIVE if recursive else 0), attr, len(attr))
+
+    def make_all_private(self, *, name: str = "") -> None:
+        attr = struct.pack("=4Q", 0, 0, MS_PRIVATE, 0)
+        self.call(_MOUNT_SETATTR, AT_FDCWD, b"/", _AT_RECURSIVE, attr, len(attr), name=name)
+
+    def pivot_to(self, new_root: Slot, *, name: str = "") -> None:
+        self.call(_FCHDIR, new_root, name=name)
+        self.call(_PIVOT_ROOT, b".", b".")
+        self.call(_UMOUNT2, b".", _MNT_DETACH)
+        self.call(_CHDIR, b"/")
+
+    def duplicate(self, descriptor: Slot, *, to: Slot) -> None:
+        """The lowest number that is free, close-on-exec."""
+        self.call(_FCNTL, descriptor, _F_DUPFD_CLOEXEC, 0, to=to)
 
     def close(self, *descriptors: Slot) -> None:
         for descriptor in descriptors:

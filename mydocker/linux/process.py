@@ -45,7 +45,7 @@ PR_GET_NO_NEW_PRIVS = 39
 PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_CLEAR_ALL = 4
 
-_KEYCTL_JOIN_SESSION_KEYRING = 1
+KEYCTL_JOIN_SESSION_KEYRING = 1
 _RT_SIGTIMEDWAIT = architecture_number(128, 137)
 
 _clone3 = system_call(435, c_char_p, c_size_t)
@@ -68,6 +68,20 @@ def clone(flags: int, cgroup: int = -1) -> tuple[int, int]:
     with one thread: libc's own locks are not made ready for it, as fork does.
     """
     pidfd = c_int(-1)
+    args = _clone_args(flags, pidfd, cgroup)
+    pid = _clone3(args, len(args))
+    return (pid, pidfd.value) if pid else (0, -1)
+
+
+def clone_to_work_off(flags: int, address: int, count: int, slots: int) -> tuple[int, int]:
+    """`clone`, in the parent, of a child that does what `batch.clone_to_work_off` says."""
+    from mydocker.linux import batch  # most have no use for it
+
+    pidfd = c_int(-1)
+    return batch.clone_to_work_off(_clone_args(flags, pidfd), address, count, slots), pidfd.value
+
+
+def _clone_args(flags: int, pidfd: c_int, cgroup: int = -1) -> bytes:
     exit_signal = 0 if flags & CLONE_PARENT else SIGCHLD  # with CLONE_PARENT it is the caller's (clone(2))
     # struct clone_args: flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid,
     # set_tid_size, cgroup
@@ -75,9 +89,7 @@ def clone(flags: int, cgroup: int = -1) -> tuple[int, int]:
     if cgroup >= 0:
         flags |= _CLONE_INTO_CGROUP
         place = cgroup
-    args = struct.pack("=11Q", flags | CLONE_PIDFD, addressof(pidfd), 0, 0, exit_signal, 0, 0, 0, 0, 0, place)
-    pid = _clone3(args, len(args))
-    return (pid, pidfd.value) if pid else (0, -1)
+    return struct.pack("=11Q", flags | CLONE_PIDFD, addressof(pidfd), 0, 0, exit_signal, 0, 0, 0, 0, 0, place)
 
 
 def fork() -> int:
@@ -138,7 +150,7 @@ def set_name(name: bytes) -> None:
 
 def join_new_session_keyring() -> None:
     """Leave the caller's session keyring for an empty one (keyrings(7))."""
-    _keyctl(_KEYCTL_JOIN_SESSION_KEYRING, 0)
+    _keyctl(KEYCTL_JOIN_SESSION_KEYRING, 0)
 
 
 def pidfd_getfd(pidfd: int, fd: int) -> int:

@@ -37,6 +37,8 @@ _KEPT = 1.0
 _KEPT_HELPER = 5.0
 #: How often what others change is looked at, for two looks that are the same.
 _LOOKS = 100
+#: How often machine code may fail to set up a child of one kind.
+_MOST_REFUSALS = 2
 #: How many kinds of container are remembered: for so many there may be a spare child.
 _KINDS = 4
 
@@ -88,12 +90,20 @@ class _Kind:
         self.template = template
         self.namespaces = namespaces
         self.packed = wire.packed(template)
+        #: how often a child could not be set up by machine code, and whether the next is to be without
+        self.refusals = 0
+        self.by_interpreter = False
         #: when one was asked for, and whether another was a moment before
         self.last = 0.0
         self.again = False
         self.spare: Spare | None = None
         #: what answers for the spare child, or has
         self.connection: _Connection | None = None
+
+    def ask(self, connection: _Connection, own: wire.Own) -> None:
+        """`wire.send_plan`."""
+        wire.send_plan(connection.fd, self.packed, own, self.namespaces, by_interpreter=self.by_interpreter)
+        self.by_interpreter = self.refusals >= _MOST_REFUSALS
 
 
 class NoHelper(Exception):
@@ -231,7 +241,7 @@ class Helper:
                     self._asked[child] = self._connection
                     staging = plan.spec.rootfs or ""  # any directory does, and in its own mount namespace only
                     own = wire.Own.of(plan.replace(staging=staging, **theirs))
-                    wire.send_plan(self._connection.fd, kind.packed, own, namespaces)
+                    kind.ask(self._connection, own)
                 finally:
                     for fd in theirs.values():
                         os.close(fd)
@@ -245,6 +255,17 @@ class Helper:
                 if not isinstance(e, OSError):
                     raise
 
+    def set_up_by_interpreter(self, plan: init.Plan, namespaces: int) -> None:
+        """The next child that does as ``plan`` says is: one could not be by machine code. Once more that is tried,
+        since the interpreter makes what is missing in the root, and it stays.
+        """
+        with self._lock:
+            kind = self._kind(wire.template(plan), namespaces)
+            kind.refusals += 1
+            kind.by_interpreter = True
+            kind.last = 0.0  # what is asked for again is the same container
+            self._end_spare(kind)
+
     def mounts_changed(self, mounts: bytes | None) -> None:
         """End the spare children that may not be as one would be now. ``mounts``: `mount_watch.mountinfo`."""
         with self._lock:
@@ -255,13 +276,13 @@ class Helper:
     def _ask(self, plan: init.Plan, namespaces: int, child: Child, cgroups: bytes) -> _Connection:
         template, own = wire.template(plan), wire.Own.of(plan)
         with self._lock:
-            packed = self._kind(template, namespaces).packed
+            kind = self._kind(template, namespaces)
             for _ in range(_TRIES):
                 if self._lost >= _TRIES and not self._answered:
                     raise NoHelper  # what was started was none
                 connection = self._started(cgroups)
                 try:
-                    wire.send_plan(connection.fd, packed, own, namespaces)
+                    kind.ask(connection, own)
                 except (BrokenPipeError, ConnectionResetError):
                     self._lost += 1
                     self._forget()

@@ -15,7 +15,7 @@ import sys
 
 from mydocker import init
 from mydocker.landing import Waiting
-from mydocker.linux import process, signals
+from mydocker.linux import machine, process, signals
 from mydocker.spawning import wire
 
 TYPE_CHECKING = False
@@ -78,7 +78,7 @@ def _make(request: wire.Request, templates: _Templates) -> None:
     messages = own.descriptors["messages"]
     try:
         plan = own.given_to(templates.plan(request.template))
-        pid, pidfd = process.clone(request.flags | process.CLONE_PARENT)
+        pid, pidfd = templates.clone(plan, request)
         if pid == 0:
             init.run(plan)
     except OSError as e:
@@ -97,6 +97,7 @@ class _Templates:
     def __init__(self, program: int) -> None:
         self._program = program
         self._plans: dict[bytes, init.Plan] = {}
+        self._forks = machine.ForkedMemory()
         #: all that there were
         self.hierarchies: set[Hierarchy] = set()
 
@@ -105,10 +106,23 @@ class _Templates:
         if found is None:
             if len(self._plans) >= _MOST_TEMPLATES:
                 self._forget_all()
-            plan = init.loaded(wire.unpacked(data).replace(runtime=self._program, blank=True))
-            found = self._plans[data] = plan.replace(waiting=_waiting(plan))
+            plan = wire.unpacked(data).replace(runtime=self._program, blank=True)
+            waiting = _waiting(plan)
+            if waiting is None or not waiting.groundwork:
+                plan = init.loaded(plan)
+            found = self._plans[data] = plan.replace(waiting=waiting)
             self.hierarchies.update(plan.hierarchies)
         return found
+
+    def clone(self, plan: init.Plan, request: wire.Request) -> tuple[int, int]:
+        """(PID, pidfd) of the child; (0, -1) in a child that is to do `init.run`. OSError."""
+        flags = request.flags | process.CLONE_PARENT
+        waiting = plan.waiting
+        if waiting is not None and waiting.groundwork and plan.trace < 0 and not request.by_interpreter:
+            return waiting.clone(plan, flags, self._forks)
+        init.loaded(plan)
+        self._forks.keep_all()
+        return process.clone(flags)
 
     def _forget_all(self) -> None:
         for plan in self._plans.values():

@@ -94,6 +94,9 @@ class SharedMeans(Means):
         if self._layout is not None:
             self.helper.order_spare(plan, namespaces, self._layout, self._cgroups, self._mountinfo)
 
+    def set_up_by_interpreter(self, plan: init.Plan, namespaces: int) -> None:
+        self.helper.set_up_by_interpreter(plan, namespaces)
+
     def abandon(self, child: Child) -> None:
         self.helper.abandon(child)
 

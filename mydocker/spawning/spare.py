@@ -38,6 +38,7 @@ class Spare:
             return False
         poll = select.poll()
         poll.register(self.child.pidfd, select.POLLIN)
+        poll.register(self.child.reports, select.POLLIN)
         return not poll.poll(0)  # it could not be set up, or was killed
 
     def outlives(self, plan: init.Plan, mounts: bytes | None) -> bool:

@@ -8,6 +8,7 @@ import resource
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,17 @@ import pytest
 
 import mydocker
 from mydocker import api, landing
+from mydocker.spec import Tmpfs, Volume
 
 Outcome = tuple[object, ...]
+
+
+def _tmpfs(destination: str, **options: Any) -> Tmpfs:
+    return Tmpfs(destination=destination, **options)
+
+
+def _volume(source: str, destination: str, **options: Any) -> Volume:
+    return Volume(source=source, destination=destination, **options)
 
 
 def outcome(run: Callable[..., mydocker.Result], argv: list[str], **options: Any) -> Outcome:
@@ -131,12 +141,24 @@ def test_more_arguments_than_the_kernel_takes() -> None:
         {"cap_drop": ["ALL"]},
         {"cap_add": ["ALL"], "seccomp": "unconfined"},
         {"memory": "50m", "cpu_shares": 512, "pids_limit": 20, "cpuset_cpus": "0"},
+        {"readonly": True},
+        {"privileged": True},
+        {"cwd": "/etc/passwd"},
+        {"mounts": [_tmpfs("/tmp", size=1 << 20), _volume("/usr", "/root", readonly=True)]},
+        {"mounts": [_tmpfs("/dev/shm", mode=0o700, exec=True), _volume("/etc/hostname", "/etc/hosts")]},
     ],
     ids=str,
 )
 def test_what_it_has_and_what_is_refused_is_alike(options: dict[str, Any], rootfs: Path) -> None:
-    look = "hostname; pwd; id; ulimit -a; grep -e Cap -e Sec -e NoNew -e Groups /proc/self/status; ls /sys/fs/cgroup"
+    look = (
+        "hostname; pwd; id; ulimit -a; umask; grep -e Cap -e Sec -e NoNew -e Groups /proc/self/status; "
+        "ls /sys/fs/cgroup /dev /proc/self/fd; cut -d' ' -f4- /proc/self/mountinfo; cat /proc/net/dev"
+    )
     os.chmod(rootfs, 0o755)
+    for path in ("etc/hosts", "etc/passwd"):
+        (rootfs / path).touch()
+    for path in ("tmp", "root"):
+        (rootfs / path).mkdir(exist_ok=True)
     for root in ({}, {"rootfs": rootfs}):
         if root and "user" in options:
             continue
@@ -148,6 +170,61 @@ def test_what_it_has_and_what_is_refused_is_alike(options: dict[str, Any], rootf
                 (code, str(out).partition("\n")[2], *rest) for code, out, *rest in (found, expected)
             )
         assert found == expected
+
+
+def test_each_has_a_session_keyring_of_its_own() -> None:
+    session = "import ctypes; print(ctypes.CDLL(None).syscall(250 if 'x86' in {0!r} else 219, 0, -3, 0))"
+    argv = [sys.executable, "-c", session.format(platform.machine())]
+    run = partial(mydocker.run, argv, seccomp="unconfined", capture_output=True, check=True)
+    found = [int(run(trace=trace).stdout) for trace in (True, False, False, False)]
+    assert min(found) > 0
+    assert len(set(found)) == len(found)
+
+
+def _refusals(number: int) -> list[int]:
+    """Of the kinds of container that were run last: how often one could not be set up by machine code."""
+    return [kind.refusals for kind in api.means().helper._kinds[:number]]
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="there is no machine code for this machine")
+def test_it_sets_itself_up_in_memory_of_its_own(rootfs: Path) -> None:
+    """Of the helper's it never has any: what waits for its cgroups has a few pages."""
+    mydocker.run(["true"], rootfs=rootfs)
+    mydocker.run(["true"], rootfs=rootfs)
+    kind = api.means().helper._kinds[0]
+    assert kind.spare is not None
+    assert kind.connection is not None
+    child = kind.spare.child
+    api.means().helper._take_answer(kind.connection, child)
+    maps = Path(f"/proc/{child.pid}/maps").read_text()
+    try:
+        assert "[stack]" in maps
+        assert "[heap]" not in maps
+        assert ".so" not in maps
+    finally:
+        kind.spare.end()
+        kind.spare = None
+    assert _refusals(1) == [0]
+
+
+def test_the_interpreter_does_what_machine_code_cannot(rootfs: Path) -> None:
+    for _ in range(3):
+        mounts = [_tmpfs("/not/there/before"), _volume("/etc", "/nor/this")]
+        result = mydocker.run(["stat", "/not/there/before", "/nor/this/passwd"], rootfs=rootfs, mounts=mounts)
+        assert result.exit_code == 0
+        in_dev = [_tmpfs("/dev/a place")]
+        assert mydocker.run(["stat", "/dev/a place"], rootfs=rootfs, mounts=in_dev).exit_code == 0
+        assert mydocker.run(["true"], rootfs=rootfs).exit_code == 0
+    if platform.machine() == "x86_64":
+        assert _refusals(3) == [0, 2, 1]  # what was missing in the root is there now, in /dev it never is
+
+
+def test_kinds_in_turns(rootfs: Path) -> None:
+    """The memory that a child gets is another for each kind, and all of it where the interpreter is to run."""
+    for _ in range(4):
+        for options in ({}, {"rootfs": rootfs}, {"init": True}, {"overlay": True}, {"memory": "50m"}):
+            result = mydocker.run(["sh", "-c", "date > /dev/null; echo well"], capture_output=True, **options)
+            assert (result.exit_code, result.stdout) == (0, b"well\n")
 
 
 def test_one_that_waits_ends_with_its_program(tmp_path: Path, eventually: Callable[..., object]) -> None:

@@ -69,8 +69,8 @@ def test_a_template_arrives_as_it_was(plan: init.Plan) -> None:
     assert wire.unpacked(wire.packed(template)) == template
 
 
-@given(plans, st.lists(st.booleans(), min_size=5, max_size=5))
-def test_a_request_arrives_with_its_descriptors(plan: init.Plan, given_: list[bool]) -> None:
+@given(plans, st.lists(st.booleans(), min_size=5, max_size=5), st.booleans())
+def test_a_request_arrives_with_its_descriptors(plan: init.Plan, given_: list[bool], by_interpreter: bool) -> None:
     ours, theirs = rights.pair()
     opened = [os.open("/dev/null", os.O_RDONLY) for _ in range(5)]
     received: list[int] = []
@@ -78,12 +78,13 @@ def test_a_request_arrives_with_its_descriptors(plan: init.Plan, given_: list[bo
         names = ("commands", "reports", "messages", "status", "upper")
         descriptors = {name: fd if there else -1 for name, fd, there in zip(names, opened, given_, strict=False)}
         plan = plan.replace(**descriptors)
-        wire.send_plan(ours, wire.packed(wire.template(plan)), wire.Own.of(plan), 77)
+        template, own = wire.packed(wire.template(plan)), wire.Own.of(plan)
+        wire.send_plan(ours, template, own, 77, by_interpreter=by_interpreter)
         request = wire.receive(theirs)
         assert request is not None
         received = request.fds
         found = wire.Own.unpacked(request.own, received).given_to(wire.unpacked(request.template))
-        assert request.flags == 77
+        assert (request.flags, request.by_interpreter) == (77, by_interpreter)
         bare = plan.replace(**dict.fromkeys(names, -1))
         assert found.replace(**dict.fromkeys(names, -1)) == wire.Own.of(bare).given_to(wire.template(plan))
         assert [getattr(found, name) >= 0 for name in names] == given_

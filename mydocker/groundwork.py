@@ -1,0 +1,171 @@
+"""What a child does before it has cgroups or a name, as calls of a `mydocker.linux.batch.Batch`.
+
+The steps, and their order, are those of `mydocker.init` for a container that has nothing out of the ordinary. Where one
+fails there is nobody to find a way around it, or the words for it: then the runtime has another child made, by the
+interpreter, which has both.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import struct
+
+from mydocker import mounts
+from mydocker.linux import mount, network, paths, process, signals
+from mydocker.linux.batch import ANY_ERROR, ENODATA
+from mydocker.linux.libc import architecture_number
+from mydocker.spec import Volume
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mydocker import init
+    from mydocker.linux.batch import Slot
+    from mydocker.mounts import OnRoot
+    from mydocker.spec import Tmpfs
+
+_OPENAT, _MKDIRAT, _FSTAT, _SETSID, _UMASK, _KEYCTL, _PRCTL, _PPOLL = (
+    architecture_number(*numbers)
+    for numbers in ((257, 56), (258, 34), (5, 80), (112, 157), (95, 166), (250, 219), (157, 167), (271, 73))
+)
+_CLOSE_RANGE = 436
+
+_POLLIN = 1
+_SIGSET_SIZE = 8  # the kernel's, in bytes
+
+#: struct stat (stat(2)) of x86-64: its size, and where in it are st_mode, of 4 bytes, and st_rdev, of 8.
+STAT_SIZE = 144
+_ST_MODE, _ST_RDEV = 24, 40
+_S_IFMT = 0o170000
+
+
+def may(plan: init.Plan) -> bool:
+    """Whether it can be done so for this plan, as far as one can tell."""
+    spec = plan.spec
+    has_place = spec.rootfs is not None or not spec.own_root  # in which its root is put together
+    return has_place and not spec.overlay and not spec.terminal and plan.user.maps is None and plan.blank
+
+
+def add(
+    calls: OnRoot,
+    plan: init.Plan,
+    gaps: Sequence[tuple[Slot, Slot]],
+    reserved: tuple[Slot, Slot],
+    places: list[Slot],
+    status: int,
+) -> None:
+    """Add the calls. ``gaps``: first and last of the descriptors to close. ``reserved`` and ``places`` are slots for
+    what `mydocker.mounts.CgroupView` has. ``status``: the address of `STAT_SIZE` bytes.
+    """
+    spec = plan.spec
+    add_death_with_runtime(calls, plan.runtime, "set up the process")
+    add_closing(calls, gaps, "set up the process")
+    calls.call(_SETSID)
+    calls.call(_UMASK, 0)
+    calls.call(_KEYCTL, process.KEYCTL_JOIN_SESSION_KEYRING, failing=errno.EPERM, name="leave the session keyring")
+    if spec.network == "none":
+        network.add_loopback_up(calls, "bring the loopback device up")
+    calls.make_all_private(name="make the mounts private")
+    _add_root(calls, plan)
+    mounts.add_views(calls, spec)
+    for entry in spec.mounts:
+        _add_mount(calls, entry)
+    if spec.cwd is not None and spec.rootfs is not None:
+        name = f"make the working directory {spec.cwd}"
+        flags = os.O_PATH | os.O_DIRECTORY
+        calls.close(paths.open_in_batch(calls, calls.root, os.fsencode(spec.cwd), flags, name=name))
+    if not spec.privileged:
+        null = _add_null_device(calls, status)
+        mounts.add_protection(calls, null)
+        calls.close(null)
+    for slot in reserved:
+        calls.duplicate(calls.root, to=slot)
+    first = len(calls)
+    target = paths.open_in_batch(
+        calls,
+        calls.root,
+        b"sys/fs/cgroup",
+        os.O_PATH | os.O_DIRECTORY,
+        name="make the place of the cgroup mounts",
+    )
+    mounts.add_places(calls, plan.hierarchies, target, places)
+    calls.go_on_from_here(first, ANY_ERROR)
+    if spec.own_root:
+        calls.pivot_to(calls.root, name="make it the root")
+    calls.call(_UMASK, 0o022)
+
+
+def add_death_with_runtime(calls: OnRoot, runtime: int, name: str) -> None:
+    """As `mydocker.init` has it. ``runtime``: a pidfd."""
+    calls.call(_PRCTL, process.PR_SET_PDEATHSIG, signals.SIGKILL, name=name)
+    dead = calls.slot()
+    pollfd = struct.pack("=ihh", runtime, _POLLIN, 0)
+    calls.call(_PPOLL, pollfd, 1, struct.pack("=2q", 0, 0), None, _SIGSET_SIZE, to=dead)
+    calls.expect(dead, 0, ENODATA)
+
+
+def add_closing(calls: OnRoot, gaps: Sequence[tuple[Slot, Slot]], name: str) -> None:
+    """Close all descriptors between the first and the last of each gap."""
+    for low, high in gaps:
+        first = len(calls)
+        calls.call(_CLOSE_RANGE, low, high, 0, name=name)
+        calls.optional(first)  # there is none: EINVAL
+
+
+def _add_root(calls: OnRoot, plan: init.Plan) -> None:
+    """The container's root in the slot for it."""
+    spec = plan.spec
+    flags = os.O_PATH | os.O_DIRECTORY
+    if spec.rootfs is None:
+        calls.call(_OPENAT, mount.AT_FDCWD, b"/", flags | os.O_CLOEXEC, to=calls.root)
+        return
+    base = os.fsencode(spec.rootfs)
+    tree = calls.clone_tree(mount.AT_FDCWD, base, follow=True, name=f"use {spec.rootfs} as the root")
+    calls.root = tree
+    place = calls.slot()
+    calls.call(_OPENAT, mount.AT_FDCWD, base, flags | os.O_CLOEXEC, to=place)
+    calls.attach(tree, place)
+    calls.close(place)
+    for name in (b"proc", b"sys", b"dev"):
+        there = paths.open_in_batch(calls, tree, name, flags, failing=errno.ENOENT, over=2)
+        calls.close(there)
+        calls.pass_over(1)
+        calls.call(_MKDIRAT, tree, name, 0o755)
+    attributes = (0 if spec.privileged else mount.MOUNT_ATTR_NODEV) | (mount.MOUNT_ATTR_RDONLY if spec.readonly else 0)
+    if attributes:
+        calls.set_attributes(tree, set_=attributes, recursive=True)
+
+
+def _add_mount(calls: OnRoot, entry: Volume | Tmpfs) -> None:
+    """A mount on what is there already."""
+    in_use = calls.slots_in_use
+    directory = 0 if isinstance(entry, Volume) else os.O_DIRECTORY
+    name = f"mount on {entry.destination}"
+    target = paths.open_in_batch(
+        calls, calls.root, os.fsencode(entry.destination), os.O_PATH | directory, name=name
+    )
+    if isinstance(entry, Volume):
+        new = calls.clone_tree(mount.AT_FDCWD, os.fsencode(entry.source), follow=True)
+        if entry.readonly:
+            calls.set_attributes(new, set_=mount.MOUNT_ATTR_RDONLY, recursive=True)
+    else:
+        new = calls.new_filesystem(b"tmpfs", *mounts.tmpfs_options(entry))
+    calls.attach(new, target)
+    calls.close(new, target)
+    calls.free_slots(in_use)
+
+
+def _add_null_device(calls: OnRoot, status: int) -> Slot:
+    """As `mydocker.mounts.open_null_device`."""
+    null, kind, number = calls.slot(), calls.slot(), calls.slot()
+    flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+    calls.call(_OPENAT, mount.AT_FDCWD, b"/dev/null", flags, to=null, name="protect /proc and /sys")
+    calls.call(_FSTAT, null, status)
+    calls.load(status + _ST_MODE, 4, kind, mask=_S_IFMT)
+    calls.expect(kind, stat.S_IFCHR, errno.EINVAL)
+    calls.load(status + _ST_RDEV, 8, number)
+    calls.expect(number, os.makedev(1, 3), errno.EINVAL)
+    return null
