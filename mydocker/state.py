@@ -104,8 +104,13 @@ class Claim:
 
         The first is written in its place: while there is no whole record, there is nothing yet that one would name.
         """
-        first = self._written == (0, 0)
-        self._written = _write(f"{self.path}/", record, "state.json" if first else "state.json.new")
+        if self._written == (0, 0):
+            self._written = _write(f"{self.path}/state.json", record)
+            return
+        from mydocker.linux import rename  # of no use to who only reads records
+
+        self._written = _write(f"{self.path}/state.json.new", record)
+        rename.replace(f"{self.path}/state.json", f"{self.path}/state.json.new")
 
     def changed(self) -> bool:
         """Whether somebody else has replaced the record since: an update of the container's limits."""
@@ -133,18 +138,15 @@ class Claim:
         _remove_empty_root(self._root)
 
 
-def _write(path: str, record: Record, new: str, directory: int | None = None) -> tuple[int, int]:
-    """``path`` is the container's directory, or empty if ``directory`` is a descriptor of it."""
+def _write(path: str, record: Record, directory: int | None = None) -> tuple[int, int]:
+    """``path`` is below ``directory``, a descriptor, if that is given."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-    fd = os.open(path + new, flags, 0o600, dir_fd=directory)
+    fd = os.open(path, flags, 0o600, dir_fd=directory)
     try:
         os.write(fd, plain_json.dumps(record.asdict()).encode() + b"\n")
-        identity = _identity(os.fstat(fd))
+        return _identity(os.fstat(fd))
     finally:
         os.close(fd)
-    if new != "state.json":
-        os.rename(path + new, f"{path}state.json", src_dir_fd=directory, dst_dir_fd=directory)
-    return identity
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:
@@ -478,7 +480,8 @@ def lock_for_update(name: str, root: str) -> int:
 def rewrite(record: Record, lock: int) -> None:
     """Replace the record of a container that another process runs. StateError if it has ended meanwhile."""
     try:
-        _write("", record, "state.json.update", lock)
+        _write("state.json.update", record, lock)
+        os.rename("state.json.update", "state.json", src_dir_fd=lock, dst_dir_fd=lock)
     except FileNotFoundError as e:  # in a directory that was removed, even if another has its name now
         raise StateError(f'the container "{record.id}" has ended') from e
     except OSError as e:
