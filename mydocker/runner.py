@@ -363,9 +363,7 @@ class Container:
         """Make the container, run the command in it, remove it."""
         try:
             late = self._make(streams.for_child(), moved=observer is not None)
-            if late:
-                self._child.send_stdio(streams.for_child())
-            result = self._execute(self._frame(), streams, observer)
+            result = self._execute(self._frame(), streams, observer, late=late)
         finally:
             notes = self._remove()
         return result.replace(notes=(*result.notes, *notes)) if notes else result
@@ -398,9 +396,7 @@ class Container:
         env = (*spec.extra_env, *self._added_env)
         self._spec = self._spec.replace(args=spec.args, env=spec.env, extra_env=env, timeout=spec.timeout)
         try:
-            frame = self._frame()
-            self._child.send_stdio(streams.for_child())
-            result = self._execute(frame, streams, None, handed_over)
+            result = self._execute(self._frame(), streams, None, handed_over, late=True)
         finally:
             notes = self._remove()
         return result.replace(notes=(*result.notes, *notes)) if notes else result
@@ -539,17 +535,22 @@ class Container:
         streams: Streams,
         observer: Observer | None,
         handed_over: Callable[[], None] | None = None,
+        *,
+        late: bool,
     ) -> Result:
-        """Hand the command over, wait for its end, and tell how it was."""
+        """Hand the command over, wait for its end, and tell how it was. ``late``: the child has no streams yet."""
         self._means.mark("hand over")
         child, terminal = self._child, self._terminal
         words = handoff.PLACED + frame if self._awaits_place else frame
         poll = select.poll()
-        streams.started(process.pidfd_getfd(child.pidfd, terminal) if terminal >= 0 else -1, poll)
+        if not late:
+            streams.started(process.pidfd_getfd(child.pidfd, terminal) if terminal >= 0 else -1, poll)
         watcher = self._watcher(child, observer)
         started = time.monotonic()
         try:
-            self._hand_over(child, words, started)
+            self._hand_over(child, words, started, streams.for_child() if late else None)
+            if late:
+                streams.started(-1, poll)
             if handed_over is not None:
                 handed_over()
             elif self._kind is not None:
@@ -662,14 +663,20 @@ class Container:
         if self._record.pidfile:
             state.write_pidfile(self._record.pidfile, child.pid)
 
-    def _hand_over(self, child: Child, words: bytes, started: float) -> None:
+    def _hand_over(self, child: Child, words: bytes, started: float, stdio: tuple[int, int, int] | None) -> None:
         """Send the command and wait until it runs. Once the limits are in force, and not before.
 
-        The child takes its time if it is frozen, so signals and the timeout are watched.
+        The child takes its time if it is frozen, so signals and the timeout are watched. ``stdio``: what the child waits
+        for besides, which is sent last, so that it wakes once; but not after what it must read in parts.
         """
         os.set_blocking(child.commands, False)
+        if stdio is not None and len(words) > select.PIPE_BUF:
+            child.send_stdio(stdio)
+            stdio = None
         if not child.tell(words, lambda: self._await(child.commands, select.POLLOUT, child, started)):
             self._ending.before_command = True
+        if stdio is not None:
+            child.send_stdio(stdio)
         child.close_commands()
         self._await(child.reports, select.POLLIN, child, started)
         report: object = handoff.read_report(child.reports)
