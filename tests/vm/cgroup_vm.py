@@ -5,8 +5,8 @@
 
 The guest sees this machine's files copy-on-write: what it writes is dropped at the end. The current directory
 and every --rw DIR are shared read/write. /run, /var/tmp and /dev/shm are empty, /tmp has the directories and
-the small files of the host's. stdin is empty, stdout and stderr are live, the environment goes along, and the
-exit status is the command's; 125 says that the virtual machine itself failed.
+the small files of the host's, but not those of pytest's sessions. stdin is empty, stdout and stderr are live,
+the environment goes along, and the exit status is the command's; 125 says that the virtual machine itself failed.
 
 It needs root on Debian 12. First use installs qemu-system-x86 and unpacks a kernel and busybox into the cache,
 ~/.cache/mydocker-vm or $MYDOCKER_VM_CACHE. KVM is used where a guest boots under it, else software emulation,
