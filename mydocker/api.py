@@ -175,23 +175,23 @@ def run_call(
     call: Call,
     forwarder: Control | None = None,
     prepared: Container | None = None,
-    handed_over: Callable[[], None] = runner.done,
+    meanwhile: Callable[[], None] = runner.done,
 ) -> Result:
     """Do what ``call`` says, in a container that stands by if there is one. ``forwarder``: interrupts it.
 
-    ``handed_over`` is called when the command of a container that stood by runs.
+    ``meanwhile`` is called if the command of a container that stood by takes long.
     """
     if call.traced:
         from mydocker.tracing import Trace
 
         trace = Trace()
         try:
-            result, streams = _run_call(call, forwarder, prepared, handed_over, trace.means(means()))
+            result, streams = _run_call(call, forwarder, prepared, meanwhile, trace.means(means()))
             result = result.replace(trace=trace.stages())
         finally:
             trace.close()
     else:
-        result, streams = _run_call(call, forwarder, prepared, handed_over, means())
+        result, streams = _run_call(call, forwarder, prepared, meanwhile, means())
     return call.finished(result, streams)
 
 
@@ -199,7 +199,7 @@ def _run_call(
     call: Call,
     forwarder: Control | None,
     prepared: Container | None,
-    handed_over: Callable[[], None],
+    meanwhile: Callable[[], None],
     means: Means,
 ) -> tuple[Result, CapturedStreams]:
     null = -1
@@ -208,7 +208,7 @@ def _run_call(
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         streams = call.streams(null)
         if prepared is not None:
-            result = run_prepared(prepared, call, streams, forwarder, handed_over, means)
+            result = run_prepared(prepared, call, streams, forwarder, meanwhile, means)
         else:
             result = runner.run(call.spec, call.config, call.registry, streams, forwarder, means=means)
     except OSError as e:
@@ -226,12 +226,12 @@ def run_prepared(
     call: Call,
     streams: CapturedStreams,
     forwarder: Control | None,
-    handed_over: Callable[[], None],
+    meanwhile: Callable[[], None],
     means: Means,
 ) -> Result:
     """`Container.run_now`, with errors as those of `runner.run`."""
     try:
-        return prepared.run_now(call.spec, streams, forwarder, handed_over, means)
+        return prepared.run_now(call.spec, streams, forwarder, meanwhile, means)
     except OSError as e:
         raise runner.as_setup_error(e) from e
     finally:

@@ -50,6 +50,9 @@ if TYPE_CHECKING:
     #: given a function that reads the usage, what to look at while the container runs
     Observer = Callable[[Callable[[], Usage]], Iterable[Watch]]
 
+#: Seconds after which a command is one that takes long.
+_LONG = 0.003
+
 _NAMESPACES = process.CLONE_NEWNS | process.CLONE_NEWUTS | process.CLONE_NEWIPC | process.CLONE_NEWPID
 
 
@@ -83,8 +86,11 @@ class Means:
         """Whether there was one that does as ``plan`` says, but for its descriptors: it is ``child`` now."""
         return False
 
-    def order_spare(self, plan: init.Plan, namespaces: int) -> None:
-        """The command of the child runs for which `take_spare` was asked last with this plan: there may be another."""
+    def order_spare(self, plan: init.Plan, namespaces: int, after: int = -1) -> None:
+        """The command of the child runs for which `take_spare` was asked last with this plan: there may be another.
+
+        ``after``: its pidfd. To make one while it ends would hold that up: the kernel takes namespaces apart.
+        """
 
     def set_up_by_interpreter(self, plan: init.Plan, namespaces: int) -> None:
         """A child that does as ``plan`` says could not be set up by machine code: the next one is to be without."""
@@ -384,19 +390,19 @@ class Container:
         return self._place == _place(self._spec)
 
     def run_now(
-        self, spec: Spec, streams: Streams, forwarder: Control | None, handed_over: Callable[[], None], means: Means
+        self, spec: Spec, streams: Streams, forwarder: Control | None, meanwhile: Callable[[], None], means: Means
     ) -> Result:
         """Run the command of ``spec`` in the container that stands by, and remove it.
 
         Of ``spec`` its arguments, environment and timeout count; in all else it is what the container was made for.
-        ``handed_over`` is called when the command runs.
+        ``meanwhile`` is called if the command takes long.
         """
         self._forwarder = forwarder
         self._means = means
         env = (*spec.extra_env, *self._added_env)
         self._spec = self._spec.replace(args=spec.args, env=spec.env, extra_env=env, timeout=spec.timeout)
         try:
-            result = self._execute(self._frame(), streams, None, handed_over, late=True)
+            result = self._execute(self._frame(), streams, None, meanwhile, late=True)
         finally:
             notes = self._remove()
         return result.replace(notes=(*result.notes, *notes)) if notes else result
@@ -534,7 +540,7 @@ class Container:
         frame: bytes,
         streams: Streams,
         observer: Observer | None,
-        handed_over: Callable[[], None] | None = None,
+        meanwhile: Callable[[], None] | None = None,
         *,
         late: bool,
     ) -> Result:
@@ -551,14 +557,12 @@ class Container:
             self._hand_over(child, words, started, streams.for_child() if late else None)
             if late:
                 streams.started(-1, poll)
-            if handed_over is not None:
-                handed_over()
-            elif self._kind is not None:
-                self._means.order_spare(*self._kind)
+            if meanwhile is None and self._kind is not None:
+                self._means.order_spare(*self._kind, child.pidfd)
             self._means.mark("wait")
             if watcher is not None:
                 watcher.start()
-            self._wait(child, poll, started, watcher, streams)
+            self._wait(child, poll, started, watcher, streams, meanwhile)
         finally:
             if watcher is not None:
                 watcher.stop()
@@ -666,8 +670,8 @@ class Container:
     def _hand_over(self, child: Child, words: bytes, started: float, stdio: tuple[int, int, int] | None) -> None:
         """Send the command and wait until it runs. Once the limits are in force, and not before.
 
-        The child takes its time if it is frozen, so signals and the timeout are watched. ``stdio``: what the child waits
-        for besides, which is sent last, so that it wakes once; but not after what it must read in parts.
+        The child takes its time if it is frozen, so signals and the timeout are watched. ``stdio``: what the child
+        waits for besides, which is sent last, so that it wakes once; but not after what it must read in parts.
         """
         os.set_blocking(child.commands, False)
         if stdio is not None and len(words) > select.PIPE_BUF:
@@ -746,10 +750,20 @@ class Container:
         return Watcher(watches, timeout())
 
     def _wait(
-        self, child: Child, poll: select.poll, started: float, watcher: Watcher | None, streams: Streams
+        self,
+        child: Child,
+        poll: select.poll,
+        started: float,
+        watcher: Watcher | None,
+        streams: Streams,
+        meanwhile: Callable[[], None] | None,
     ) -> None:
-        """Serve streams, signals and watches until the container has ended; `_ending` says what did it."""
+        """Serve streams, signals and watches until the container has ended; `_ending` says what did it.
+
+        ``meanwhile`` is called if it takes long.
+        """
         forwarder = self._forwarder
+        settled = time.monotonic() + _LONG
         poll.register(child.pidfd, select.POLLIN)
         if forwarder is not None:
             poll.register(forwarder.fd, select.POLLIN)
@@ -758,6 +772,9 @@ class Container:
         deadline = None if self._spec.timeout is None else started + self._spec.timeout
         while True:
             now = time.monotonic()
+            if meanwhile is not None and now >= settled:
+                meanwhile()
+                meanwhile = None
             limits = [at for at in (deadline, forwarder.kill_at if forwarder else None) if at is not None]
             remaining = min(limits) - now if limits else None
             if remaining is not None and remaining <= 0:
@@ -772,6 +789,8 @@ class Container:
                 if overdue is not None:
                     self._act(overdue, child)
                 remaining = watcher.patience if remaining is None else min(remaining, watcher.patience)
+            if meanwhile is not None:
+                remaining = settled - now if remaining is None else min(remaining, settled - now)
             for fd, _ in poll.poll(None if remaining is None else remaining * 1000 + 1):
                 if fd == child.pidfd:
                     return

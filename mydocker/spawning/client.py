@@ -100,9 +100,12 @@ class _Kind:
         #: what answers for the spare child, or has
         self.connection: _Connection | None = None
 
-    def ask(self, connection: _Connection, own: wire.Own) -> None:
+    def ask(self, connection: _Connection, own: wire.Own, after: int = -1) -> None:
         """`wire.send_plan`."""
-        wire.send_plan(connection.fd, self.packed, own, self.namespaces, by_interpreter=self.by_interpreter)
+        by_interpreter = self.by_interpreter
+        wire.send_plan(
+            connection.fd, self.packed, own, self.namespaces, by_interpreter=by_interpreter, after=after
+        )
         self.by_interpreter = self.refusals >= _MOST_REFUSALS
 
 
@@ -217,11 +220,11 @@ class Helper:
         return taken
 
     def order_spare(
-        self, plan: init.Plan, namespaces: int, layout: Layout, cgroups: bytes, mounts: bytes | None
+        self, plan: init.Plan, namespaces: int, layout: Layout, cgroups: bytes, mounts: bytes | None, after: int
     ) -> None:
         """Ask for a spare child of the kind that was asked for last by this plan, if there may soon be use for one.
 
-        Nobody waits for it, so nothing is raised. ``mounts``: as for `Spare`.
+        Nobody waits for it, so nothing is raised. ``mounts``: as for `Spare`. ``after``: as for `wire.send_plan`.
         """
         if not spare.is_possible(plan):
             return
@@ -241,7 +244,7 @@ class Helper:
                     self._asked[child] = self._connection
                     staging = plan.spec.rootfs or ""  # any directory does, and in its own mount namespace only
                     own = wire.Own.of(plan.replace(staging=staging, **theirs))
-                    kind.ask(self._connection, own)
+                    kind.ask(self._connection, own, after)
                 finally:
                     for fd in theirs.values():
                         os.close(fd)

@@ -90,9 +90,9 @@ class SharedMeans(Means):
     def take_spare(self, plan: init.Plan, namespaces: int, child: Child) -> bool:
         return self.helper.take_spare(plan, namespaces, child, self._cgroups)
 
-    def order_spare(self, plan: init.Plan, namespaces: int) -> None:
+    def order_spare(self, plan: init.Plan, namespaces: int, after: int = -1) -> None:
         if self._layout is not None:
-            self.helper.order_spare(plan, namespaces, self._layout, self._cgroups, self._mountinfo)
+            self.helper.order_spare(plan, namespaces, self._layout, self._cgroups, self._mountinfo, after)
 
     def set_up_by_interpreter(self, plan: init.Plan, namespaces: int) -> None:
         self.helper.set_up_by_interpreter(plan, namespaces)

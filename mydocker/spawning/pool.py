@@ -66,7 +66,9 @@ class Pool:
         self._drop_all()
 
     def want(self) -> None:
-        """One was taken: make another, from now on. Not before its command runs: threads share one interpreter."""
+        """One was taken: make another, from now on. Not before its command has ended or takes long: threads share one
+        interpreter, and the kernel takes no namespaces apart while it makes others.
+        """
         try:
             self._wanted.release()
         except RuntimeError:

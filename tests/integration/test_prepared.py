@@ -99,6 +99,20 @@ class TestWhatTheCommandSees:
             assert len(set(seen)) == 1
             assert seen[0]
 
+    def test_another_is_made_while_one_takes_long(self, tmp_path: Path, eventually: Callable[..., object]) -> None:
+        end = tmp_path / "end"
+        until_then = ["sh", "-c", 'while ! [ -e "$1" ]; do sleep 0.01; done', "sh", str(end)]
+        with mydocker.Spawner(prepare=1, memory="50m") as spawner:
+            first = waiting(spawner)
+            thread = threading.Thread(target=spawner.run, args=(until_then,))
+            thread.start()
+            try:
+                eventually(lambda: waiting(spawner) not in ([], first))
+                assert thread.is_alive()
+            finally:
+                end.touch()
+                thread.join()
+
     def test_figures_of_the_run_alone(self) -> None:
         with mydocker.Spawner(prepare=1, memory="50m") as spawner:
             eat = "d=$(head -c 20000000 /dev/zero | tr '\\0' x); echo ${#d}"

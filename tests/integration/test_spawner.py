@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 import mydocker
-from mydocker import api
+from mydocker import api, state
 from mydocker.spawning import client
 
 Eventually = Callable[..., object]
@@ -59,6 +59,10 @@ def program(source: str, *, check: bool = True, **options: object) -> subprocess
 
 def children_of(pid: int) -> list[str]:
     return [child for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()]
+
+
+def _running_pids() -> list[int]:
+    return [record.pid for record in state.running(state.default_root())]
 
 
 def output_of(argv: list[str], **options: object) -> str:
@@ -614,6 +618,18 @@ class TestWhatChildrenInherit:
             "/mnt/mark /v/mark 1",
             "0",
         ], seen
+
+    def test_a_spare_one_is_made_while_one_takes_long(
+        self, sleeper: Sleeper, tmp_path: Path, eventually: Eventually
+    ) -> None:
+        sleeper(tmp_path, "first")()
+        finish = sleeper(tmp_path, "second")
+        helper = api.means().helper
+        spare = next(kind.spare for kind in helper._kinds if kind.spare is not None)
+        others = {str(helper.pid), *(str(pid) for pid in _running_pids())}
+        eventually(lambda: len(set(children_of(os.getpid())) - others) == 1)
+        assert not spare.child.pid  # nobody has asked for the answer
+        finish()
 
     def test_the_cgroup(self, layout: object, name: str, eventually: Eventually) -> None:
         """A program that moves itself into a cgroup takes what it runs with it."""
