@@ -8,7 +8,7 @@ each condition is a rule of its own, so that any of them is enough, and else all
 from __future__ import annotations
 
 from mydocker.linux import libseccomp, seccomp
-from mydocker.seccomp import enosys
+from mydocker.seccomp import enosys, shrinking
 from mydocker.seccomp.names import ACTIONS, ARCHITECTURES, FLAGS, OPERATORS
 
 TYPE_CHECKING = False
@@ -51,6 +51,7 @@ def compile_filter(profile: Mapping[str, Any]) -> tuple[bytes, int]:
         program = made.export()
     if default & seccomp.ACTION not in (seccomp.ALLOW, seccomp.LOG_AND_ALLOW, seccomp.TRACE):
         program = enosys.stub(list(dict.fromkeys([native, *architectures])), names) + program
+    program = shrinking.shrunk(program)
     if len(program) > seccomp.MOST_INSTRUCTIONS * seccomp.INSTRUCTION:
         raise ValueError(
             f"it makes a program of {len(program) // seccomp.INSTRUCTION} instructions, and the kernel takes no more "

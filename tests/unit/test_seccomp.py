@@ -20,7 +20,7 @@ from mydocker import cache_file, seccomp
 from mydocker.errors import OciError, SetupError, UsageError
 from mydocker.linux import capabilities, libseccomp
 from mydocker.linux import seccomp as kernel
-from mydocker.seccomp import compiler, default, profile
+from mydocker.seccomp import compiler, default, profile, shrinking
 from mydocker.seccomp.names import ACTIONS, OPERATORS
 from mydocker.spec import DEFAULT_CAPABILITIES
 
@@ -583,3 +583,125 @@ def test_the_listener_of_config_json(cache: Path) -> None:
     unused = seccomp.prepare({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/agent"})
     assert unused is not None
     assert (unused.listens, unused.listener_path) == (False, "")
+
+
+ARCHITECTURES_TOLD_APART = (X86_64, I386, 0xC00000B7)
+U32 = st.integers(0, (1 << 32) - 1)
+
+LOAD, AND, JUMP, RETURN = 0x20, 0x54, 0x05, 0x06
+JUMPS = (0x15, 0x25, 0x35, 0x45)
+
+
+def unshrunk(monkeypatch: pytest.MonkeyPatch, rules: dict[str, Any]) -> tuple[bytes, bytes]:
+    """The program as libseccomp has made it, and the shorter one."""
+    given_: list[bytes] = []
+    shrunk = shrinking.shrunk
+    with monkeypatch.context() as patch:
+        patch.setattr(shrinking, "shrunk", lambda program: given_.append(program) or shrunk(program))
+        made, _ = compiler.compile_filter(rules)
+    return given_[0], made
+
+
+@pytest.mark.parametrize("capabilities", [DEFAULT_CAPABILITIES, (), ("CAP_SYS_ADMIN", "CAP_BPF")], ids=len)
+def test_a_shorter_program_for_dockers_profile(capabilities: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    rules = profile.resolve(default.profile(), list(capabilities), os.uname().machine, "6.1.0")
+    assert rules is not None
+    whole, short = unshrunk(monkeypatch, rules)
+    assert len(short) < len(whole) / 2
+    numbers = [*range(600), *range(X32_BIT, X32_BIT + 700), X32_BIT - 1, 2 * X32_BIT, 3 * X32_BIT + 5, (1 << 32) - 1]
+    some = (0, 1, 2, 8, 16, 38, 40, 0x20000, 0x20008, 0x7E020000, 0xFFFFFFFF, 1 << 32, (1 << 64) - 1)
+    for architecture in ARCHITECTURES_TOLD_APART:
+        for number in numbers:
+            for value in some if number % X32_BIT in (16, 29, 41, 56, 97, 102, 120, 135, 136) else some[:2]:
+                arguments = (value,) * 6
+                expected = interpret(whole, architecture, number, arguments)
+                assert interpret(short, architecture, number, arguments) == expected, (architecture, number, value)
+
+
+CALLS = ("read", "write", "ioctl", "socket", "clone", "personality", "kill", "getpid", "mount", "openat2", "futex")
+CONDITION = st.fixed_dictionaries(
+    {"index": st.integers(0, 2), "op": st.sampled_from(list(OPERATORS)), "value": st.integers(0, 3) | U32}
+)
+RULE = st.fixed_dictionaries(
+    {
+        "names": st.lists(st.sampled_from(CALLS), min_size=1, max_size=6, unique=True),
+        "action": st.sampled_from([name for name in ACTIONS if name != "SCMP_ACT_NOTIFY"]),
+        "args": st.lists(CONDITION, max_size=2, unique_by=lambda condition: condition["index"]),
+    }
+)
+
+
+@on_x86_64
+@given(
+    st.sampled_from(["SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO"]),
+    st.lists(RULE, max_size=40),
+    st.lists(st.tuples(*(st.integers(0, 3) | U32,) * 3), min_size=1, max_size=4),
+)
+def test_a_shorter_program_for_any_profile(
+    action: str, rules: list[dict[str, Any]], asked: list[tuple[int, ...]]
+) -> None:
+    config = {"defaultAction": action, "architectures": ["SCMP_ARCH_X86", "SCMP_ARCH_X32"], "syscalls": rules}
+    patch = pytest.MonkeyPatch()
+    try:
+        whole, short = unshrunk(patch, config)
+    except ValueError:  # such as two rules that say different things of one call
+        return
+    finally:
+        patch.undo()
+    numbers = [libseccomp.resolve(call) for call in CALLS]
+    for architecture in ARCHITECTURES_TOLD_APART:
+        for number in (*numbers, *(X32_BIT + number for number in numbers), 999, X32_BIT - 1, (1 << 32) - 1):
+            for arguments in asked:
+                expected = interpret(whole, architecture, number, arguments)
+                assert interpret(short, architecture, number, arguments) == expected
+
+
+@st.composite
+def programs(draw: st.DrawFn) -> bytes:
+    """Of a few values, so that comparisons hold now and then, with jumps to wherever there is something."""
+    count = draw(st.integers(2, 40))
+    loads = st.sampled_from([0, 4, 16, 20, 24])
+    operands = st.sampled_from([0, 1, 2, 3, 5, 8, X32_BIT, X32_BIT + 1, *ARCHITECTURES_TOLD_APART])
+    instructions = [(LOAD, 0, 0, draw(loads))]
+    while len(instructions) < count - 1:
+        left = count - len(instructions) - 2
+        code = draw(st.sampled_from([LOAD, LOAD, AND, JUMP, RETURN, *JUMPS, *JUMPS]))
+        yes, no = draw(st.integers(0, min(left, 9))), draw(st.integers(0, min(left, 9)))
+        if code == JUMP:
+            instructions.append((code, 0, 0, yes))
+        elif code in JUMPS:
+            instructions.append((code, yes, no, draw(operands)))
+        else:
+            instructions.append((code, 0, 0, draw(loads if code == LOAD else operands)))
+    instructions.append((RETURN, 0, 0, draw(operands)))
+    return b"".join(struct.pack("=HBBI", *instruction) for instruction in instructions)
+
+
+NUMBERS = (*range(7), 8, 9, *(X32_BIT + near for near in range(-1, 3)), 2 * X32_BIT, 3 * X32_BIT, 2**32 - 1)
+
+
+@given(programs(), st.lists(st.tuples(*(st.sampled_from(NUMBERS),) * 2), min_size=1, max_size=4))
+def test_a_shorter_program_for_any_program(program: bytes, asked: list[tuple[int, ...]]) -> None:
+    short = shrinking.shrunk(program)
+    assert len(short) <= len(program)
+    for architecture in (*ARCHITECTURES_TOLD_APART, 0, 1):
+        for number in NUMBERS:
+            for arguments in asked:
+                expected = interpret(program, architecture, number, arguments)
+                assert interpret(short, architecture, number, arguments) == expected
+
+
+@pytest.mark.parametrize("count", [100, 180, 2000])
+def test_a_shorter_program_jumps_over_more_than_an_instruction_can(count: int) -> None:
+    """A search among so many ranges, each with an answer of its own, and others behind them all."""
+    lines = [struct.pack("=HBBI", LOAD, 0, 0, 0)]
+    for number in range(count):
+        lines.append(struct.pack("=HBBI", 0x15, 0, 1, 3 * number))
+        lines.append(struct.pack("=HBBI", RETURN, 0, 0, kernel.ERRNO | number))
+        lines += [struct.pack("=HBBI", 0x15, 0, 0, 3 * number)] * 3  # which does nothing
+    program = b"".join([*lines, struct.pack("=HBBI", RETURN, 0, 0, kernel.ALLOW)])
+    short = shrinking.shrunk(program)
+    if count < 2000:  # there are too many ways to follow
+        assert len(short) < len(program)
+    for number in (0, 1, 3, 3 * (count // 2), 3 * (count // 2) + 1, 3 * count - 3, 3 * count):
+        assert interpret(short, X86_64, number, ()) == interpret(program, X86_64, number, ())
