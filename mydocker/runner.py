@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from mydocker.landing import Command
     from mydocker.plugins import Registry
     from mydocker.result import Usage
+    from mydocker.spawning.client import Order
     from mydocker.spec import Spec, Tmpfs
     from mydocker.streams import Streams
     from mydocker.watch import Verdict, Watch
@@ -86,11 +87,13 @@ class Means:
         """Whether there was one that does as ``plan`` says, but for its descriptors: it is ``child`` now."""
         return False
 
-    def order_spare(self, plan: init.Plan, namespaces: int, after: int = -1) -> None:
+    def prepare_order(self, plan: init.Plan, namespaces: int) -> Order | None:
         """The command of the child runs for which `take_spare` was asked last with this plan: there may be another.
 
-        ``after``: its pidfd. To make one while it ends would hold that up: the kernel takes namespaces apart.
+        What is returned is to be sent when the run has ended or takes long, or dropped: to make another child while
+        this one ends would hold that up, since the kernel takes its namespaces apart.
         """
+        return None
 
     def set_up_by_interpreter(self, plan: init.Plan, namespaces: int) -> None:
         """A child that does as ``plan`` says could not be set up by machine code: the next one is to be without."""
@@ -347,6 +350,8 @@ class Container:
         self._added_env: tuple[bytes, ...] = ()
         #: its child's plan without descriptors, and namespaces
         self._kind: tuple[init.Plan, int] | None = None
+        #: for a child of the next container
+        self._order: Order | None = None
         #: the command of a child that takes it by machine code
         self._command: Command | None = None
         self._removed = False
@@ -354,11 +359,18 @@ class Container:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, failure: object = None, *_: object) -> None:
+        order, self._order = self._order, None
         try:
-            self._remove()
+            try:
+                self._remove()
+            finally:
+                self._claim.release()
+            if order is not None and failure is None:
+                order.send()
         finally:
-            self._claim.release()
+            if order is not None:
+                order.drop()
 
     @property
     def child(self) -> Child:
@@ -378,8 +390,9 @@ class Container:
         """Make the container up to the point at which it waits for a command, whatever that will be."""
         self._place = _place(self._spec)
         self._make(None)
-        if self._kind is not None:
-            self._means.order_spare(*self._kind)
+        order = self._means.prepare_order(*self._kind) if self._kind is not None else None
+        if order is not None:
+            order.send()
         if self._awaits_place:
             self._child.tell(handoff.PLACED)
             self._awaits_place = False
@@ -558,7 +571,8 @@ class Container:
             if late:
                 streams.started(-1, poll)
             if meanwhile is None and self._kind is not None:
-                self._means.order_spare(*self._kind, child.pidfd)
+                self._order = self._means.prepare_order(*self._kind)
+                meanwhile = self._order.send if self._order is not None else None
             self._means.mark("wait")
             if watcher is not None:
                 watcher.start()

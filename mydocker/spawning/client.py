@@ -97,16 +97,49 @@ class _Kind:
         self.last = 0.0
         self.again = False
         self.spare: Spare | None = None
+        #: whether one is about to be asked for
+        self.ordered = False
         #: what answers for the spare child, or has
         self.connection: _Connection | None = None
 
-    def ask(self, connection: _Connection, own: wire.Own, after: int = -1) -> None:
+    def ask(self, connection: _Connection, own: wire.Own) -> None:
         """`wire.send_plan`."""
-        by_interpreter = self.by_interpreter
-        wire.send_plan(
-            connection.fd, self.packed, own, self.namespaces, by_interpreter=by_interpreter, after=after
-        )
+        wire.send_plan(connection.fd, self.packed, own, self.namespaces, by_interpreter=self.by_interpreter)
         self.by_interpreter = self.refusals >= _MOST_REFUSALS
+
+
+class Order:
+    """A spare child that is not asked for yet: only the asking is left to be done."""
+
+    def __init__(self, helper: Helper, kind: _Kind, new: Spare, plan: init.Plan, cgroups: bytes) -> None:
+        """OSError."""
+        self._helper = helper
+        self.kind = kind
+        self.spare = new
+        self.cgroups = cgroups
+        self.sent = False
+        self._open = True
+        self._theirs = new.child.connect(status=False)
+        staging = plan.spec.rootfs or ""  # any directory does, and in its own mount namespace only
+        self.own = wire.Own.of(plan.replace(staging=staging, **self._theirs))
+
+    def send(self) -> None:
+        """Once."""
+        if self._open:
+            try:
+                self._helper.order(self)
+            finally:
+                self.drop()
+
+    def drop(self) -> None:
+        """If it was not sent, it is not wanted any more."""
+        if self._open:
+            self._open = False
+            self.kind.ordered = False
+            for fd in self._theirs.values():
+                os.close(fd)
+            if not self.sent:
+                self.spare.end()
 
 
 class NoHelper(Exception):
@@ -219,42 +252,47 @@ class Helper:
                 found.end()
         return taken
 
-    def order_spare(
-        self, plan: init.Plan, namespaces: int, layout: Layout, cgroups: bytes, mounts: bytes | None, after: int
-    ) -> None:
-        """Ask for a spare child of the kind that was asked for last by this plan, if there may soon be use for one.
-
-        Nobody waits for it, so nothing is raised. ``mounts``: as for `Spare`. ``after``: as for `wire.send_plan`.
+    def prepare_order(
+        self, plan: init.Plan, namespaces: int, layout: Layout, cgroups: bytes, mounts: bytes | None
+    ) -> Order | None:
+        """All but the asking for a spare child of the kind that was asked for last by this plan, if there may soon be
+        use for one. Nobody waits for it, so nothing is raised. ``mounts``: as for `Spare`.
         """
         if not spare.is_possible(plan):
-            return
+            return None
         with self._lock:
             kind = self._kind(wire.template(plan), namespaces)
-            if not kind.again or kind.spare is not None or self._awaited() or self._connection is None:
+            if not kind.again or kind.spare is not None or kind.ordered or not self._may_order(cgroups):
+                return None
+            kind.ordered = True
+        try:
+            return Order(self, kind, Spare(Child(layout, _NO_CGROUP), plan, mounts), plan, cgroups)
+        except BaseException as e:  # an interrupt, too
+            kind.ordered = False
+            if not isinstance(e, OSError):
+                raise
+            return None
+
+    def _may_order(self, cgroups: bytes) -> bool:
+        """Whether the helper is there for processes in these cgroups, and nobody waits for it. With the lock."""
+        return self._connection is not None and self._state[:1] == (cgroups,) and not self._awaited()
+
+    def order(self, order: Order) -> None:
+        """Ask for it, if there is still use for it. `Order.drop` is owed."""
+        with self._lock:
+            kind, connection = order.kind, self._connection
+            if kind.spare is not None or kind not in self._kinds or not self._may_order(order.cgroups):
                 return
-            if self._state[:1] != (cgroups,):
-                return
-            child = Child(layout, _NO_CGROUP)
-            new = Spare(child, plan, mounts)
-            theirs: dict[str, int] = {}
+            assert connection is not None
+            kind.spare, kind.connection = order.spare, connection
+            order.sent = True
+            self._asked[order.spare.child] = connection
             try:
-                try:
-                    theirs = child.connect(status=False)
-                    kind.spare, kind.connection = new, self._connection
-                    self._asked[child] = self._connection
-                    staging = plan.spec.rootfs or ""  # any directory does, and in its own mount namespace only
-                    own = wire.Own.of(plan.replace(staging=staging, **theirs))
-                    kind.ask(self._connection, own, after)
-                finally:
-                    for fd in theirs.values():
-                        os.close(fd)
+                kind.ask(connection, order.own)
                 self._idle_since = time.monotonic()
                 self._watch_for_rest()
             except BaseException as e:  # an interrupt, too: nothing else may follow half a request
-                if kind.spare is new:
-                    self._forget()
-                else:
-                    new.end()
+                self._forget()
                 if not isinstance(e, OSError):
                     raise
 

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 #: How many kinds of container are remembered.
 _MOST_TEMPLATES = 32
-#: Milliseconds after which a command is one that takes long.
-_LONG = 3
 
 
 def main() -> NoReturn:
@@ -62,22 +60,12 @@ def _serve(connection: int, program: int) -> None:
     poll.register(connection, select.POLLIN)
     poll.register(program, select.POLLIN)  # a fork of the program may hold the other end longer than it lives
     templates = _Templates(program)
-    waiting: wire.Request | None = None
     try:
-        while program not in (ready := dict(poll.poll(None if waiting is None else _LONG))):
-            request = wire.receive(connection) if connection in ready else None
-            if request is not None and request.after < 0:
-                _make(request, templates)
-                request = None
-            elif request is None and connection in ready:
+        while program not in dict(poll.poll()):
+            request = wire.receive(connection)
+            if request is None:
                 break
-            if waiting is not None:
-                poll.unregister(waiting.after)
-                os.close(waiting.after)
-                _make(waiting, templates)
-            waiting = request
-            if waiting is not None:
-                poll.register(waiting.after, select.POLLIN)
+            _make(request, templates)
     finally:
         from mydocker.cgroups import creation  # what no child needs
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mydocker.config import Config
     from mydocker.hooks import Phase
     from mydocker.plugins import Registry
+    from mydocker.spawning.client import Order
     from mydocker.spec import Spec
 
     T = TypeVar("T")
@@ -90,9 +91,10 @@ class SharedMeans(Means):
     def take_spare(self, plan: init.Plan, namespaces: int, child: Child) -> bool:
         return self.helper.take_spare(plan, namespaces, child, self._cgroups)
 
-    def order_spare(self, plan: init.Plan, namespaces: int, after: int = -1) -> None:
-        if self._layout is not None:
-            self.helper.order_spare(plan, namespaces, self._layout, self._cgroups, self._mountinfo, after)
+    def prepare_order(self, plan: init.Plan, namespaces: int) -> Order | None:
+        if self._layout is None:
+            return None
+        return self.helper.prepare_order(plan, namespaces, self._layout, self._cgroups, self._mountinfo)
 
     def set_up_by_interpreter(self, plan: init.Plan, namespaces: int) -> None:
         self.helper.set_up_by_interpreter(plan, namespaces)

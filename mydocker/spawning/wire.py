@@ -31,9 +31,8 @@ _MOST_DESCRIPTORS = 253
 #: What a helper is called, and a child until it executes something.
 NAME = b"mydocker-helper"
 
-#: Of a request: the length of the body, the flags of clone3(2), whether the interpreter is to set the child up, and
-#: whether the last of the descriptors says when.
-_HEADER = struct.Struct("=QI??")
+#: Of a request: the length of the body, the flags of clone3(2), whether the interpreter is to set the child up.
+_HEADER = struct.Struct("=QI?")
 
 _PID = struct.Struct("=i")
 _CLASSES = (init.Plan, Spec, Volume, Tmpfs, Hierarchy, User, IdMaps, Filter)
@@ -98,27 +97,21 @@ class Own(Value):
         return cls(descriptors=descriptors, staging=staging)
 
 
-def send_plan(
-    connection: int, template: bytes, own: Own, flags: int, *, by_interpreter: bool, after: int = -1
-) -> None:
+def send_plan(connection: int, template: bytes, own: Own, flags: int, *, by_interpreter: bool) -> None:
     """Ask for a child that does as a plan says, cloned with ``flags``. BrokenPipeError if nobody is there.
 
-    ``by_interpreter``: all of it, also what machine code could do (`mydocker.groundwork`). ``after``: a pidfd; the
-    child is not made before that process has ended, unless it takes long.
+    ``by_interpreter``: all of it, also what machine code could do (`mydocker.groundwork`).
     """
     data, fds = own.packed()
     body = marshal.dumps((template, data))
-    if after >= 0:
-        fds.append(after)
-    rights.send(connection, _HEADER.pack(len(body), flags, by_interpreter, after >= 0) + body, fds)
+    rights.send(connection, _HEADER.pack(len(body), flags, by_interpreter) + body, fds)
 
 
 class Request(Value):
-    """What `receive` gives. The descriptors ``fds`` are the receiver's to close, and ``after``, if it is not -1."""
+    """What `receive` gives. The descriptors ``fds`` are the receiver's to close."""
 
     flags: int
     by_interpreter: bool
-    after: int
     template: bytes
     own: bytes
     fds: list[int]
@@ -129,8 +122,7 @@ def receive(connection: int) -> Request | None:
     head, fds = rights.receive(connection, _HEADER.size, _MOST_DESCRIPTORS)
     if len(head) < _HEADER.size:
         return None
-    length, flags, by_interpreter, has_after = _HEADER.unpack(head)
-    after = fds.pop() if has_after and fds else -1
+    length, flags, by_interpreter = _HEADER.unpack(head)
     parts = []
     while length:
         part, _ = rights.receive(connection, min(length, 1 << 18), 0)
@@ -139,9 +131,7 @@ def receive(connection: int) -> Request | None:
         parts.append(part)
         length -= len(part)
     template, own = marshal.loads(b"".join(parts))
-    return Request(
-        flags=flags, by_interpreter=by_interpreter, after=after, template=template, own=own, fds=fds
-    )
+    return Request(flags=flags, by_interpreter=by_interpreter, template=template, own=own, fds=fds)
 
 
 def send_child(connection: int, pid: int, pidfd: int) -> None:

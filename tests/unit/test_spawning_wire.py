@@ -79,17 +79,16 @@ def test_a_request_arrives_with_its_descriptors(plan: init.Plan, given_: list[bo
         descriptors = {name: fd if there else -1 for name, fd, there in zip(names, opened, given_, strict=False)}
         plan = plan.replace(**descriptors)
         template, own = wire.packed(wire.template(plan)), wire.Own.of(plan)
-        after = ours if by_interpreter else -1
-        wire.send_plan(ours, template, own, 77, by_interpreter=by_interpreter, after=after)
+        wire.send_plan(ours, template, own, 77, by_interpreter=by_interpreter)
         request = wire.receive(theirs)
         assert request is not None
-        received = request.fds + [request.after] * (request.after >= 0)
-        assert len(received) == sum(given_) + by_interpreter
-        found = wire.Own.unpacked(request.own, request.fds).given_to(wire.unpacked(request.template))
+        received = request.fds
+        found = wire.Own.unpacked(request.own, received).given_to(wire.unpacked(request.template))
         assert (request.flags, request.by_interpreter) == (77, by_interpreter)
         bare = plan.replace(**dict.fromkeys(names, -1))
         assert found.replace(**dict.fromkeys(names, -1)) == wire.Own.of(bare).given_to(wire.template(plan))
         assert [getattr(found, name) >= 0 for name in names] == given_
+        assert len(received) == sum(given_)
         assert not any(map(os.get_inheritable, received))
     finally:
         for fd in (ours, theirs, *opened, *received):
