@@ -13,7 +13,7 @@ from mydocker.errors import RunFailed, UsageError
 from mydocker.resources import ResourceConfig, parse_duration
 from mydocker.spawning.means import SharedMeans
 from mydocker.spec import Spec, Tmpfs, Volume, check_hostname, resolve_capabilities
-from mydocker.streams import CapturedStreams, reserve_standard
+from mydocker.streams import CapturedStreams, open_null
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -204,8 +204,7 @@ def _run_call(
 ) -> tuple[Result, CapturedStreams]:
     null = -1
     try:
-        reserve_standard()
-        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        null = open_null()
         streams = call.streams(null)
         if prepared is not None:
             result = run_prepared(prepared, call, streams, forwarder, meanwhile, means)

@@ -365,7 +365,7 @@ class Container:
             try:
                 self._remove()
             finally:
-                self._claim.release()
+                self._claim.release(None if order is None else order.close_there)
             if order is not None and failure is None:
                 order.send()
         finally:

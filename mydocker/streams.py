@@ -24,11 +24,15 @@ def reserve_standard() -> None:
     Else the next thing that is opened takes the number: a pipe or a lock of the runtime would go to the command
     as its standard output.
     """
-    for fd in (0, 1, 2):
-        try:
-            os.fstat(fd)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)  # the lowest number that is free, and those below are not
+    os.close(open_null())
+
+
+def open_null() -> int:
+    """A descriptor of /dev/null, to read and to write, after `reserve_standard`."""
+    while True:
+        fd = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)  # the lowest number that is free
+        if fd > 2:
+            return fd
 
 
 class Streams:

@@ -20,7 +20,7 @@ from mydocker.spawning.spare import Spare
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Any, TypeVar
 
     from mydocker import init
@@ -102,9 +102,12 @@ class _Kind:
         #: what answers for the spare child, or has
         self.connection: _Connection | None = None
 
-    def ask(self, connection: _Connection, own: wire.Own) -> None:
+    def ask(self, connection: _Connection, own: wire.Own, closing: Sequence[int] = ()) -> None:
         """`wire.send_plan`."""
-        wire.send_plan(connection.fd, self.packed, own, self.namespaces, by_interpreter=self.by_interpreter)
+        by_interpreter = self.by_interpreter
+        wire.send_plan(
+            connection.fd, self.packed, own, self.namespaces, by_interpreter=by_interpreter, closing=closing
+        )
         self.by_interpreter = self.refusals >= _MOST_REFUSALS
 
 
@@ -118,6 +121,8 @@ class Order:
         self.spare = new
         self.cgroups = cgroups
         self.sent = False
+        #: what the helper is to close
+        self.closing: list[int] = []
         self._open = True
         self._theirs = new.child.connect(status=False)
         staging = plan.spec.rootfs or ""  # any directory does, and in its own mount namespace only
@@ -131,12 +136,19 @@ class Order:
             finally:
                 self.drop()
 
+    def close_there(self, fd: int) -> None:
+        """Let the helper close it, for which the kernel may take its time; if it was sent already, at once."""
+        if self._open:
+            self.closing.append(fd)
+        else:
+            os.close(fd)
+
     def drop(self) -> None:
         """If it was not sent, it is not wanted any more."""
         if self._open:
             self._open = False
             self.kind.ordered = False
-            for fd in self._theirs.values():
+            for fd in (*self._theirs.values(), *self.closing):
                 os.close(fd)
             if not self.sent:
                 self.spare.end()
@@ -288,7 +300,7 @@ class Helper:
             order.sent = True
             self._asked[order.spare.child] = connection
             try:
-                kind.ask(connection, order.own)
+                kind.ask(connection, order.own, order.closing)
                 self._idle_since = time.monotonic()
                 self._watch_for_rest()
             except BaseException as e:  # an interrupt, too: nothing else may follow half a request

@@ -23,6 +23,7 @@ from mydocker.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
 #: The kernel passes so many at once (SCM_MAX_FD, unix(7)).
@@ -97,14 +98,23 @@ class Own(Value):
         return cls(descriptors=descriptors, staging=staging)
 
 
-def send_plan(connection: int, template: bytes, own: Own, flags: int, *, by_interpreter: bool) -> None:
+def send_plan(
+    connection: int,
+    template: bytes,
+    own: Own,
+    flags: int,
+    *,
+    by_interpreter: bool,
+    closing: Sequence[int] = (),
+) -> None:
     """Ask for a child that does as a plan says, cloned with ``flags``. BrokenPipeError if nobody is there.
 
-    ``by_interpreter``: all of it, also what machine code could do (`mydocker.groundwork`).
+    ``by_interpreter``: all of it, also what machine code could do (`mydocker.groundwork`). ``closing``: descriptors of
+    which the receiver's copies may be the last.
     """
     data, fds = own.packed()
     body = marshal.dumps((template, data))
-    rights.send(connection, _HEADER.pack(len(body), flags, by_interpreter) + body, fds)
+    rights.send(connection, _HEADER.pack(len(body), flags, by_interpreter) + body, [*fds, *closing])
 
 
 class Request(Value):

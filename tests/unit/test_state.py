@@ -109,6 +109,18 @@ def test_the_record_of_a_live_container_is_left_alone(root: str) -> None:
     claim.release()
 
 
+def test_what_was_open_in_it_can_be_closed_later(root: str) -> None:
+    claim = state.claim("short", root)
+    claim.write(state.Record(id="short", runtime=os.getpid()))
+    kept: list[int] = []
+    claim.release(kept.append)
+    assert not os.path.exists(root)
+    assert [os.fstat(fd).st_nlink for fd in kept] == [0, 0]
+    state.claim("short", root).release()
+    for fd in kept:
+        os.close(fd)
+
+
 def test_a_leftover_is_removed(root: str) -> None:
     killed_runtime(root, "gone")
     killed_runtime(root, "too")
