@@ -134,7 +134,9 @@ class Claim:
         ``close``: closes what was open in it, sooner or later. A directory that was removed goes with its last
         descriptor; on a disk, to note that its blocks are free takes longer than all the rest.
         """
-        if not self.unfinished:
+        if self.unfinished:
+            close = None  # what holds the lock would answer for what is left
+        else:
             remove_directory(self.path)
         (close or os.close)(self.lock)
         if self._entry is not None:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 #: The imitated cgroup file systems of this process (`mydocker.testing`): none in a run.
 imitations: list[Imitation] = []
 
+#: Bytes. Than a page, and than what there may be in it before a record that does not fit any more.
+_FAR_SHORTER = 2048
+
 # What each refusal means for a cgroup file: Documentation/admin-guide/cgroup-v2.rst, cgroup-v1/*.rst, cgroups(7).
 _HINTS = {
     errno.ENOENT: "this kernel does not have that file for this cgroup",
@@ -63,9 +66,10 @@ def read(path: str) -> str:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            chunks = []
-            while chunk := os.read(fd, 1 << 16):
-                chunks.append(chunk)
+            chunks = [os.read(fd, 1 << 16)]
+            # The kernel gives a file of several records by pages (seq_file.rst): what is far shorter is the last of it.
+            while len(chunks[-1]) > _FAR_SHORTER:
+                chunks.append(os.read(fd, 1 << 16))
         finally:
             os.close(fd)
     except OSError as e:

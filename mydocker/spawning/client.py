@@ -5,7 +5,6 @@ from __future__ import annotations
 import _thread
 import errno
 import os
-import resource
 import select
 import sys
 import time
@@ -15,8 +14,8 @@ from mydocker.cgroups import places
 from mydocker.child import Child
 from mydocker.errors import SetupError
 from mydocker.linux import process, rights, signals
-from mydocker.spawning import spare, wire
-from mydocker.spawning.spare import Spare
+from mydocker.spawning import inherited, spare, wire
+from mydocker.spawning.spare import MountsShown, Spare
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,9 +43,6 @@ _KINDS = 4
 
 #: In the helper's environment. Who finds it in its own starts no helper: no program starts itself for ever.
 _MARK = "MYDOCKER_HELPER"
-
-_NAMESPACES = ("mnt", "net", "user", "uts", "ipc", "cgroup", "pid_for_children", "time_for_children")
-_RESOURCES = range(16)  # RLIM_NLIMITS, asm-generic/resource.h
 
 
 #: Of a spare child: a path that no container has.
@@ -97,6 +93,7 @@ class _Kind:
         self.last = 0.0
         self.again = False
         self.spare: Spare | None = None
+        self.mounts_shown = MountsShown()
         #: whether one is about to be asked for
         self.ordered = False
         #: what answers for the spare child, or has
@@ -179,6 +176,8 @@ class Helper:
         self._state: tuple[Any, ...] = ()
         #: the kinds of container that were asked for last, the latest first
         self._kinds: list[_Kind] = []
+        #: a plan, and its template
+        self._last: tuple[init.Plan, init.Plan] | None = None
         #: whether there was ever an answer, and how often there was none
         self._answered = False
         self._lost = 0
@@ -239,10 +238,10 @@ class Helper:
         taken = False
         try:
             with self._lock:
-                kind = self._kind(wire.template(plan), namespaces)
+                kind = self._kind(plan, namespaces)
                 now = time.monotonic()
                 kind.again, kind.last = now - kind.last < _KEPT, now
-                if kind.spare is not None and self._state != (cgroups, *_inherited()):
+                if kind.spare is not None and self._state != (cgroups, *inherited.look()):
                     self._end_spare(kind)
                 connection = kind.connection
                 found, kind.spare = kind.spare, None
@@ -273,12 +272,13 @@ class Helper:
         if not spare.is_possible(plan):
             return None
         with self._lock:
-            kind = self._kind(wire.template(plan), namespaces)
+            kind = self._kind(plan, namespaces)
             if not kind.again or kind.spare is not None or kind.ordered or not self._may_order(cgroups):
                 return None
             kind.ordered = True
         try:
-            return Order(self, kind, Spare(Child(layout, _NO_CGROUP), plan, mounts), plan, cgroups)
+            new = Spare(Child(layout, _NO_CGROUP), plan, mounts, kind.mounts_shown)
+            return Order(self, kind, new, plan, cgroups)
         except BaseException as e:  # an interrupt, too
             kind.ordered = False
             if not isinstance(e, OSError):
@@ -313,7 +313,7 @@ class Helper:
         since the interpreter makes what is missing in the root, and it stays.
         """
         with self._lock:
-            kind = self._kind(wire.template(plan), namespaces)
+            kind = self._kind(plan, namespaces)
             kind.refusals += 1
             kind.by_interpreter = True
             kind.last = 0.0  # what is asked for again is the same container
@@ -327,9 +327,9 @@ class Helper:
                     self._end_spare(kind)
 
     def _ask(self, plan: init.Plan, namespaces: int, child: Child, cgroups: bytes) -> _Connection:
-        template, own = wire.template(plan), wire.Own.of(plan)
+        own = wire.Own.of(plan)
         with self._lock:
-            kind = self._kind(template, namespaces)
+            kind = self._kind(plan, namespaces)
             for _ in range(_TRIES):
                 if self._lost >= _TRIES and not self._answered:
                     raise NoHelper  # what was started was none
@@ -348,8 +348,11 @@ class Helper:
                 return connection
             raise NoHelper
 
-    def _kind(self, template: init.Plan, namespaces: int) -> _Kind:
+    def _kind(self, plan: init.Plan, namespaces: int) -> _Kind:
         """With the lock."""
+        if self._last is None or self._last[0] is not plan:
+            self._last = (plan, wire.template(plan))
+        template = self._last[1]
         for kind in self._kinds:
             if kind.namespaces == namespaces and kind.template == template:
                 self._kinds.remove(kind)
@@ -461,7 +464,7 @@ class Helper:
                 self._closed.release()
 
     def _started(self, cgroups: bytes) -> _Connection:
-        state = (cgroups, *_inherited())
+        state = (cgroups, *inherited.look())
         if state != self._state:
             self._forget()  # what it was started with is not what this process has now, and a child inherits it
         if self._connection is None:
@@ -647,23 +650,6 @@ def _name(pid: int) -> bytes:
             return f.read().rstrip(b"\n")
     except OSError:
         return b""
-
-
-def _inherited() -> tuple[Any, ...]:
-    """What a child has from the process that clones it, as this thread has it now."""
-    root = os.stat("/")
-    return (
-        os.getresuid(),
-        os.getresgid(),
-        os.getgroups(),
-        os.sched_getaffinity(0),
-        os.getpriority(os.PRIO_PROCESS, 0),
-        os.sched_getscheduler(0),
-        process.prctl(process.PR_GET_NO_NEW_PRIVS),
-        (root.st_dev, root.st_ino),
-        *map(resource.getrlimit, _RESOURCES),
-        *(os.readlink(f"/proc/thread-self/ns/{name}") for name in _NAMESPACES),
-    )
 
 
 def _looks(look: Callable[[], T]) -> Iterator[T]:

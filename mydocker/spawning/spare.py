@@ -26,11 +26,12 @@ if TYPE_CHECKING:
 class Spare:
     """``child``: its process, or our ends of the pipes of one that was asked for."""
 
-    def __init__(self, child: Child, plan: init.Plan, mounts: bytes | None) -> None:
+    def __init__(self, child: Child, plan: init.Plan, mounts: bytes | None, known: MountsShown) -> None:
         """Before it is asked for. ``mounts``: as they were after their last change that is known (`mount_watch`)."""
         self.child = child
         self._shown = _what_is_shown(plan)
-        self._mounts = _mounts_shown(plan, mounts)
+        self._known = known
+        self._mounts = known.of(plan, mounts)
 
     def fits(self, plan: init.Plan) -> bool:
         """Whether it is what would be made now, if no mount has changed. It is there."""
@@ -46,7 +47,7 @@ class Spare:
 
         ``mounts``: as they are now.
         """
-        return self._mounts is not None and self._mounts == _mounts_shown(plan, mounts)
+        return self._mounts is not None and self._mounts == self._known.of(plan, mounts)
 
     def end(self) -> None:
         """End the process, if it is there, and close what is ours."""
@@ -58,6 +59,26 @@ class Spare:
             except (ProcessLookupError, ChildProcessError):
                 pass  # reaped by a program that waits for whatever child there is
         self.child.close()
+
+
+class MountsShown:
+    """The lines about what is mounted at the places that the children of one kind show, or below. The last ones are
+    kept.
+    """
+
+    def __init__(self) -> None:
+        self._last: tuple[bytes, list[bytes], list[bytes]] = (b"", [], [])
+
+    def of(self, plan: init.Plan, text: bytes | None) -> list[bytes] | None:
+        """Among the lines of ``text``. None if that may be all of them, or nobody knows."""
+        if plan.spec.rootfs is None or text is None:
+            return None
+        places = [_escaped(os.path.realpath(path)) for path in _paths_shown(plan)]
+        known_text, known_places, found = self._last
+        if text is not known_text or places != known_places:
+            found = _lines_about(places, text)
+            self._last = (text, places, found)  # in one: threads share it
+        return found
 
 
 def is_possible(plan: init.Plan) -> bool:
@@ -79,11 +100,7 @@ def _paths_shown(plan: init.Plan) -> list[str]:
     return [spec.rootfs or "/", *(entry.source for entry in spec.mounts if isinstance(entry, Volume))]
 
 
-def _mounts_shown(plan: init.Plan, text: bytes | None) -> list[bytes] | None:
-    """The lines about what is mounted at those paths or below. None if that may be all of them, or nobody knows."""
-    if plan.spec.rootfs is None or text is None:
-        return None
-    places = [_escaped(os.path.realpath(path)) for path in _paths_shown(plan)]
+def _lines_about(places: list[bytes], text: bytes) -> list[bytes]:
     below = tuple(place.rstrip(b"/") + b"/" for place in places)
     found = []
     for line in text.split(b"\n"):

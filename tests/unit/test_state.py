@@ -121,6 +121,17 @@ def test_what_was_open_in_it_can_be_closed_later(root: str) -> None:
         os.close(fd)
 
 
+def test_what_is_unfinished_is_not_held_by_what_is_closed_later(root: str) -> None:
+    claim = state.claim("stays", root)
+    claim.write(state.Record(id="stays", runtime=os.getpid()))
+    claim.unfinished = True
+    kept: list[int] = []
+    claim.release(kept.append)
+    assert state.recover(root) == ["stays"]
+    for fd in kept:
+        os.close(fd)
+
+
 def test_a_leftover_is_removed(root: str) -> None:
     killed_runtime(root, "gone")
     killed_runtime(root, "too")
