@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mydocker import init
     from mydocker.linux.batch import Slot
     from mydocker.mounts import OnRoot
-    from mydocker.spec import Tmpfs
+    from mydocker.spec import Spec, Tmpfs
 
 _OPENAT, _MKDIRAT, _FSTAT, _SETSID, _UMASK, _KEYCTL, _PRCTL, _PPOLL = (
     architecture_number(*numbers)
@@ -35,6 +35,9 @@ _CLOSE_RANGE = 436
 
 _POLLIN = 1
 _SIGSET_SIZE = 8  # the kernel's, in bytes
+
+#: Each takes a slot.
+_MOST_MOUNTS = 64
 
 #: struct stat (stat(2)) of x86-64: its size, and where in it are st_mode, of 4 bytes, and st_rdev, of 8.
 STAT_SIZE = 144
@@ -46,7 +49,8 @@ def may(plan: init.Plan) -> bool:
     """Whether it can be done so for this plan, as far as one can tell."""
     spec = plan.spec
     has_place = spec.rootfs is not None or not spec.own_root  # in which its root is put together
-    return has_place and not spec.overlay and not spec.terminal and plan.user.maps is None and plan.blank
+    plain = not (spec.overlay or spec.terminal) and plan.user.maps is None and len(spec.mounts) <= _MOST_MOUNTS
+    return has_place and plain and plan.blank
 
 
 def add(
@@ -69,18 +73,24 @@ def add(
     if spec.network == "none":
         network.add_loopback_up(calls, "bring the loopback device up")
     calls.make_all_private(name="make the mounts private")
-    _add_root(calls, plan)
-    mounts.add_views(calls, spec)
+    # The volumes before there is a root, and after the protection of the host's: see `mydocker.mounts.build`.
+    if spec.own_root:
+        volumes = _add_volumes(calls, spec)
+        _add_root(calls, spec)
+        mounts.add_views(calls, spec)
+    else:
+        _add_root(calls, spec)
+        mounts.add_views(calls, spec)
+        _add_protection(calls, spec, status)
+        volumes = _add_volumes(calls, spec)
     for entry in spec.mounts:
-        _add_mount(calls, entry)
+        _add_mount(calls, entry, volumes)
     if spec.cwd is not None and spec.rootfs is not None:
         name = f"make the working directory {spec.cwd}"
         flags = os.O_PATH | os.O_DIRECTORY
         calls.close(paths.open_in_batch(calls, calls.root, os.fsencode(spec.cwd), flags, name=name))
-    if not spec.privileged:
-        null = _add_null_device(calls, status)
-        mounts.add_protection(calls, null)
-        calls.close(null)
+    if spec.own_root:
+        _add_protection(calls, spec, status)
     for slot in reserved:
         calls.duplicate(calls.root, to=slot)
     first = len(calls)
@@ -115,9 +125,17 @@ def add_closing(calls: OnRoot, gaps: Sequence[tuple[Slot, Slot]], name: str) -> 
         calls.optional(first)  # there is none: EINVAL
 
 
-def _add_root(calls: OnRoot, plan: init.Plan) -> None:
+def _add_volumes(calls: OnRoot, spec: Spec) -> list[Slot]:
+    """What the volumes show, detached, in their order."""
+    volumes = [entry for entry in spec.mounts if isinstance(entry, Volume)]
+    return [
+        calls.clone_tree(mount.AT_FDCWD, os.fsencode(entry.source), follow=True, name=f"mount {entry.source}")
+        for entry in volumes
+    ]
+
+
+def _add_root(calls: OnRoot, spec: Spec) -> None:
     """The container's root in the slot for it."""
-    spec = plan.spec
     flags = os.O_PATH | os.O_DIRECTORY
     if spec.rootfs is None:
         calls.call(_OPENAT, mount.AT_FDCWD, b"/", flags | os.O_CLOEXEC, to=calls.root)
@@ -139,8 +157,8 @@ def _add_root(calls: OnRoot, plan: init.Plan) -> None:
         calls.set_attributes(tree, set_=attributes, recursive=True)
 
 
-def _add_mount(calls: OnRoot, entry: Volume | Tmpfs) -> None:
-    """A mount on what is there already."""
+def _add_mount(calls: OnRoot, entry: Volume | Tmpfs, volumes: list[Slot]) -> None:
+    """A mount on what is there already. ``volumes``: those that are left."""
     in_use = calls.slots_in_use
     directory = 0 if isinstance(entry, Volume) else os.O_DIRECTORY
     name = f"mount on {entry.destination}"
@@ -148,7 +166,7 @@ def _add_mount(calls: OnRoot, entry: Volume | Tmpfs) -> None:
         calls, calls.root, os.fsencode(entry.destination), os.O_PATH | directory, name=name
     )
     if isinstance(entry, Volume):
-        new = calls.clone_tree(mount.AT_FDCWD, os.fsencode(entry.source), follow=True)
+        new = volumes.pop(0)
         if entry.readonly:
             calls.set_attributes(new, set_=mount.MOUNT_ATTR_RDONLY, recursive=True)
     else:
@@ -156,6 +174,13 @@ def _add_mount(calls: OnRoot, entry: Volume | Tmpfs) -> None:
     calls.attach(new, target)
     calls.close(new, target)
     calls.free_slots(in_use)
+
+
+def _add_protection(calls: OnRoot, spec: Spec, status: int) -> None:
+    if not spec.privileged:
+        null = _add_null_device(calls, status)
+        mounts.add_protection(calls, null)
+        calls.close(null)
 
 
 def _add_null_device(calls: OnRoot, status: int) -> Slot:

@@ -55,7 +55,7 @@ class Plan(Value):
     ``filter``        of the system calls that the command may make, or None.
     ``set_label``     asks a security module for the command's label, or None.
     ``blank``         the process is a copy of a spawner's, which has done `become_blank` for all its children.
-    ``waiting``       how the child of a spawner does the rest by machine code (`mydocker.landing`), or None.
+    ``waiting``       how the child of a spawner does this by machine code (`mydocker.landing`), or None.
     ``ahead``         what can be done without the command is done before it comes. Not with a filter that may refuse
                       what is done after it.
     ``trace``         write end of the pipe of a trace (`mydocker.tracing`), or -1.

@@ -172,9 +172,10 @@ def failed_step(plan: init.Plan, outcome: int) -> Failure | None:
     return Failure(stage="setup", errno=number, text=f"cannot {doing}: {os.strerror(number)}")
 
 
-def failed_in_groundwork(plan: init.Plan, outcome: int) -> bool:
-    """Whether it has no cgroups yet: then the interpreter may do better, and knows more words."""
-    return bool(outcome) and batch.outcome_of(outcome)[1] < _without_memory(plan).groundwork
+def failed_in_groundwork(plan: init.Plan, outcome: int) -> int:
+    """The errno if it has no cgroups yet, else 0: then the interpreter may do better, and knows more words."""
+    number, index = batch.outcome_of(outcome)
+    return number if outcome and index < _without_memory(plan).groundwork else 0
 
 
 def _without_memory(plan: init.Plan) -> Waiting:
@@ -182,7 +183,7 @@ def _without_memory(plan: init.Plan) -> Waiting:
 
 
 class Waiting:
-    """The rest of what the child of a plan does."""
+    """What the child of a plan does from its cgroups on, and before that if it can (`groundwork`)."""
 
     @staticmethod
     def may(plan: init.Plan) -> bool:
@@ -383,7 +384,7 @@ class Waiting:
 class _Memory:
     """Places in a process: of what comes by its sockets and pipes, of the table and its slots, and of the command."""
 
-    _TABLES = 256 << 10
+    _TABLES = 2 << 20  # what the CPUs of a large host take, of which each has its own path to hide
     SIZE = _TABLES + ROOM
     MOST_GAPS = 8
 

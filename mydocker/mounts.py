@@ -271,23 +271,46 @@ def build(spec: Spec, staging: str, step: Step, upper: int = -1) -> tuple[int, i
 
     ``upper`` is the descriptor of a mount, attached nowhere, that keeps what is written with ``spec.overlay``.
     For an own root the caller then pivots to it.
+
+    A volume's source may hold the directory over which the root is put together, or be within the root: it is to show
+    what the host has there, and not the container's /proc without its protection. So it is taken before there is a
+    root, and where that is the host's, after its /proc is protected.
     """
     step.doing = "make the mounts private"
     mount.make_all_private()
-    root = _own_root(spec, staging, step, upper) if spec.own_root else _directory("/")
-    devpts = _kernel_views(spec, root, step)
+    if spec.own_root:
+        volumes = _volumes(spec, step)
+        root = _own_root(spec, staging, step, upper)
+        devpts = _kernel_views(spec, root, step)
+    else:
+        root = _directory("/")
+        devpts = _kernel_views(spec, root, step)
+        _protect(spec, root, step)
+        volumes = _volumes(spec, step)
     for entry in spec.mounts:
-        step.doing = f"mount {entry.source} on {entry.destination}" if isinstance(entry, Volume) else (
-            f"mount a tmpfs on {entry.destination}"
-        )
-        _mount_entry(entry, root, make_target=spec.own_root)
+        step.doing = _what_is_mounted(entry)
+        _mount_entry(entry, root, volumes, make_target=spec.own_root)
     if spec.cwd is not None and (spec.rootfs is not None or spec.overlay):
         step.doing = f"make the working directory {spec.cwd}"
         os.close(paths.make_directory_in_root(root, os.fsencode(spec.cwd)))
-    if not spec.privileged:
-        step.doing = "protect /proc and /sys"
-        _protect(root, step)
+    if spec.own_root:
+        _protect(spec, root, step)
     return root, devpts
+
+
+def _what_is_mounted(entry: Volume | Tmpfs) -> str:
+    what = entry.source if isinstance(entry, Volume) else "a tmpfs"
+    return f"mount {what} on {entry.destination}"
+
+
+def _volumes(spec: Spec, step: Step) -> list[int]:
+    """Descriptors of what the volumes show, detached, in their order."""
+    trees = []
+    for entry in spec.mounts:
+        if isinstance(entry, Volume):
+            step.doing = _what_is_mounted(entry)
+            trees.append(mount.clone_tree(mount.AT_FDCWD, os.fsencode(entry.source), follow=True))
+    return trees
 
 
 def _directory(path: str) -> int:
@@ -634,10 +657,11 @@ def _target(entry: Volume | Tmpfs, root: int, *, make_target: bool) -> int:
     return paths.make_directory_in_root(root, path)
 
 
-def _mount_entry(entry: Volume | Tmpfs, root: int, *, make_target: bool) -> None:
+def _mount_entry(entry: Volume | Tmpfs, root: int, volumes: list[int], *, make_target: bool) -> None:
+    """``volumes``: those of `_volumes` that are left."""
     target = _target(entry, root, make_target=make_target)
     if isinstance(entry, Volume):
-        new = mount.clone_tree(mount.AT_FDCWD, os.fsencode(entry.source), follow=True)
+        new = volumes.pop(0)
         if entry.readonly:
             mount.set_attributes(new, set_=mount.MOUNT_ATTR_RDONLY, recursive=True)
     else:
@@ -664,8 +688,11 @@ def heat_of_cpus(directory: str = "/sys/devices/system/cpu") -> list[bytes]:
     return [os.fsencode(f"{directory.lstrip('/')}/{name}/thermal_throttle") for name in cpus]
 
 
-def _protect(root: int, step: Step) -> None:
+def _protect(spec: Spec, root: int, step: Step) -> None:
     """Cover what tells about the host; make read-only what steers it."""
+    if spec.privileged:
+        return
+    step.doing = "protect /proc and /sys"
     protection = protection_()
     null = open_null_device()
     protection.make({protection.root: root, protection.null: null}, lambda _: None)

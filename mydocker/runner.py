@@ -95,8 +95,10 @@ class Means:
         """
         return None
 
-    def set_up_by_interpreter(self, plan: init.Plan, namespaces: int) -> None:
-        """A child that does as ``plan`` says could not be set up by machine code: the next one is to be without."""
+    def set_up_by_interpreter(self, plan: init.Plan, namespaces: int, number: int) -> None:
+        """A child that does as ``plan`` says could not be set up by machine code, for the errno ``number``: the next
+        one is to be without.
+        """
 
     def abandon(self, child: Child) -> None:
         """See that there is no child of which nobody knows."""
@@ -390,9 +392,9 @@ class Container:
         """Make the container up to the point at which it waits for a command, whatever that will be."""
         self._place = _place(self._spec)
         self._make(None)
-        order = self._means.prepare_order(*self._kind) if self._kind is not None else None
-        if order is not None:
-            order.send()
+        self._order = self._means.prepare_order(*self._kind) if self._kind is not None else None
+        if self._order is not None:
+            self._order.send()
         if self._awaits_place:
             self._child.tell(handoff.PLACED)
             self._awaits_place = False
@@ -664,8 +666,9 @@ class Container:
             child.landing = report.landing
             return True
         if isinstance(report, handoff.Stuck):
-            if self._kind is not None and _failed_in_groundwork(self._kind[0], report):
-                self._means.set_up_by_interpreter(*self._kind)
+            number = _failed_in_groundwork(self._kind[0], report) if self._kind is not None else 0
+            if number and self._kind is not None:
+                self._means.set_up_by_interpreter(*self._kind, number)
                 return False
             raise not_started(self._why_stuck(report, child, time.monotonic()) or _NOTHING_CAME, self._spec)
         if not isinstance(report, int):
@@ -879,7 +882,7 @@ class Container:
         )
 
 
-def _failed_in_groundwork(plan: init.Plan, stuck: handoff.Stuck) -> bool:
+def _failed_in_groundwork(plan: init.Plan, stuck: handoff.Stuck) -> int:
     from mydocker import landing
 
     return landing.failed_in_groundwork(plan, stuck.outcome)

@@ -144,7 +144,6 @@ class ForkedMemory:
         if self._kept is kept:
             return
         self.keep_all()
-        self._kept = kept
         mapped = _mapped()
         for begin, size in gaps(kept):
             end = begin + size
@@ -153,6 +152,7 @@ class ForkedMemory:
                     self._left_out.append((max(low, begin), min(high, end)))
         for low, high in self._left_out:
             _madvise(low, high - low, _MADV_DONTFORK)
+        self._kept = kept
 
     def keep_all(self) -> None:
         """As it is in every process at first."""

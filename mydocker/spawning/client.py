@@ -111,16 +111,25 @@ class _Kind:
 class Order:
     """A spare child that is not asked for yet: only the asking is left to be done."""
 
-    def __init__(self, helper: Helper, kind: _Kind, new: Spare, plan: init.Plan, cgroups: bytes) -> None:
-        """OSError."""
+    _open = False
+
+    def __init__(self, helper: Helper, kind: _Kind, cgroups: bytes, mount_changes: int) -> None:
+        """From now on it is the one that is about to be asked for, until it is dropped. With the helper's lock."""
         self._helper = helper
         self.kind = kind
-        self.spare = new
         self.cgroups = cgroups
+        self.mount_changes = mount_changes
+        self.spare: Spare | None = None
+        self.own: wire.Own | None = None
         self.sent = False
         #: what the helper is to close
         self.closing: list[int] = []
-        self._open = True
+        self._theirs: dict[str, int] = {}
+        self._open = kind.ordered = True
+
+    def prepare(self, new: Spare, plan: init.Plan) -> None:
+        """OSError."""
+        self.spare = new
         self._theirs = new.child.connect(status=False)
         staging = plan.spec.rootfs or ""  # any directory does, and in its own mount namespace only
         self.own = wire.Own.of(plan.replace(staging=staging, **self._theirs))
@@ -147,8 +156,11 @@ class Order:
             self.kind.ordered = False
             for fd in (*self._theirs.values(), *self.closing):
                 os.close(fd)
-            if not self.sent:
+            if self.spare is not None and not self.sent:
                 self.spare.end()
+
+    def __del__(self) -> None:
+        self.drop()
 
 
 class NoHelper(Exception):
@@ -176,6 +188,8 @@ class Helper:
         self._state: tuple[Any, ...] = ()
         #: the kinds of container that were asked for last, the latest first
         self._kinds: list[_Kind] = []
+        #: how many there were that are known
+        self._mount_changes = 0
         #: a plan, and its template
         self._last: tuple[init.Plan, init.Plan] | None = None
         #: whether there was ever an answer, and how often there was none
@@ -275,15 +289,15 @@ class Helper:
             kind = self._kind(plan, namespaces)
             if not kind.again or kind.spare is not None or kind.ordered or not self._may_order(cgroups):
                 return None
-            kind.ordered = True
+            order = Order(self, kind, cgroups, self._mount_changes)
         try:
-            new = Spare(Child(layout, _NO_CGROUP), plan, mounts, kind.mounts_shown)
-            return Order(self, kind, new, plan, cgroups)
+            order.prepare(Spare(Child(layout, _NO_CGROUP), plan, mounts, kind.mounts_shown), plan)
         except BaseException as e:  # an interrupt, too
-            kind.ordered = False
+            order.drop()
             if not isinstance(e, OSError):
                 raise
             return None
+        return order
 
     def _may_order(self, cgroups: bytes) -> bool:
         """Whether the helper is there for processes in these cgroups, and nobody waits for it. With the lock."""
@@ -295,11 +309,15 @@ class Helper:
             kind, connection = order.kind, self._connection
             if kind.spare is not None or kind not in self._kinds or not self._may_order(order.cgroups):
                 return
+            if order.mount_changes != self._mount_changes:
+                return
             assert connection is not None
-            kind.spare, kind.connection = order.spare, connection
-            order.sent = True
-            self._asked[order.spare.child] = connection
+            assert order.spare is not None
+            assert order.own is not None
             try:
+                kind.spare, kind.connection = order.spare, connection
+                order.sent = True
+                self._asked[order.spare.child] = connection
                 kind.ask(connection, order.own, order.closing)
                 self._idle_since = time.monotonic()
                 self._watch_for_rest()
@@ -308,13 +326,16 @@ class Helper:
                 if not isinstance(e, OSError):
                     raise
 
-    def set_up_by_interpreter(self, plan: init.Plan, namespaces: int) -> None:
+    def set_up_by_interpreter(self, plan: init.Plan, namespaces: int, number: int) -> None:
         """The next child that does as ``plan`` says is: one could not be by machine code. Once more that is tried,
-        since the interpreter makes what is missing in the root, and it stays.
+        since the interpreter makes what is missing in the root, and it stays. ``number``: the errno. Of EAGAIN the next
+        one need not hear: something was renamed on the host meanwhile (openat2(2)).
         """
         with self._lock:
             kind = self._kind(plan, namespaces)
-            kind.refusals += 1
+            kind.refusals += number != errno.EAGAIN
+            if kind.refusals == _MOST_REFUSALS:
+                logs.info("the interpreter sets up containers of this kind from now on: %s", os.strerror(number))
             kind.by_interpreter = True
             kind.last = 0.0  # what is asked for again is the same container
             self._end_spare(kind)
@@ -322,6 +343,7 @@ class Helper:
     def mounts_changed(self, mounts: bytes | None) -> None:
         """End the spare children that may not be as one would be now. ``mounts``: `mount_watch.mountinfo`."""
         with self._lock:
+            self._mount_changes += 1
             for kind in self._kinds:
                 if kind.spare is not None and not kind.spare.outlives(kind.template, mounts):
                     self._end_spare(kind)
@@ -418,8 +440,11 @@ class Helper:
     def _watch_for_rest(self) -> None:
         """Have a thread end what nobody asks for any more. With the lock."""
         if not self._keeping:
-            self._keeping = True
-            _thread.start_new_thread(self._end_at_rest, ())
+            try:
+                self._keeping = True
+                _thread.start_new_thread(self._end_at_rest, ())
+            except RuntimeError:  # there can be no more threads: the next one who asks tries again
+                self._keeping = False
 
     def _end_at_rest(self) -> None:
         """In a thread of its own: first the spare children, and then the helper."""

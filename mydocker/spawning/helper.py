@@ -1,8 +1,9 @@
 """The helper: a small process with one thread that clones the children of the program that started it.
 
 Each is cloned with CLONE_PARENT, so that it is the program's child: that waits for it, and it dies with it. The helper
-imports no more than a child needs, and its memory is what is copied. It ends when the program does, or lets it, and
-removes the common parent of the containers' cgroups then, which stays as long as it lives.
+imports no more than a child needs: its memory is copied, but for children that do without (`mydocker.groundwork`). It
+ends when the program does, or lets it, and removes the common parent of the containers' cgroups then, which stays as
+long as it lives.
 """
 
 from __future__ import annotations
@@ -134,5 +135,5 @@ class _Templates:
 def _waiting(plan: init.Plan) -> Waiting | None:
     try:
         return Waiting.made(plan) if Waiting.may(plan) else None
-    except OSError:
-        return None  # there is no memory for it: the interpreter does it
+    except (OSError, ValueError):
+        return None  # there is no memory for it, or no slot: the interpreter does it

@@ -96,8 +96,8 @@ class SharedMeans(Means):
             return None
         return self.helper.prepare_order(plan, namespaces, self._layout, self._cgroups, self._mountinfo)
 
-    def set_up_by_interpreter(self, plan: init.Plan, namespaces: int) -> None:
-        self.helper.set_up_by_interpreter(plan, namespaces)
+    def set_up_by_interpreter(self, plan: init.Plan, namespaces: int, number: int) -> None:
+        self.helper.set_up_by_interpreter(plan, namespaces, number)
 
     def abandon(self, child: Child) -> None:
         self.helper.abandon(child)

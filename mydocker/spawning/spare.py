@@ -1,7 +1,7 @@
 """A spare child: cloned into its namespaces and with its mounts made before there is a container for it.
 
-For a program that runs one container after another of the same kind: while one runs, the next child is set up on
-another CPU. It has nothing of any container's own, no cgroup, no name, no streams, until it is taken. What it has is
+For a program that runs one container after another of the same kind: when one has ended, or takes long, the next child
+is set up. It has nothing of any container's own, no cgroup, no name, no streams, until it is taken. What it has is
 what it would have if it were made then: it is taken only if none of the directories that it shows, and of the mounts
 there, has become another since.
 """

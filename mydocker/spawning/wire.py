@@ -1,9 +1,9 @@
 """What goes between a program and its helper, by a stream socket.
 
-A request is a header, with the descriptors of the child beside it (SCM_RIGHTS), and a body in marshal's format: what
-the child's plan has in common with others, its template, and what it has for itself. The answer comes by the child's
-own socket for messages: its PID, with its pidfd, or an errno below 0 and a text. Both ends are of one installation and
-one interpreter, and one started the other.
+A request is a header, with the descriptors of the child, and others to close, beside it (SCM_RIGHTS), and a body in
+marshal's format: what the child's plan has in common with others, its template, and what it has for itself. The answer
+comes by the child's own socket for messages: its PID, with its pidfd, or an errno below 0 and a text. Both ends are of
+one installation and one interpreter, and one started the other.
 """
 
 from __future__ import annotations

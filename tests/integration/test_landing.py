@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import resource
@@ -16,6 +17,7 @@ import pytest
 
 import mydocker
 from mydocker import api, landing
+from mydocker.linux import rights
 from mydocker.spec import Tmpfs, Volume
 
 Outcome = tuple[object, ...]
@@ -181,6 +183,55 @@ def test_each_has_a_session_keyring_of_its_own() -> None:
     assert len(set(found)) == len(found)
 
 
+@pytest.fixture(params=["traced", "first", "from a spare child"])
+def once(request: pytest.FixtureRequest) -> Callable[..., mydocker.Result]:
+    """Runs by the interpreter, by machine code, and by what machine code has set up before."""
+    if request.param == "traced":
+        return by_interpreter
+    if request.param == "first":
+        return mydocker.run
+
+    def run(argv: list[str], **options: Any) -> mydocker.Result:
+        for _ in range(2):
+            mydocker.run(["true"], **options)
+        return mydocker.run(argv, **options)
+
+    return run
+
+
+def test_a_volume_that_holds_the_root_shows_what_the_host_has_there(
+    once: Callable[..., mydocker.Result], rootfs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not the container's /proc, without what is to protect it. The state is what a root is put together in."""
+    outer = rootfs.parent
+    (outer / "state").mkdir()
+    monkeypatch.setenv("MYDOCKER_STATE_DIR", str(outer / "state/here"))
+    (rootfs / "outer").mkdir()
+    for options in ({"rootfs": rootfs}, {"rootfs": rootfs, "readonly": True}):
+        argv = ["sh", "-c", f"grep ' /outer' /proc/self/mountinfo; ls /outer/{rootfs.name}/proc"]
+        result = once(argv, capture_output=True, text=True, mounts=[_volume(str(outer), "/outer")], **options)
+        assert result.exit_code == 0
+        assert [line.split()[4] for line in str(result.stdout).splitlines()] == ["/outer"]
+
+
+def test_a_volume_of_the_root_is_as_the_host_has_it(once: Callable[..., mydocker.Result], rootfs: Path) -> None:
+    (rootfs / "data").mkdir()
+    (rootfs / "place").mkdir()
+    mounts = [_volume(str(rootfs / "data"), "/place")]
+    argv = ["sh", "-c", "touch /place/written && ! touch /data/refused 2>/dev/null"]
+    assert once(argv, rootfs=rootfs, readonly=True, mounts=mounts).exit_code == 0
+    assert os.listdir(rootfs / "data") == ["written"]
+
+
+def test_a_volume_of_all_the_host_has_a_proc_that_is_protected(
+    once: Callable[..., mydocker.Result], tmp_path: Path
+) -> None:
+    argv = ["sh", "-c", 'grep -F " $1/proc/sys ro," /proc/self/mountinfo; cat "$1/proc/keys"', "sh", str(tmp_path)]
+    result = once(argv, capture_output=True, text=True, mounts=[_volume("/", str(tmp_path))])
+    assert result.exit_code == 0
+    assert len(str(result.stdout).splitlines()) == 1
+
+
 def _refusals(number: int) -> list[int]:
     """Of the kinds of container that were run last: how often one could not be set up by machine code."""
     return [kind.refusals for kind in api.means().helper._kinds[:number]]
@@ -218,6 +269,22 @@ def test_the_interpreter_does_what_machine_code_cannot(rootfs: Path) -> None:
         assert mydocker.run(["true"], rootfs=rootfs).exit_code == 0
     if platform.machine() == "x86_64":
         assert _refusals(3) == [0, 2, 1]  # what was missing in the root is there now, in /dev it never is
+
+
+def test_an_order_that_cannot_be_prepared_leaves_nothing_open(rootfs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> tuple[int, int]:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    api.close()
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(2):
+        mydocker.run(["true"], rootfs=rootfs)
+    with monkeypatch.context() as patch:
+        patch.setattr(rights, "pair", refuse)  # of which a run that has a spare child has no need itself
+        assert mydocker.run(["true"], rootfs=rootfs).exit_code == 0
+    assert mydocker.run(["true"], rootfs=rootfs).exit_code == 0
+    api.close()
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_kinds_in_turns(rootfs: Path) -> None:

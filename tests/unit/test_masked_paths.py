@@ -4,8 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from mydocker import mounts
+from mydocker import init, landing, mounts
+from mydocker.linux import batch
 from mydocker.mounts import heat_of_cpus
+from mydocker.spec import Spec
+from mydocker.user import User
 
 
 def test_the_heat_of_each_cpu_is_masked_where_the_kernel_tells_it(tmp_path: Path) -> None:
@@ -22,3 +25,9 @@ def test_hosts_have_any_number_of_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
     paths = [b"sys/devices/system/cpu/cpu%d/thermal_throttle" % number for number in range(2000)]
     monkeypatch.setattr(mounts, "heat_of_cpus", lambda: paths)
     assert len(mounts._Protection()) >= few + len(paths)
+    if batch.code_page():
+        spec = Spec(args=(b"true",), rootfs="/")
+        plan = init.Plan(spec=spec, staging="", hierarchies=(), user=User(), capabilities=0, cwd="/", blank=True)
+        waiting = landing.Waiting.made(plan)
+        assert waiting.groundwork > few + len(paths)
+        waiting.close()
