@@ -48,9 +48,8 @@ _S_IFMT = 0o170000
 def may(plan: init.Plan) -> bool:
     """Whether it can be done so for this plan, as far as one can tell."""
     spec = plan.spec
-    has_place = spec.rootfs is not None or not spec.own_root  # in which its root is put together
     plain = not (spec.overlay or spec.terminal) and plan.user.maps is None and len(spec.mounts) <= _MOST_MOUNTS
-    return has_place and plain and plan.blank
+    return spec.has_place_for_root and plain and plan.blank
 
 
 def add(

@@ -646,7 +646,9 @@ class Container:
         return finish_it
 
     def _await_ready(self, child: Child) -> bool:
-        """Until the child has made its mounts and waits; False if another is to, which may be able to."""
+        """Until the child has made its mounts and waits. `_terminal` is then the descriptor, there, of its terminal's
+        master, or -1. False if another child is to, which may be able to.
+        """
         poll = select.poll()
         poll.register(child.reports, select.POLLIN)
         if self._forwarder is not None:
@@ -666,8 +668,11 @@ class Container:
             child.landing = report.landing
             return True
         if isinstance(report, handoff.Stuck):
-            number = _failed_in_groundwork(self._kind[0], report) if self._kind is not None else 0
-            if number and self._kind is not None:
+            from mydocker import landing
+
+            assert self._kind is not None
+            number = landing.failed_in_groundwork(self._kind[0], report.outcome)
+            if number:
                 self._means.set_up_by_interpreter(*self._kind, number)
                 return False
             raise not_started(self._why_stuck(report, child, time.monotonic()) or _NOTHING_CAME, self._spec)
@@ -880,12 +885,6 @@ class Container:
             notes=tuple(self._ending.notes),
             usage=usage,
         )
-
-
-def _failed_in_groundwork(plan: init.Plan, stuck: handoff.Stuck) -> int:
-    from mydocker import landing
-
-    return landing.failed_in_groundwork(plan, stuck.outcome)
 
 
 def _about_plain_user(failure: handoff.Failure) -> str:

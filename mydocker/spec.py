@@ -146,6 +146,13 @@ class Spec(Value):
         """Whether ``/`` is pivoted to a root of the container's own, with a /dev of its own."""
         return self.rootfs is not None or self.overlay or self.readonly
 
+    @property
+    def has_place_for_root(self) -> bool:
+        """Whether its root can be put together without a directory of the container's own: over its rootfs, or there
+        is none to put together.
+        """
+        return self.rootfs is not None or not self.own_root
+
 
 def check_hostname(text: str | None, given: str) -> str | None:
     """``text``, which may be a host name or none. UsageError if it is longer than one can be, with what it was

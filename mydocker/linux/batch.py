@@ -52,6 +52,8 @@ _PASS_OVER, _LOAD, _EXPECT, _READ_ALL, _GO_TO, _CALL = -1, -2, -3, -4, -5, -6
 _FIELDS = "7Q4B4x"
 _RECORD = struct.Struct("=" + _FIELDS)
 _NO_ARGUMENTS = (0,) * 6
+#: How many values a record has.
+_VALUES = len(_NO_ARGUMENTS) + 5
 
 _RUN = {
     # rdi: the records, rsi: their number, rdx: the slots. The result: 0, or the number of the record that has failed,
@@ -186,7 +188,7 @@ class Batch:
 
     def set_pass_over(self, index: int, count: int) -> None:
         """Of the `pass_over` with that number: how many."""
-        self._values[index * (len(_NO_ARGUMENTS) + 5) + 1] = count
+        self._values[index * _VALUES + 1] = count
 
     def load(self, address: int, size: int, to: Slot | None = None, *, mask: int = _MASK) -> Slot:
         """A slot, ``to`` or a new one, with the number that is in the ``size`` bytes, up to 8, at ``address``.
@@ -220,8 +222,8 @@ class Batch:
 
     def go_on_from_here(self, index: int, failing: int) -> None:
         """If the call of that number, up to 255 before this, fails with this error, go on with what is added next."""
-        fields = len(_NO_ARGUMENTS) + 5
-        self._values[(index + 1) * fields - 2 : (index + 1) * fields] = (len(self._names) - index - 1, failing)
+        end = (index + 1) * _VALUES
+        self._values[end - 2 : end] = (len(self._names) - index - 1, failing)
 
     def name_of(self, index: int) -> str:
         """What the call, or the last one before it that has a name, is for."""

@@ -54,15 +54,12 @@ def open_in_batch(
     flags: int = os.O_PATH,
     *,
     links: bool = True,
-    to: Slot | None = None,
     name: str = "",
     failing: int = 0,
     over: int = 0,
 ) -> Slot:
-    """As `open_in_root`, as a part of ``batch``, which knows the root: the slot, ``to`` or a new one, with the
-    descriptor. See `Batch.call` for the rest.
-    """
-    opened = batch.slot() if to is None else to
+    """As `open_in_root`, as a part of ``batch``, which knows the root; see `Batch.call` for the rest."""
+    opened = batch.slot()
     how = _how(flags, links=links)
     batch.call(_OPENAT2, root, path, how, len(how), to=opened, name=name, failing=failing, over=over)
     return opened

@@ -26,7 +26,7 @@ FORMAT = 1
 DEFAULT, UNCONFINED = "default", "unconfined"
 
 #: The code that decides what is in a program.
-_CODE = ("compiler.py", "default.py", "enosys.py", "names.py", "profile.py", "shrinking.py")
+_CODE = ("bpf.py", "compiler.py", "default.py", "enosys.py", "names.py", "profile.py", "shrinking.py")
 #: A profile is some 15 KB.
 _LARGEST_PROFILE = 4 << 20
 

@@ -10,9 +10,8 @@ one is a newer one. Not for profiles that allow, log or trace by default: those 
 
 from __future__ import annotations
 
-import struct
-
 from mydocker.linux import libseccomp, seccomp
+from mydocker.seccomp import bpf
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,12 +19,6 @@ if TYPE_CHECKING:
 
 _ENOSYS = 38
 
-# Classic BPF, linux/filter.h and linux/bpf_common.h.
-_LOAD, _JUMP, _JUMP_EQUAL, _JUMP_GREATER, _JUMP_SET, _RETURN = 0x20, 0x05, 0x15, 0x25, 0x45, 0x06
-_NUMBER, _ARCHITECTURE = 0, 4  # offsets in struct seccomp_data
-
-#: Numbers of the x32 ABI have this bit (``__X32_SYSCALL_BIT``); its architecture is that of x86_64.
-_X32_BIT = 0x40000000
 _X32, _X86_64 = 0x4000003E, 0xC000003E
 
 #: On s390 number 0 stands for one that does not fit into the instruction, and stays 0 if the kernel does not know it.
@@ -49,7 +42,7 @@ def stub(architectures: Iterable[int], names: Collection[str]) -> bytes:
     ]
     if not sections:
         return b""
-    return _assemble([("load", _ARCHITECTURE, "", ""), *(line for section in sections for line in section)])
+    return _assemble([("load", bpf.ARCHITECTURE, "", ""), *(line for section in sections for line in section)])
 
 
 def _highest(token: int, names: Collection[str]) -> int:
@@ -63,11 +56,11 @@ def _section(token: int, bounds: tuple[int, int]) -> list[tuple[str, int, str, s
     """
     own, x32 = bounds
     skip = f"after {token}"
-    lines = [("equal", token, "", skip), ("load", _NUMBER, "", "")]
+    lines = [("equal", token, "", skip), ("load", bpf.NUMBER, "", "")]
     if token in _S390:
         lines.append(("equal", 0, "refuse", ""))
     if token == _X86_64:
-        lines.append(("set", _X32_BIT, f"x32 {token}", ""))
+        lines.append(("set", bpf.X32_BIT, f"x32 {token}", ""))
     lines.append(("greater", own, "refuse", "filter") if own > 0 else ("jump", 0, "filter", "filter"))
     if token == _X86_64:
         lines.append(("label", 0, f"x32 {token}", ""))
@@ -86,19 +79,19 @@ def _assemble(lines: list[tuple[str, int, str, str]]) -> bytes:
         else:
             count += 1
     places["filter"] = count
-    codes = {"equal": _JUMP_EQUAL, "greater": _JUMP_GREATER, "set": _JUMP_SET}
+    codes = {"equal": bpf.EQUAL, "greater": bpf.GREATER, "set": bpf.BITS}
     program: list[bytes] = []
     for operation, operand, yes, no in lines:
         if operation == "label":
             continue
         here = len(program) + 1
         if operation == "load":
-            program.append(struct.pack("=HBBI", _LOAD, 0, 0, operand))
+            program.append(bpf.INSTRUCTION.pack(bpf.LOAD, 0, 0, operand))
         elif operation == "return":
-            program.append(struct.pack("=HBBI", _RETURN, 0, 0, seccomp.ERRNO | _ENOSYS))
+            program.append(bpf.INSTRUCTION.pack(bpf.RETURN, 0, 0, seccomp.ERRNO | _ENOSYS))
         elif operation == "jump":
-            program.append(struct.pack("=HBBI", _JUMP, 0, 0, places[yes] - here))
+            program.append(bpf.INSTRUCTION.pack(bpf.JUMP, 0, 0, places[yes] - here))
         else:
             forward = [places[place] - here if place else 0 for place in (yes, no)]
-            program.append(struct.pack("=HBBI", codes[operation], *forward, operand))
+            program.append(bpf.INSTRUCTION.pack(codes[operation], *forward, operand))
     return b"".join(program)

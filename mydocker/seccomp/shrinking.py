@@ -6,13 +6,13 @@ answered alike have numbers side by side, so that a search among the bounds of t
 
 The answer of the given program is worked out for every architecture that it tells apart and for each range of numbers
 within which none of its comparisons can come out in two ways; where it depends on the call's arguments, by following
-both ways. What the answers need is then put together anew. All of a classic program's jumps lead forward (bpf(4)), so
-that this ends.
+both ways. What the answers need is then put together anew. All of a classic program's jumps lead forward
+(Documentation/networking/filter.rst), so that this ends.
 """
 
 from __future__ import annotations
 
-import struct
+from mydocker.seccomp import bpf
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,25 +21,15 @@ if TYPE_CHECKING:
     #: what is in the accumulator: a number that is known, or None for something of the arguments
     State = int | None
 
-# Classic BPF, linux/filter.h and linux/bpf_common.h.
-_LOAD, _AND, _JUMP, _RETURN = 0x20, 0x54, 0x05, 0x06
-_EQUAL, _GREATER, _AT_LEAST, _BITS = 0x15, 0x25, 0x35, 0x45
 _CONDITIONS: dict[int, Callable[[int, int], bool]] = {
-    _EQUAL: lambda a, k: a == k,
-    _GREATER: lambda a, k: a > k,
-    _AT_LEAST: lambda a, k: a >= k,
-    _BITS: lambda a, k: a & k != 0,
+    bpf.EQUAL: lambda a, k: a == k,
+    bpf.GREATER: lambda a, k: a > k,
+    bpf.AT_LEAST: lambda a, k: a >= k,
+    bpf.BITS: lambda a, k: a & k != 0,
 }
-_INSTRUCTION = struct.Struct("=HBBI")
-_NUMBER, _ARCHITECTURE = 0, 4  # offsets in struct seccomp_data
-_ARGUMENTS = 16
 
 _ALL = 1 << 32
 _FURTHEST = 255
-
-#: For no other mask are the numbers that have one of its bits in few ranges.
-_X32_BIT = 0x40000000
-
 
 #: How many instructions are followed: half a second. Docker's profile takes a tenth of it.
 _MOST_STEPS = 500_000
@@ -52,7 +42,7 @@ class _Unknown(Exception):
 def shrunk(program: bytes) -> bytes:
     """A program that gives the same answers: the given one, if no shorter one is found."""
     try:
-        made = _Shrinking([*_INSTRUCTION.iter_unpack(program)]).made()
+        made = _Shrinking([*bpf.INSTRUCTION.iter_unpack(program)]).made()
     except (_Unknown, RecursionError):
         return program
     return made if len(made) < len(program) else program
@@ -92,9 +82,9 @@ class _Shrinking:
         for architecture in sorted(self._architectures, reverse=True):
             own = self._of_architecture(architecture)
             if own != part:
-                part = self._parts.add(_EQUAL, architecture, own, part)
-        if self._parts[part][0] != _RETURN:
-            part = self._parts.add(_LOAD, _ARCHITECTURE, part)
+                part = self._parts.add(bpf.EQUAL, architecture, own, part)
+        if self._parts[part][0] != bpf.RETURN:
+            part = self._parts.add(bpf.LOAD, bpf.ARCHITECTURE, part)
         return _Assembly(self._parts).of(part)
 
     def _look_through(self) -> None:
@@ -105,18 +95,18 @@ class _Shrinking:
             at, loaded = waiting.pop()
             code, yes, no, k = self._at(at)
             following: list[tuple[int, int]] = []
-            if code == _LOAD:
-                if k not in (_NUMBER, _ARCHITECTURE) and (k < _ARGUMENTS or k % 4):
+            if code == bpf.LOAD:
+                if k not in (bpf.NUMBER, bpf.ARCHITECTURE) and (k < bpf.ARGUMENTS or k % 4):
                     raise _Unknown
                 following = [(at + 1, k)]
-            elif code == _AND and loaded >= _ARGUMENTS:
+            elif code == bpf.AND and loaded >= bpf.ARGUMENTS:
                 following = [(at + 1, loaded)]
-            elif code == _JUMP:
+            elif code == bpf.JUMP:
                 following = [(at + 1 + k, loaded)]
             elif code in _CONDITIONS and loaded >= 0:
                 self._note(code, k, loaded)
                 following = [(at + 1 + yes, loaded), (at + 1 + no, loaded)]
-            elif code != _RETURN:
+            elif code != bpf.RETURN:
                 raise _Unknown
             for place in following:
                 if place not in seen:
@@ -124,15 +114,15 @@ class _Shrinking:
                     waiting.append(place)
 
     def _note(self, code: int, k: int, loaded: int) -> None:
-        if loaded == _ARCHITECTURE:
-            if code != _EQUAL:
+        if loaded == bpf.ARCHITECTURE:
+            if code != bpf.EQUAL:
                 raise _Unknown
             self._architectures.add(k)
-        elif loaded == _NUMBER:
-            if code == _BITS:
-                if k != _X32_BIT:
+        elif loaded == bpf.NUMBER:
+            if code == bpf.BITS:
+                if k != bpf.X32_BIT:  # for no other are the numbers that have one of its bits in few ranges
                     raise _Unknown
-                self._bounds.update(range(0, _ALL, _X32_BIT))
+                self._bounds.update(range(0, _ALL, bpf.X32_BIT))
             else:
                 self._bounds.update((k, k + 1))
 
@@ -152,7 +142,7 @@ class _Shrinking:
                     ranges.append((bound, part))
         if len(ranges) == 1:
             return ranges[0][1]
-        return self._parts.add(_LOAD, _NUMBER, self._search(ranges))
+        return self._parts.add(bpf.LOAD, bpf.NUMBER, self._search(ranges))
 
     def _part(
         self, at: int, state: State, architecture: int, number: int, known: dict[tuple[int, State], int]
@@ -164,14 +154,14 @@ class _Shrinking:
             if self._steps > _MOST_STEPS:
                 raise _Unknown
             code, yes, no, k = self._at(at)
-            if code == _RETURN:
-                part = self._parts.add(_RETURN, k)
-            elif code == _JUMP:
+            if code == bpf.RETURN:
+                part = self._parts.add(bpf.RETURN, k)
+            elif code == bpf.JUMP:
                 part = self._part(at + 1 + k, state, architecture, number, known)
-            elif code == _LOAD and k < _ARGUMENTS:
-                loaded = number if k == _NUMBER else architecture
+            elif code == bpf.LOAD and k < bpf.ARGUMENTS:
+                loaded = number if k == bpf.NUMBER else architecture
                 part = self._part(at + 1, loaded, architecture, number, known)
-            elif code in (_LOAD, _AND):
+            elif code in (bpf.LOAD, bpf.AND):
                 part = self._parts.add(code, k, self._part(at + 1, None, architecture, number, known))
             elif state is not None:
                 way = yes if _CONDITIONS[code](state, k) else no
@@ -187,10 +177,10 @@ class _Shrinking:
         if len(ranges) == 1:
             return ranges[0][1]
         if len(ranges) == 3 and ranges[0][1] == ranges[2][1] and ranges[1][0] + 1 == ranges[2][0]:
-            return self._parts.add(_EQUAL, ranges[1][0], ranges[1][1], ranges[0][1])
+            return self._parts.add(bpf.EQUAL, ranges[1][0], ranges[1][1], ranges[0][1])
         middle = len(ranges) // 2
         halves = self._search(ranges[middle:]), self._search(ranges[:middle])
-        return self._parts.add(_AT_LEAST, ranges[middle][0], *halves)
+        return self._parts.add(bpf.AT_LEAST, ranges[middle][0], *halves)
 
 
 class _Assembly:
@@ -218,7 +208,7 @@ class _Assembly:
             self._within(yes, _FURTHEST - 1)
             self._within(no, _FURTHEST)
             self._append(part, code, len(self._reversed) - self._places[yes], len(self._reversed) - self._places[no], k)
-        elif code == _RETURN:
+        elif code == bpf.RETURN:
             self._append(part, code, 0, 0, k)
         else:
             self._place(further[0])
@@ -230,11 +220,11 @@ class _Assembly:
         distance = len(self._reversed) - self._places[part]
         if distance > furthest:
             code, k, *_ = self._parts[part]
-            if code == _RETURN:
-                self._append(part, _RETURN, 0, 0, k)
+            if code == bpf.RETURN:
+                self._append(part, bpf.RETURN, 0, 0, k)
             else:
-                self._append(part, _JUMP, 0, 0, distance)
+                self._append(part, bpf.JUMP, 0, 0, distance)
 
     def _append(self, part: int, code: int, yes: int, no: int, k: int) -> None:
-        self._reversed.append(_INSTRUCTION.pack(code, yes, no, k))
+        self._reversed.append(bpf.INSTRUCTION.pack(code, yes, no, k))
         self._places[part] = len(self._reversed)

@@ -13,8 +13,8 @@ from mydocker import logs
 from mydocker.cgroups import places
 from mydocker.child import Child
 from mydocker.errors import SetupError
-from mydocker.linux import process, rights, signals
-from mydocker.spawning import inherited, spare, wire
+from mydocker.linux import inherited, process, rights, signals
+from mydocker.spawning import spare, wire
 from mydocker.spawning.spare import MountsShown, Spare
 
 TYPE_CHECKING = False
@@ -188,9 +188,9 @@ class Helper:
         self._state: tuple[Any, ...] = ()
         #: the kinds of container that were asked for last, the latest first
         self._kinds: list[_Kind] = []
-        #: how many there were that are known
+        #: how many times `mounts_changed` was called
         self._mount_changes = 0
-        #: a plan, and its template
+        #: the plan that was asked about last, and its template
         self._last: tuple[init.Plan, init.Plan] | None = None
         #: whether there was ever an answer, and how often there was none
         self._answered = False

@@ -84,10 +84,10 @@ class MountsShown:
 def is_possible(plan: init.Plan) -> bool:
     """Whether a child of this kind can be set up before there is a container for it."""
     spec = plan.spec
-    has_place = spec.rootfs is not None or not spec.own_root  # in which its root is put together
     labelled = spec.apparmor_profile or spec.selinux_label
     # What is changed below an overlay that is mounted may not be seen in it (overlayfs.rst).
-    return has_place and plan.user.maps is None and not (spec.overlay or spec.terminal or spec.init or labelled)
+    unusual = spec.overlay or spec.terminal or spec.init or labelled
+    return spec.has_place_for_root and plan.user.maps is None and not unusual
 
 
 def _what_is_shown(plan: init.Plan) -> Shown:

@@ -8,8 +8,7 @@ import threading
 
 import pytest
 
-from mydocker.linux import batch, process
-from mydocker.spawning import inherited
+from mydocker.linux import batch, inherited, process
 
 
 @pytest.fixture(params=["machine code", "one by one"], autouse=True)
