@@ -60,8 +60,11 @@ def read(name: str, *, summed: bool = True) -> bytes | None:
     return content if data[:8] == checksum(content) else None
 
 
-def write(name: str, content: bytes, *, summed: bool = True) -> None:
-    """Keep the content, if the directory is ours. OSError if it cannot be written."""
+def write(name: str, content: bytes, *, summed: bool = True, synced: bool = False) -> None:
+    """Keep the content, if the directory is ours. OSError if it cannot be written.
+
+    ``synced``: it is on the disk before it has its name, so that it is whole without a checksum too.
+    """
     folder = os.path.dirname(name)
     if not os.path.isdir(folder):
         # With sudo's environment of another user, root would leave a directory there that its owner cannot use.
@@ -77,6 +80,9 @@ def write(name: str, content: bytes, *, summed: bool = True) -> None:
     try:
         with open(fd, "wb") as file:
             file.write(checksum(content) + content if summed else content)
+            if synced:
+                file.flush()
+                os.fsync(fd)
         os.rename(unfinished, name)
     except OSError:
         os.unlink(unfinished)

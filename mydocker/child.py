@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any, NoReturn
 
-    from mydocker import init
     from mydocker.cgroups.layout import Layout
     from mydocker.errors import MydockerError
     from mydocker.handoff import Failure
+    from mydocker.plan import Plan
     from mydocker.spec import Spec
 
 
@@ -172,7 +172,7 @@ class Child:
                     os.close(fd)
 
 
-def clone(plan: init.Plan, namespaces: int, child: Child) -> None:
+def clone(plan: Plan, namespaces: int, child: Child) -> None:
     """Clone the child, which runs `mydocker.init.run`."""
     from mydocker import init
 

@@ -13,18 +13,19 @@ import stat
 import struct
 
 from mydocker import mounts
-from mydocker.linux import mount, network, paths, process, signals
+from mydocker.linux import empty_file, mount, network, paths, process, signals
 from mydocker.linux.batch import ANY_ERROR, ENODATA
 from mydocker.linux.libc import architecture_number
 from mydocker.spec import Volume
+from mydocker.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mydocker import init
     from mydocker.linux.batch import Slot
     from mydocker.mounts import OnRoot
+    from mydocker.plan import Plan
     from mydocker.spec import Spec, Tmpfs
 
 _OPENAT, _MKDIRAT, _FSTAT, _SETSID, _UMASK, _KEYCTL, _PRCTL, _PPOLL = (
@@ -33,11 +34,7 @@ _OPENAT, _MKDIRAT, _FSTAT, _SETSID, _UMASK, _KEYCTL, _PRCTL, _PPOLL = (
 )
 _CLOSE_RANGE = 436
 
-_POLLIN = 1
 _SIGSET_SIZE = 8  # the kernel's, in bytes
-
-#: Each takes a slot.
-_MOST_MOUNTS = 64
 
 #: struct stat (stat(2)) of x86-64: its size, and where in it are st_mode, of 4 bytes, and st_rdev, of 8.
 STAT_SIZE = 144
@@ -45,27 +42,33 @@ _ST_MODE, _ST_RDEV = 24, 40
 _S_IFMT = 0o170000
 
 
-def may(plan: init.Plan) -> bool:
-    """Whether it can be done so for this plan, as far as one can tell."""
-    spec = plan.spec
-    plain = not (spec.overlay or spec.terminal) and plan.user.maps is None and len(spec.mounts) <= _MOST_MOUNTS
-    return spec.has_place_for_root and plain and plan.blank
+class Given(Value):
+    """Slots and addresses for the calls.
 
-
-def add(
-    calls: OnRoot,
-    plan: init.Plan,
-    gaps: Sequence[tuple[Slot, Slot]],
-    reserved: tuple[Slot, Slot],
-    places: list[Slot],
-    status: int,
-) -> None:
-    """Add the calls. ``gaps``: first and last of the descriptors to close. ``reserved`` and ``places`` are slots for
-    what `mydocker.mounts.CgroupView` has. ``status``: the address of `STAT_SIZE` bytes.
+    ``gaps``      slots for first and last of the descriptors to close.
+    ``reserved``, ``places``  slots for what `mydocker.mounts.CgroupView` has.
+    ``is_blank``  slot for whether the process is `mydocker.init.become_blank`'s.
+    ``nothing``   slot for the descriptor of an empty file (`mydocker.linux.empty_file`), if it is not.
+    ``executable``, ``pollfd``, ``status``  addresses: of the description of that file, of a struct pollfd of the
+                  runtime's pidfd, and of `STAT_SIZE` bytes.
     """
+
+    gaps: Sequence[tuple[Slot, Slot]]
+    reserved: tuple[Slot, Slot]
+    places: list[Slot]
+    is_blank: Slot
+    nothing: Slot
+    executable: int
+    pollfd: int
+    status: int
+
+
+def add(calls: OnRoot, plan: Plan, given: Given) -> None:
+    """Add the calls."""
     spec = plan.spec
-    add_death_with_runtime(calls, plan.runtime, "set up the process")
-    add_closing(calls, gaps, "set up the process")
+    add_death_with_runtime(calls, given.pollfd, "set up the process")
+    add_closing(calls, given.gaps, "set up the process")
+    _add_becoming_blank(calls, given)
     calls.call(_SETSID)
     calls.call(_UMASK, 0)
     calls.call(_KEYCTL, process.KEYCTL_JOIN_SESSION_KEYRING, failing=errno.EPERM, name="leave the session keyring")
@@ -80,7 +83,7 @@ def add(
     else:
         _add_root(calls, spec)
         mounts.add_views(calls, spec)
-        _add_protection(calls, spec, status)
+        _add_protection(calls, spec, given.status)
         volumes = _add_volumes(calls, spec)
     for entry in spec.mounts:
         _add_mount(calls, entry, volumes)
@@ -89,8 +92,8 @@ def add(
         flags = os.O_PATH | os.O_DIRECTORY
         calls.close(paths.open_in_batch(calls, calls.root, os.fsencode(spec.cwd), flags, name=name))
     if spec.own_root:
-        _add_protection(calls, spec, status)
-    for slot in reserved:
+        _add_protection(calls, spec, given.status)
+    for slot in given.reserved:
         calls.duplicate(calls.root, to=slot)
     first = len(calls)
     target = paths.open_in_batch(
@@ -100,18 +103,17 @@ def add(
         os.O_PATH | os.O_DIRECTORY,
         name="make the place of the cgroup mounts",
     )
-    mounts.add_places(calls, plan.hierarchies, target, places)
+    mounts.add_places(calls, plan.hierarchies, target, given.places)
     calls.go_on_from_here(first, ANY_ERROR)
     if spec.own_root:
         calls.pivot_to(calls.root, name="make it the root")
     calls.call(_UMASK, 0o022)
 
 
-def add_death_with_runtime(calls: OnRoot, runtime: int, name: str) -> None:
-    """As `mydocker.init` has it. ``runtime``: a pidfd."""
+def add_death_with_runtime(calls: OnRoot, pollfd: int, name: str) -> None:
+    """As `mydocker.init` has it. ``pollfd``: as `Given` has it."""
     calls.call(_PRCTL, process.PR_SET_PDEATHSIG, signals.SIGKILL, name=name)
     dead = calls.slot()
-    pollfd = struct.pack("=ihh", runtime, _POLLIN, 0)
     calls.call(_PPOLL, pollfd, 1, struct.pack("=2q", 0, 0), None, _SIGSET_SIZE, to=dead)
     calls.expect(dead, 0, ENODATA)
 
@@ -122,6 +124,16 @@ def add_closing(calls: OnRoot, gaps: Sequence[tuple[Slot, Slot]], name: str) -> 
         first = len(calls)
         calls.call(_CLOSE_RANGE, low, high, 0, name=name)
         calls.optional(first)  # there is none: EINVAL
+
+
+def _add_becoming_blank(calls: OnRoot, given: Given) -> None:
+    """As `mydocker.init.become_blank`, in a process that is not."""
+    is_not = len(calls)
+    calls.expect(given.is_blank, 0, errno.EXDEV)
+    signals.add_default_all(calls)
+    calls.call(_PRCTL, empty_file.PR_SET_MM, empty_file.PR_SET_MM_MAP, given.executable, empty_file.DESCRIPTION_SIZE, 0)
+    calls.close(given.nothing)
+    calls.go_on_from_here(is_not, errno.EXDEV)
 
 
 def _add_volumes(calls: OnRoot, spec: Spec) -> list[Slot]:

@@ -21,73 +21,12 @@ from mydocker.errors import HandoffError
 from mydocker.handoff import Failure
 from mydocker.linux import capabilities, executable, mount, network, process, pty, rights, signals
 from mydocker.spec import candidates
-from mydocker.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import NoReturn
 
-    from mydocker.cgroups.layout import Hierarchy
-    from mydocker.landing import Waiting
-    from mydocker.seccomp import Filter
-    from mydocker.spec import Spec
-    from mydocker.user import User
-
-
-class Plan(Value):
-    """What the child is to do, worked out before the clone.
-
-    ``staging``       directory on the host over which the root is assembled, in the child's mount namespace only.
-    ``hierarchies``   the cgroup hierarchies to show below /sys/fs/cgroup.
-    ``capabilities``  mask of the bounding, permitted and effective set.
-    ``stdio``         descriptors that become 0, 1 and 2; not used where the command gets a terminal. None: they come
-                      through ``messages`` when the command does, and the host name when the entrances do.
-    ``commands``      read end of the pipe that brings the frame.
-    ``reports``       write end of the pipe for reports.
-    ``runtime``       pidfd of the runtime, readable when it has died.
-    ``messages``      socket that brings the entrances, and what comes later than the plan; or -1.
-    ``status``        write end of the pipe for the command's wait status, used with ``init``; or -1.
-    ``upper``         descriptor of the mount for the overlay's upper layer, or -1.
-    ``cgroups``       whether it has any: then descriptors of v1 ``tasks`` files come through ``messages`` when they are
-                      made, and to write ``0`` to them puts the child into its cgroup. With `handoff.ENTER_SOME` these
-                      are not all, and `handoff.PLACED` is awaited.
-    ``filter``        of the system calls that the command may make, or None.
-    ``set_label``     asks a security module for the command's label, or None.
-    ``blank``         the process is a copy of a spawner's, which has done `become_blank` for all its children.
-    ``waiting``       how the child of a spawner does this by machine code (`mydocker.landing`), or None.
-    ``ahead``         what can be done without the command is done before it comes. Not with a filter that may refuse
-                      what is done after it.
-    ``trace``         write end of the pipe of a trace (`mydocker.tracing`), or -1.
-    """
-
-    spec: Spec
-    staging: str
-    hierarchies: tuple[Hierarchy, ...]
-    user: User
-    capabilities: int
-    cwd: str
-    stdio: tuple[int, int, int] | None = None
-    commands: int = -1
-    reports: int = -1
-    runtime: int = -1
-    messages: int = -1
-    status: int = -1
-    upper: int = -1
-    cgroups: bool = False
-    filter: Filter | None = None
-    set_label: Callable[[], None] | None = None
-    blank: bool = False
-    waiting: Waiting | None = None
-    ahead: bool = False
-    trace: int = -1
-
-    @property
-    def drops_ahead(self) -> bool:
-        """Whether the child gives its privileges up before it knows the command: not where it is to become a reaper,
-        which forks first.
-        """
-        return self.ahead and not self.spec.init
+    from mydocker.plan import Plan
 
 
 def loaded(plan: Plan) -> Plan:
@@ -111,8 +50,8 @@ def run(plan: Plan) -> NoReturn:
         gc.disable()
         _die_with_runtime(plan)
         view, terminal = _set_up(plan, step)
-        if plan.waiting is not None and plan.trace < 0:
-            plan.waiting.go_on(plan, view)
+        if plan.table is not None and plan.trace < 0:
+            plan.table.go_on(plan, view)
         _become_first(plan, step, view, terminal)
         if plan.drops_ahead:
             _confine(plan, step)

@@ -164,12 +164,16 @@ class Limits:
         self.write()
         return spec
 
+    @property
+    def amending(self) -> tuple[Plugin, ...]:
+        """The plugins that want to amend the container."""
+        return self._owners("mydocker_amend")
+
     def amend(self, cgroup: ContainerCgroup) -> Spec:
         """Let the plugins amend the container; the Spec as it is then. `undo` is owed from now on, whatever comes."""
         self.cgroup = cgroup
-        owners = self._owners("mydocker_amend")
-        if owners:
-            self._in_phase(self._amend_each, owners)
+        if self.amending:
+            self._in_phase(self._amend_each, self.amending)
         return self._spec
 
     def write(self) -> None:
@@ -178,7 +182,7 @@ class Limits:
 
     def _amend_each(self, phase: Phase) -> None:
         claims = _Claims(self._spec)
-        for plugin in self._owners("mydocker_amend"):
+        for plugin in self.amending:
             self._will_undo(plugin)
             spec, layout = claims.spec, self._layout
             answer = self._call(phase, plugin, "mydocker_amend", config=self.config, spec=spec, layout=layout)

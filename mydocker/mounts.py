@@ -18,6 +18,7 @@ import stat
 import time
 
 from mydocker.linux import libc, mount, paths, process
+from mydocker.linux.thermal import heat_of_cpus
 from mydocker.spec import Tmpfs, Volume
 from mydocker.step import Step as Step
 from mydocker.value import Value
@@ -678,14 +679,6 @@ def tmpfs_options(entry: Tmpfs) -> tuple[list[tuple[bytes, bytes | None]], int]:
         options.append((b"size", b"%d" % entry.size))
     noexec = 0 if entry.exec else mount.MOUNT_ATTR_NOEXEC
     return options, _NOSUID_NODEV | noexec | (mount.MOUNT_ATTR_RDONLY if entry.readonly else 0)
-
-
-def heat_of_cpus(directory: str = "/sys/devices/system/cpu") -> list[bytes]:
-    """What tells how hot each CPU is, and so what others compute on it (moby, GHSA-6fw5-f8r9-fgfm)."""
-    if not os.path.exists(f"{directory}/cpu0/thermal_throttle"):
-        return []
-    cpus = [name for name in os.listdir(directory) if name.startswith("cpu") and name[3:].isdigit()]
-    return [os.fsencode(f"{directory.lstrip('/')}/{name}/thermal_throttle") for name in cpus]
 
 
 def _protect(spec: Spec, root: int, step: Step) -> None:

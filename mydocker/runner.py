@@ -12,7 +12,7 @@ import os
 import select
 import time
 
-from mydocker import handoff, hooks, init, logs, seccomp, state
+from mydocker import handoff, hooks, logs, seccomp, state
 from mydocker.cgroups.layout import Layout
 from mydocker.child import Child, not_started, reported_status
 from mydocker.child import clone as clone_child
@@ -20,6 +20,7 @@ from mydocker.errors import HandoffError, MydockerError, PluginError, SetupError
 from mydocker.limits import Limits
 from mydocker.linux import capabilities, process, signals
 from mydocker.linux.paths import read_in_root
+from mydocker.plan import Plan
 from mydocker.resources import ResourceConfig
 from mydocker.result import Result
 from mydocker.spec import DEFAULT_PATH, Volume
@@ -74,7 +75,7 @@ class Means:
         """The filter of system calls for a command with these capabilities."""
         return seccomp.of_run(spec.seccomp, capabilities, privileged=spec.privileged)
 
-    def clone(self, plan: init.Plan, namespaces: int, child: Child) -> Callable[[], bool]:
+    def clone(self, plan: Plan, namespaces: int, child: Child) -> Callable[[], bool]:
         """Begin to clone the child, which does as ``plan`` says. What is returned waits until ``child`` knows its PID,
         or is False if what was to clone it was killed.
 
@@ -83,11 +84,11 @@ class Means:
         clone_child(plan.replace(runtime=child.watch_runtime()), namespaces, child)
         return _cloned
 
-    def take_spare(self, plan: init.Plan, namespaces: int, child: Child) -> bool:
+    def take_spare(self, plan: Plan, namespaces: int, child: Child) -> bool:
         """Whether there was one that does as ``plan`` says, but for its descriptors: it is ``child`` now."""
         return False
 
-    def prepare_order(self, plan: init.Plan, namespaces: int) -> Order | None:
+    def prepare_order(self, plan: Plan, namespaces: int) -> Order | None:
         """The command of the child runs for which `take_spare` was asked last with this plan: there may be another.
 
         What is returned is to be sent when the run has ended or takes long, or dropped: to make another child while
@@ -95,7 +96,7 @@ class Means:
         """
         return None
 
-    def set_up_by_interpreter(self, plan: init.Plan, namespaces: int, number: int) -> None:
+    def set_up_by_interpreter(self, plan: Plan, namespaces: int, number: int) -> None:
         """A child that does as ``plan`` says could not be set up by machine code, for the errno ``number``: the next
         one is to be without.
         """
@@ -351,7 +352,7 @@ class Container:
         #: what plugins have added to the environment
         self._added_env: tuple[bytes, ...] = ()
         #: its child's plan without descriptors, and namespaces
-        self._kind: tuple[init.Plan, int] | None = None
+        self._kind: tuple[Plan, int] | None = None
         #: for a child of the next container
         self._order: Order | None = None
         #: the command of a child that takes it by machine code
@@ -470,19 +471,25 @@ class Container:
 
     def _amend(self) -> None:
         """Let the plugins amend the container."""
-        if self._limits.plugins:
-            from mydocker.cgroups.group import ContainerCgroup
-
-            cgroup = ContainerCgroup(self._layout, self._record.cgroup)
-            self._claim.unfinished = True
+        if self._limits.amending:
             own = len(self._spec.extra_env)
-            self._spec = self._limits.amend(cgroup)
+            self._spec = self._limits.amend(self._own_cgroup())
             self._added_env = self._spec.extra_env[own:]
             _validate_mounts(self._spec, self._limits.mounted_by)
+
+    def _own_cgroup(self) -> ContainerCgroup:
+        """The container's, of which there may be something from now on."""
+        from mydocker.cgroups.group import ContainerCgroup
+
+        self._claim.unfinished = True
+        cgroup = self._limits.cgroup = ContainerCgroup(self._layout, self._record.cgroup)
+        return cgroup
 
     def _write_limits(self, *, moved: bool, late: bool) -> None:
         """Make the cgroups, write the limits, and let the child in."""
         cgroup = self._limits.cgroup
+        if cgroup is None and self._limits.plugins:
+            cgroup = self._own_cgroup()
         if cgroup is None:
             if late:
                 self._child.let_in(handoff.ENTER, [], self._hostname, late=True)
@@ -595,7 +602,7 @@ class Container:
         """
         spec, child, user = self._spec, self._child, self._user
         hostname = self._hostname if stdio is not None else None
-        plan = init.Plan(
+        plan = Plan(
             spec=spec.replace(hostname=hostname, mounts=tuple(map(_from_here, spec.mounts))),
             staging=os.path.abspath(self._claim.path),
             hierarchies=self._layout.hierarchies,
@@ -605,7 +612,7 @@ class Container:
             cwd=_working_directory(spec),
             upper=self._limits.upper,
             stdio=stdio,
-            cgroups=self._limits.cgroup is not None,
+            cgroups=bool(self._limits.plugins),
             ahead=spec.seccomp in ("default", "unconfined"),
         )
         namespaces = _NAMESPACES | (process.CLONE_NEWNET if spec.network == "none" else 0)
@@ -668,10 +675,10 @@ class Container:
             child.landing = report.landing
             return True
         if isinstance(report, handoff.Stuck):
-            from mydocker import landing
+            from mydocker import waiting
 
             assert self._kind is not None
-            number = landing.failed_in_groundwork(self._kind[0], report.outcome)
+            number = waiting.failed_in_groundwork(self._kind[0], report.outcome)
             if number:
                 self._means.set_up_by_interpreter(*self._kind, number)
                 return False
@@ -715,11 +722,11 @@ class Container:
 
     def _why_stuck(self, report: handoff.Stuck, child: Child, started: float) -> handoff.Failure | None:
         """None if the child goes on after all, or is killed meanwhile."""
-        from mydocker import landing
+        from mydocker import waiting
         from mydocker.linux.batch import outcome_of
 
         assert self._kind is not None
-        failure = landing.failed_step(self._kind[0], report.outcome)
+        failure = waiting.failed_step(self._kind[0], report.outcome)
         if failure is not None or self._command is None:
             return failure
 

@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import TypeVar
 
-    from mydocker import init, seccomp
+    from mydocker import seccomp
     from mydocker.cgroups.layout import Layout
     from mydocker.child import Child
     from mydocker.hooks import Phase
+    from mydocker.plan import Plan
     from mydocker.spec import Spec
 
     T = TypeVar("T")
@@ -152,7 +153,7 @@ class _TracedMeans(Means):
     def late(self) -> bool:  # type: ignore[override]
         return self._means.late
 
-    def clone(self, plan: init.Plan, namespaces: int, child: Child) -> Callable[[], bool]:
+    def clone(self, plan: Plan, namespaces: int, child: Child) -> Callable[[], bool]:
         return self._means.clone(plan.replace(trace=self._trace.of_child), namespaces, child)
 
     def abandon(self, child: Child) -> None:

@@ -75,3 +75,16 @@ class Value:
     def asdict(self) -> dict[str, Any]:
         """The fields in the order of their declaration."""
         return {name: self.__dict__[name] for name in self._fields}
+
+
+def plain(value: Any) -> Any:
+    """The same, of what marshal knows: a `Value` is a list that begins with the name of its class."""
+    if isinstance(value, Value):
+        return [type(value).__name__, *(plain(getattr(value, name)) for name in value._fields)]
+    if type(value) is tuple:
+        return tuple(map(plain, value))
+    for cls in (str, bytes, int):
+        if isinstance(value, cls) and type(value) not in (cls, bool):  # such as a member of an enumeration
+            made: Any = cls
+            return made.__new__(cls, value)
+    return value

@@ -90,17 +90,21 @@ def _run(parsed: Parsed, registry: Registry, profile: Profile | None) -> Result:
     config = registry.parse(*registry.config.with_defaults(parsed.limits, parsed.flags))
     if spec.terminal and not os.isatty(0):
         raise UsageError("the input device is not a TTY")
-    from mydocker.runner import run_foreground
+    from mydocker.runner import Means, run_foreground
 
     observer = profile.watches if profile is not None else None
     interactive = bool(parsed.options.get("interactive"))
+    means = Means()
     if "trace" not in parsed.options:
-        return run_foreground(spec, config, registry, stdin=interactive, observer=observer)
-    from mydocker.runner import Means
+        if not spec.terminal:
+            from mydocker.kept_table import KeptMeans
+
+            means = KeptMeans()
+        return run_foreground(spec, config, registry, stdin=interactive, observer=observer, means=means)
     from mydocker.tracing import of_command_line
 
     trace = of_command_line()
-    means = trace.means(Means())
+    means = trace.means(means)
     result = run_foreground(spec, config, registry, stdin=interactive, observer=observer, means=means)
     return result.replace(trace=trace.stages())
 

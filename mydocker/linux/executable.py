@@ -15,11 +15,10 @@ would change its own data.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import struct
 
-from mydocker.linux import machine, mount
+from mydocker.linux import empty_file, machine, mount
 from mydocker.linux.libc import (
     addressof,
     c_int,
@@ -33,14 +32,10 @@ from mydocker.linux.libc import (
 )
 from mydocker.value import Value
 
-_PR_SET_MM, _PR_SET_MM_MAP = 35, 14
 _PROT_READ, _PROT_WRITE, _PROT_EXEC = 1, 2, 4
 _MAP_PRIVATE, _MAP_FIXED = 0x02, 0x10
 #: Of an entry of /proc/PID/pagemap: the page is there, is in swap, is one of a file (proc_pid_pagemap(5)).
 _PRESENT, _SWAPPED, _OF_FILE = 1 << 63, 1 << 62, 1 << 61
-_SEALS = 0xF  # F_SEAL_SEAL, _SHRINK, _GROW, _WRITE
-
-_NAME = "mydocker"
 
 #: For each of the entries (new, old, size, protection), of 64 bits each, copy ``old`` to ``new``, protect that, and
 #: mremap(2) it to where ``old`` is. The result is 0, or an error's number below 0.
@@ -70,16 +65,14 @@ def let_go() -> None:
     without CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE. Then nothing has changed that matters.
     """
     path = os.readlink("/proc/self/exe")
-    if path.startswith(f"/memfd:{_NAME} "):
+    if path.startswith(f"/memfd:{empty_file.NAME} "):
         return
     code = _CODE.get(os.uname().machine)
     if code is None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
     regions = _regions(os.fsencode(path))
-    empty = os.memfd_create(_NAME, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    empty = empty_file.made()
     try:
-        os.fchmod(empty, 0o555)
-        fcntl.fcntl(empty, fcntl.F_ADD_SEALS, _SEALS)
         _replace(code, [region for region in regions if not _mapped_anew(path, region)])
         _note(empty)
     finally:
@@ -180,6 +173,6 @@ def _note(executable: int) -> None:
     field = dict(enumerate(map(int, rest), start=4))
     code, data, start_brk = (field[26], field[27]), (field[45], field[46]), field[47]
     strings = (field[number] for number in (48, 49, 50, 51))
-    numbers = (*code, *data, start_brk, _sbrk(0), field[28], *strings)
-    table = create_string_buffer(struct.pack("=12QIi", *numbers, 0, 0, executable))
-    _prctl(_PR_SET_MM, _PR_SET_MM_MAP, addressof(table), 12 * 8 + 8, 0)
+    addresses = (*code, *data, start_brk, _sbrk(0), field[28], *strings)
+    table = create_string_buffer(empty_file.description(addresses, executable))
+    _prctl(empty_file.PR_SET_MM, empty_file.PR_SET_MM_MAP, addressof(table), empty_file.DESCRIPTION_SIZE, 0)

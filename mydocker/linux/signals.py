@@ -20,6 +20,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from mydocker.linux.batch import Batch
+
 SIGHUP, SIGINT, SIGQUIT, SIGKILL, SIGUSR1, SIGUSR2, SIGPIPE, SIGTERM = 1, 2, 3, 9, 10, 12, 13, 15
 SIGCHLD, SIGCONT, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU, SIGWINCH = 17, 18, 19, 20, 21, 22, 28
 
@@ -31,7 +33,10 @@ _sigprocmask = function("pthread_sigmask", c_int, c_char_p, c_char_p)
 _signalfd = function("signalfd", c_int, c_char_p, c_int)
 _signal = function("signal", c_int, c_void_p)
 _sigtimedwait = function("sigtimedwait", c_char_p, c_void_p, c_char_p)
-_rt_sigaction = system_call(architecture_number(13, 134), c_int, c_char_p, c_void_p, c_size_t)
+_RT_SIGACTION = architecture_number(13, 134)
+_rt_sigaction = system_call(_RT_SIGACTION, c_int, c_char_p, c_void_p, c_size_t)
+_DEFAULT = bytes(32)  # struct sigaction of the kernel: all zero is SIG_DFL
+_SIGSET_SIZE = 8  # the kernel's
 
 
 def name_of(number: int) -> str:
@@ -83,7 +88,14 @@ def default_all() -> None:
 def default_of_libc() -> None:
     """The default for libc's own two, which it refuses to touch, as posix_spawn(3) leaves them ignored."""
     for number in (32, 33):
-        _rt_sigaction(number, bytes(32), None, 8)  # struct sigaction of the kernel: all zero is SIG_DFL
+        _rt_sigaction(number, _DEFAULT, None, _SIGSET_SIZE)
+
+
+def add_default_all(calls: Batch) -> None:
+    """The calls of `default_all`."""
+    for number in range(1, 65):
+        if number not in (SIGKILL, SIGSTOP):
+            calls.call(_RT_SIGACTION, number, _DEFAULT, None, _SIGSET_SIZE)
 
 
 def default(number: int) -> None:

@@ -10,6 +10,7 @@ import sys
 import time
 
 from mydocker import logs
+from mydocker import plan as plans
 from mydocker.cgroups import places
 from mydocker.child import Child
 from mydocker.errors import SetupError
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from typing import Any, TypeVar
 
-    from mydocker import init
     from mydocker.cgroups.layout import Layout
+    from mydocker.plan import Plan
 
     T = TypeVar("T")
 
@@ -82,7 +83,7 @@ class _Connection:
 class _Kind:
     """Containers whose plans differ in nothing but descriptors and staging directory."""
 
-    def __init__(self, template: init.Plan, namespaces: int) -> None:
+    def __init__(self, template: Plan, namespaces: int) -> None:
         self.template = template
         self.namespaces = namespaces
         self.packed = wire.packed(template)
@@ -127,7 +128,7 @@ class Order:
         self._theirs: dict[str, int] = {}
         self._open = kind.ordered = True
 
-    def prepare(self, new: Spare, plan: init.Plan) -> None:
+    def prepare(self, new: Spare, plan: Plan) -> None:
         """OSError."""
         self.spare = new
         self._theirs = new.child.connect(status=False)
@@ -191,7 +192,7 @@ class Helper:
         #: how many times `mounts_changed` was called
         self._mount_changes = 0
         #: the plan that was asked about last, and its template
-        self._last: tuple[init.Plan, init.Plan] | None = None
+        self._last: tuple[Plan, Plan] | None = None
         #: whether there was ever an answer, and how often there was none
         self._answered = False
         self._lost = 0
@@ -207,7 +208,7 @@ class Helper:
         connection = self._connection
         return connection.pid if connection is not None else 0
 
-    def clone(self, plan: init.Plan, namespaces: int, child: Child, cgroups: bytes = b"") -> Callable[[], bool]:
+    def clone(self, plan: Plan, namespaces: int, child: Child, cgroups: bytes = b"") -> Callable[[], bool]:
         """Ask for a child of this process that does as ``plan`` says. What is returned waits until ``child`` knows its
         PID, or is False if the helper was killed: then there is none. It raises the OSError of the clone.
 
@@ -243,7 +244,7 @@ class Helper:
             if connection is self._connection:
                 self._forget()
 
-    def take_spare(self, plan: init.Plan, namespaces: int, child: Child, cgroups: bytes) -> bool:
+    def take_spare(self, plan: Plan, namespaces: int, child: Child, cgroups: bytes) -> bool:
         """Whether there was a spare child that does as ``plan`` says; it is ``child`` then. The others as for `clone`,
         whose OSErrors are raised by it alone.
         """
@@ -278,7 +279,7 @@ class Helper:
         return taken
 
     def prepare_order(
-        self, plan: init.Plan, namespaces: int, layout: Layout, cgroups: bytes, mounts: bytes | None
+        self, plan: Plan, namespaces: int, layout: Layout, cgroups: bytes, mounts: bytes | None
     ) -> Order | None:
         """All but the asking for a spare child of the kind that was asked for last by this plan, if there may soon be
         use for one. Nobody waits for it, so nothing is raised. ``mounts``: as for `Spare`.
@@ -326,7 +327,7 @@ class Helper:
                 if not isinstance(e, OSError):
                     raise
 
-    def set_up_by_interpreter(self, plan: init.Plan, namespaces: int, number: int) -> None:
+    def set_up_by_interpreter(self, plan: Plan, namespaces: int, number: int) -> None:
         """The next child that does as ``plan`` says is: one could not be by machine code. Once more that is tried,
         since the interpreter makes what is missing in the root, and it stays. ``number``: the errno. Of EAGAIN the next
         one need not hear: something was renamed on the host meanwhile (openat2(2)).
@@ -348,7 +349,7 @@ class Helper:
                 if kind.spare is not None and not kind.spare.outlives(kind.template, mounts):
                     self._end_spare(kind)
 
-    def _ask(self, plan: init.Plan, namespaces: int, child: Child, cgroups: bytes) -> _Connection:
+    def _ask(self, plan: Plan, namespaces: int, child: Child, cgroups: bytes) -> _Connection:
         own = wire.Own.of(plan)
         with self._lock:
             kind = self._kind(plan, namespaces)
@@ -370,10 +371,10 @@ class Helper:
                 return connection
             raise NoHelper
 
-    def _kind(self, plan: init.Plan, namespaces: int) -> _Kind:
+    def _kind(self, plan: Plan, namespaces: int) -> _Kind:
         """With the lock."""
         if self._last is None or self._last[0] is not plan:
-            self._last = (plan, wire.template(plan))
+            self._last = (plan, plans.template(plan))
         template = self._last[1]
         for kind in self._kinds:
             if kind.namespaces == namespaces and kind.template == template:

@@ -14,8 +14,7 @@ import os
 import select
 import sys
 
-from mydocker import init
-from mydocker.landing import Waiting
+from mydocker import init, table, waiting
 from mydocker.linux import machine, process, signals
 from mydocker.spawning import wire
 
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from mydocker.cgroups.layout import Hierarchy
+    from mydocker.plan import Plan
+    from mydocker.table import Table
 
 #: How many kinds of container are remembered.
 _MOST_TEMPLATES = 32
@@ -97,43 +98,43 @@ class _Templates:
 
     def __init__(self, program: int) -> None:
         self._program = program
-        self._plans: dict[bytes, init.Plan] = {}
+        self._plans: dict[bytes, Plan] = {}
         self._forks = machine.ForkedMemory()
         #: all that there were
         self.hierarchies: set[Hierarchy] = set()
 
-    def plan(self, data: bytes) -> init.Plan:
+    def plan(self, data: bytes) -> Plan:
         found = self._plans.get(data)
         if found is None:
             if len(self._plans) >= _MOST_TEMPLATES:
                 self._forget_all()
             plan = wire.unpacked(data).replace(runtime=self._program, blank=True)
-            waiting = _waiting(plan)
-            if waiting is None or not waiting.groundwork:
+            known = _table(plan)
+            if known is None or not known.groundwork:
                 plan = init.loaded(plan)
-            found = self._plans[data] = plan.replace(waiting=waiting)
+            found = self._plans[data] = plan.replace(table=known)
             self.hierarchies.update(plan.hierarchies)
         return found
 
-    def clone(self, plan: init.Plan, request: wire.Request) -> tuple[int, int]:
+    def clone(self, plan: Plan, request: wire.Request) -> tuple[int, int]:
         """(PID, pidfd) of the child; (0, -1) in a child that is to do `init.run`. OSError."""
         flags = request.flags | process.CLONE_PARENT
-        waiting = plan.waiting
-        if waiting is not None and waiting.groundwork and plan.trace < 0 and not request.by_interpreter:
-            return waiting.clone(plan, flags, self._forks)
+        known = plan.table
+        if known is not None and known.groundwork and plan.trace < 0 and not request.by_interpreter:
+            return known.clone(plan, flags, self._forks)
         init.loaded(plan)
         self._forks.keep_all()
         return process.clone(flags)
 
     def _forget_all(self) -> None:
         for plan in self._plans.values():
-            if plan.waiting is not None:
-                plan.waiting.close()
+            if plan.table is not None:
+                plan.table.close()
         self._plans.clear()
 
 
-def _waiting(plan: init.Plan) -> Waiting | None:
+def _table(plan: Plan) -> Table | None:
     try:
-        return Waiting.made(plan) if Waiting.may(plan) else None
+        return waiting.made(plan) if plan.may_wait and table.may_be_used() else None
     except (OSError, ValueError):
         return None  # there is no memory for it, or no slot: the interpreter does it

@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeVar
 
-    from mydocker import init, seccomp
+    from mydocker import seccomp
     from mydocker.cgroups.layout import Layout
     from mydocker.child import Child
     from mydocker.config import Config
     from mydocker.hooks import Phase
+    from mydocker.plan import Plan
     from mydocker.plugins import Registry
     from mydocker.spawning.client import Order
     from mydocker.spec import Spec
@@ -82,21 +83,21 @@ class SharedMeans(Means):
             self._filters[key] = super().filter(spec, capabilities)
         return self._filters[key]
 
-    def clone(self, plan: init.Plan, namespaces: int, child: Child) -> Callable[[], bool]:
+    def clone(self, plan: Plan, namespaces: int, child: Child) -> Callable[[], bool]:
         try:
             return self.helper.clone(plan, namespaces, child, self._cgroups)
         except NoHelper:
             return super().clone(plan, namespaces, child)
 
-    def take_spare(self, plan: init.Plan, namespaces: int, child: Child) -> bool:
+    def take_spare(self, plan: Plan, namespaces: int, child: Child) -> bool:
         return self.helper.take_spare(plan, namespaces, child, self._cgroups)
 
-    def prepare_order(self, plan: init.Plan, namespaces: int) -> Order | None:
+    def prepare_order(self, plan: Plan, namespaces: int) -> Order | None:
         if self._layout is None:
             return None
         return self.helper.prepare_order(plan, namespaces, self._layout, self._cgroups, self._mountinfo)
 
-    def set_up_by_interpreter(self, plan: init.Plan, namespaces: int, number: int) -> None:
+    def set_up_by_interpreter(self, plan: Plan, namespaces: int, number: int) -> None:
         self.helper.set_up_by_interpreter(plan, namespaces, number)
 
     def abandon(self, child: Child) -> None:

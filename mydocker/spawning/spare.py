@@ -16,8 +16,8 @@ from mydocker.spec import Volume
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from mydocker import init
     from mydocker.child import Child
+    from mydocker.plan import Plan
 
     #: device and inode of what is at a path, None if nothing is
     Shown = list[tuple[int, int] | None]
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 class Spare:
     """``child``: its process, or our ends of the pipes of one that was asked for."""
 
-    def __init__(self, child: Child, plan: init.Plan, mounts: bytes | None, known: MountsShown) -> None:
+    def __init__(self, child: Child, plan: Plan, mounts: bytes | None, known: MountsShown) -> None:
         """Before it is asked for. ``mounts``: as they were after their last change that is known (`mount_watch`)."""
         self.child = child
         self._shown = _what_is_shown(plan)
         self._known = known
         self._mounts = known.of(plan, mounts)
 
-    def fits(self, plan: init.Plan) -> bool:
+    def fits(self, plan: Plan) -> bool:
         """Whether it is what would be made now, if no mount has changed. It is there."""
         if self._shown != _what_is_shown(plan):
             return False
@@ -42,7 +42,7 @@ class Spare:
         poll.register(self.child.reports, select.POLLIN)
         return not poll.poll(0)  # it could not be set up, or was killed
 
-    def outlives(self, plan: init.Plan, mounts: bytes | None) -> bool:
+    def outlives(self, plan: Plan, mounts: bytes | None) -> bool:
         """Whether those mounts are as they were that it shows. Engines change others all the time.
 
         ``mounts``: as they are now.
@@ -69,7 +69,7 @@ class MountsShown:
     def __init__(self) -> None:
         self._last: tuple[bytes, list[bytes], list[bytes]] = (b"", [], [])
 
-    def of(self, plan: init.Plan, text: bytes | None) -> list[bytes] | None:
+    def of(self, plan: Plan, text: bytes | None) -> list[bytes] | None:
         """Among the lines of ``text``. None if that may be all of them, or nobody knows."""
         if plan.spec.rootfs is None or text is None:
             return None
@@ -81,7 +81,7 @@ class MountsShown:
         return found
 
 
-def is_possible(plan: init.Plan) -> bool:
+def is_possible(plan: Plan) -> bool:
     """Whether a child of this kind can be set up before there is a container for it."""
     spec = plan.spec
     labelled = spec.apparmor_profile or spec.selinux_label
@@ -90,12 +90,12 @@ def is_possible(plan: init.Plan) -> bool:
     return spec.has_place_for_root and plan.user.maps is None and not unusual
 
 
-def _what_is_shown(plan: init.Plan) -> Shown:
+def _what_is_shown(plan: Plan) -> Shown:
     """Which directories and files are at the paths that a child shows of the host."""
     return list(map(_identity, _paths_shown(plan)))
 
 
-def _paths_shown(plan: init.Plan) -> list[str]:
+def _paths_shown(plan: Plan) -> list[str]:
     spec = plan.spec
     return [spec.rootfs or "/", *(entry.source for entry in spec.mounts if isinstance(entry, Volume))]
 

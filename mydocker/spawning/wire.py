@@ -12,14 +12,14 @@ import marshal
 import os
 import struct
 
-from mydocker import init
 from mydocker.cgroups.layout import Hierarchy
 from mydocker.linux import rights
+from mydocker.plan import DESCRIPTORS, Plan
 from mydocker.rootless.ids import IdMaps
 from mydocker.seccomp import Filter
 from mydocker.spec import Spec, Tmpfs, Volume
 from mydocker.user import User
-from mydocker.value import Value
+from mydocker.value import Value, plain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,29 +36,16 @@ NAME = b"mydocker-helper"
 _HEADER = struct.Struct("=QI?")
 
 _PID = struct.Struct("=i")
-_CLASSES = (init.Plan, Spec, Volume, Tmpfs, Hierarchy, User, IdMaps, Filter)
-_NUMBERS = {cls: number for number, cls in enumerate(_CLASSES)}
-
-#: The fields of a plan that are descriptors, but for ``stdio``, which comes later than the plan.
-_DESCRIPTORS = ("commands", "reports", "messages", "status", "upper", "trace")
+_CLASSES = {cls.__name__: cls for cls in (Plan, Spec, Volume, Tmpfs, Hierarchy, User, IdMaps, Filter)}
 
 
-def template(plan: init.Plan) -> init.Plan:
-    """What plans for containers of one kind have in common. Command and host name go their own way, and the filter is
-    compiled.
-    """
-    spec = plan.spec.replace(args=(), env=None, extra_env=(), timeout=None, hostname=None, seccomp="")
-    blank = dict.fromkeys(_DESCRIPTORS, -1)
-    return plan.replace(spec=spec, staging="", stdio=None, **blank)
+def packed(plan: Plan) -> bytes:
+    """A template (`mydocker.plan.template`), for `send_plan`."""
+    return marshal.dumps(plain(plan))
 
 
-def packed(plan: init.Plan) -> bytes:
-    """A template, for `send_plan`."""
-    return marshal.dumps(_plain(plan))
-
-
-def unpacked(data: bytes) -> init.Plan:
-    plan: init.Plan = _value(marshal.loads(data))
+def unpacked(data: bytes) -> Plan:
+    plan: Plan = _value(marshal.loads(data))
     return plan
 
 
@@ -69,10 +56,10 @@ class Own(Value):
     staging: str
 
     @classmethod
-    def of(cls, plan: init.Plan) -> Own:
-        return cls(descriptors={name: getattr(plan, name) for name in _DESCRIPTORS}, staging=plan.staging)
+    def of(cls, plan: Plan) -> Own:
+        return cls(descriptors={name: getattr(plan, name) for name in DESCRIPTORS}, staging=plan.staging)
 
-    def given_to(self, template: init.Plan) -> init.Plan:
+    def given_to(self, template: Plan) -> Plan:
         """The plan of the container."""
         return template.replace(staging=self.staging, **self.descriptors)
 
@@ -86,14 +73,14 @@ class Own(Value):
             fds.append(fd)
             return len(fds) - 1
 
-        places = [place(self.descriptors[name]) for name in _DESCRIPTORS]
+        places = [place(self.descriptors[name]) for name in DESCRIPTORS]
         return marshal.dumps((places, self.staging)), fds
 
     @classmethod
     def unpacked(cls, data: bytes, fds: list[int]) -> Own:
         places, staging = marshal.loads(data)
         descriptors = {
-            name: fds[place] if place >= 0 else -1 for name, place in zip(_DESCRIPTORS, places, strict=True)
+            name: fds[place] if place >= 0 else -1 for name, place in zip(DESCRIPTORS, places, strict=True)
         }
         return cls(descriptors=descriptors, staging=staging)
 
@@ -163,21 +150,9 @@ def receive_child(connection: int) -> tuple[int, int]:
     return pid, descriptors[0]
 
 
-def _plain(value: Any) -> Any:
-    """The same, of what marshal knows: a value is a list that begins with the number of its class."""
-    if isinstance(value, Value):
-        return [_NUMBERS[type(value)], *(_plain(getattr(value, name)) for name in value._fields)]
-    if type(value) is tuple:
-        return tuple(map(_plain, value))
-    for cls in (str, bytes, int):
-        if isinstance(value, cls) and type(value) not in (cls, bool):  # such as a member of an enumeration
-            made: Any = cls
-            return made.__new__(cls, value)
-    return value
-
-
-def _value(plain: Any) -> Any:
-    if type(plain) is list:
-        cls = _CLASSES[plain[0]]
-        return cls(**dict(zip(cls._fields, map(_value, plain[1:]), strict=True)))
-    return tuple(map(_value, plain)) if type(plain) is tuple else plain
+def _value(data: Any) -> Any:
+    """The reverse of `mydocker.value.plain`."""
+    if type(data) is list:
+        cls = _CLASSES[data[0]]
+        return cls(**dict(zip(cls._fields, map(_value, data[1:]), strict=True)))
+    return tuple(map(_value, data)) if type(data) is tuple else data

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import mydocker
-from mydocker import api, landing
+from mydocker import api, table
 from mydocker.linux import rights
 from mydocker.spec import Tmpfs, Volume
 
@@ -124,7 +124,7 @@ def test_arguments_of_any_size_arrive_exactly(size: int, count: int) -> None:
 
 def test_more_arguments_than_the_kernel_takes() -> None:
     words = ["x" * 100_000] * 90  # more than there is room for where they land
-    assert sum(map(len, words)) > landing.ROOM
+    assert sum(map(len, words)) > table.ROOM
     for argv in (["true", *words], ["true", "x" * 200_000], ["no-such-command", *words]):
         found = outcome(mydocker.run, argv)
         assert found == outcome(by_interpreter, argv)

@@ -20,7 +20,7 @@ from mydocker.result import Result, Usage
 from mydocker.spec import DEFAULT_CAPABILITIES, Spec, Tmpfs, Volume
 
 if TYPE_CHECKING:
-    from mydocker.runner import Observer
+    from mydocker.runner import Means, Observer
 
 
 def spec(**options: Any) -> Spec:
@@ -206,7 +206,14 @@ class Runs:
         self.observer: Observer | None = None
 
     def __call__(
-        self, spec: Spec, config: ResourceConfig, registry: Registry, *, stdin: bool, observer: Observer | None
+        self,
+        spec: Spec,
+        config: ResourceConfig,
+        registry: Registry,
+        *,
+        stdin: bool,
+        observer: Observer | None,
+        means: Means,
     ) -> Result:
         self.asked.append((spec, config, stdin))
         self.observer = observer

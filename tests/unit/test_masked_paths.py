@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from mydocker import init, landing, mounts
+from mydocker import mounts, waiting
 from mydocker.linux import batch
-from mydocker.mounts import heat_of_cpus
+from mydocker.linux.thermal import heat_of_cpus
+from mydocker.plan import Plan
 from mydocker.spec import Spec
 from mydocker.user import User
 
@@ -27,7 +28,7 @@ def test_hosts_have_any_number_of_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(mounts._Protection()) >= few + len(paths)
     if batch.code_page():
         spec = Spec(args=(b"true",), rootfs="/")
-        plan = init.Plan(spec=spec, staging="", hierarchies=(), user=User(), capabilities=0, cwd="/", blank=True)
-        waiting = landing.Waiting.made(plan)
-        assert waiting.groundwork > few + len(paths)
-        waiting.close()
+        plan = Plan(spec=spec, staging="", hierarchies=(), user=User(), capabilities=0, cwd="/", blank=True)
+        table = waiting.made(plan)
+        assert table.groundwork > few + len(paths)
+        table.close()

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mydocker import init
 from mydocker.cgroups.layout import Hierarchy
 from mydocker.linux import rights
+from mydocker.plan import Plan, template
 from mydocker.rootless.ids import IdMaps
 from mydocker.seccomp import Filter
 from mydocker.spawning import wire
@@ -42,7 +42,7 @@ specs = st.builds(
     privileged=st.booleans(),
 )
 plans = st.builds(
-    init.Plan,
+    Plan,
     spec=specs,
     staging=paths,
     hierarchies=tuples(
@@ -64,13 +64,13 @@ plans = st.builds(
 
 
 @given(plans)
-def test_a_template_arrives_as_it_was(plan: init.Plan) -> None:
-    template = wire.template(plan)
-    assert wire.unpacked(wire.packed(template)) == template
+def test_a_template_arrives_as_it_was(plan: Plan) -> None:
+    kind = template(plan)
+    assert wire.unpacked(wire.packed(kind)) == kind
 
 
 @given(plans, st.lists(st.booleans(), min_size=5, max_size=5), st.booleans())
-def test_a_request_arrives_with_its_descriptors(plan: init.Plan, given_: list[bool], by_interpreter: bool) -> None:
+def test_a_request_arrives_with_its_descriptors(plan: Plan, given_: list[bool], by_interpreter: bool) -> None:
     ours, theirs = rights.pair()
     opened = [os.open("/dev/null", os.O_RDONLY) for _ in range(5)]
     received: list[int] = []
@@ -78,15 +78,15 @@ def test_a_request_arrives_with_its_descriptors(plan: init.Plan, given_: list[bo
         names = ("commands", "reports", "messages", "status", "upper")
         descriptors = {name: fd if there else -1 for name, fd, there in zip(names, opened, given_, strict=False)}
         plan = plan.replace(**descriptors)
-        template, own = wire.packed(wire.template(plan)), wire.Own.of(plan)
-        wire.send_plan(ours, template, own, 77, by_interpreter=by_interpreter)
+        packed, own = wire.packed(template(plan)), wire.Own.of(plan)
+        wire.send_plan(ours, packed, own, 77, by_interpreter=by_interpreter)
         request = wire.receive(theirs)
         assert request is not None
         received = request.fds
         found = wire.Own.unpacked(request.own, received).given_to(wire.unpacked(request.template))
         assert (request.flags, request.by_interpreter) == (77, by_interpreter)
         bare = plan.replace(**dict.fromkeys(names, -1))
-        assert found.replace(**dict.fromkeys(names, -1)) == wire.Own.of(bare).given_to(wire.template(plan))
+        assert found.replace(**dict.fromkeys(names, -1)) == wire.Own.of(bare).given_to(template(plan))
         assert [getattr(found, name) >= 0 for name in names] == given_
         assert len(received) == sum(given_)
         assert not any(map(os.get_inheritable, received))
@@ -105,9 +105,9 @@ class _Number(enum.IntEnum):
 
 def test_what_is_a_text_or_a_number_by_inheritance() -> None:
     spec = Spec(args=(), cwd=_Text("/x"), mounts=(Tmpfs(destination=_Text("/y"), size=_Number.SEVEN),))
-    plan = init.Plan(spec=spec, staging="", hierarchies=(), user=User(), capabilities=_Number.SEVEN, cwd=_Text("/x"))
-    template = wire.template(plan)
-    assert wire.unpacked(wire.packed(template)) == template
+    plan = Plan(spec=spec, staging="", hierarchies=(), user=User(), capabilities=_Number.SEVEN, cwd=_Text("/x"))
+    kind = template(plan)
+    assert wire.unpacked(wire.packed(kind)) == kind
 
 
 def test_the_end_of_the_connection_is_none_and_half_a_request_too() -> None:
