@@ -169,8 +169,16 @@ class Limits:
         """The plugins that want to amend the container."""
         return self._owners("mydocker_amend")
 
-    def amend(self, cgroup: ContainerCgroup) -> Spec:
-        """Let the plugins amend the container; the Spec as it is then. `undo` is owed from now on, whatever comes."""
+    @property
+    def amending_makes(self) -> bool:
+        """Whether one of these may make something, in the cgroup or elsewhere: mydocker's own only look at the rest."""
+        return any(not plugin.is_own or "cgroup" in plugin.hooks["mydocker_amend"][1] for plugin in self.amending)
+
+    def amend(self, cgroup: ContainerCgroup | None) -> Spec:
+        """Let the plugins amend the container; the Spec as it is then. `undo` is owed from now on, whatever comes.
+
+        ``cgroup``: None only if nothing is made (`amending_makes`).
+        """
         self.cgroup = cgroup
         if self.amending:
             self._in_phase(self._amend_each, self.amending)
@@ -327,20 +335,25 @@ class Limits:
         else:
             self.cgroup.adopt()
 
-    def usage_at_end(self, cpu_user: float, cpu_system: float) -> Usage:
-        """The figures of the plugins after the last process; a plugin that has failed is logged."""
-        usage = self.usage(cpu_user, cpu_system)
+    def usage_at_end(self, cpu_user: float, cpu_system: float, *, wanted: bool = True) -> Usage:
+        """The figures of the plugins after the last process; a plugin that has failed is logged.
+
+        ``wanted``: whether somebody looks at them. If not, mydocker's own plugins are not asked: others may do more
+        than to read figures.
+        """
+        usage = self.usage(cpu_user, cpu_system, wanted=wanted)
         for figures in usage.plugins.values():
             if "error" in figures:
                 logs.warning("%s", figures["error"])
         return usage
 
-    def usage(self, cpu_user: float = 0.0, cpu_system: float = 0.0) -> Usage:
-        """The figures of the plugins, also while the container runs. See `Usage.of` for the parameters."""
+    def usage(self, cpu_user: float = 0.0, cpu_system: float = 0.0, *, wanted: bool = True) -> Usage:
+        """The figures of the plugins, also while the container runs. See `Usage.of` and `usage_at_end`."""
         from mydocker.result import Usage  # none of an engine's containers as it is made
 
         figures: dict[str, Any] = {}
-        waiting = list(self.plugins) if self.cgroup is not None else []
+        plugins = self.plugins if self.cgroup is not None else ()
+        waiting = [plugin for plugin in plugins if wanted or not plugin.is_own]
         while waiting:
             try:
                 self._in_phase(lambda phase: self._ask_for_figures(phase, waiting, figures), waiting)

@@ -120,17 +120,19 @@ def run(
     forwarder: Control | None = None,
     observer: Observer | None = None,
     means: Means = Means(),  # noqa: B008 (it holds nothing)
+    *,
+    figures: bool = True,
 ) -> Result:
     """Run the command of ``spec`` under the limits of ``config`` and wait for its end.
 
     ``registry`` may be None if ``config`` is empty. ``forwarder``: passes the runtime's signals on; without one,
-    as in a library, signals are the caller's. ``observer``: watches the container as plugins do. Raises a
-    `MydockerError` if the command did not run.
+    as in a library, signals are the caller's. ``observer``: watches the container as plugins do. ``figures``:
+    whether the Result's are looked at. Raises a `MydockerError` if the command did not run.
     """
     try:
         logs.info("all command is %s", b" ".join(spec.args).decode(errors="replace"))
         with claimed(spec, config, registry, means, forwarder) as container:
-            return container.run(streams, observer)
+            return container.run(streams, observer, figures=figures)
     except OSError as e:
         raise as_setup_error(e) from e
     finally:
@@ -151,6 +153,7 @@ def run_foreground(
     stdin: bool,
     observer: Observer | None = None,
     means: Means = Means(),  # noqa: B008 (it holds nothing)
+    figures: bool = True,
 ) -> Result:
     """`run` as a command line does it: attached to descriptors 0, 1 and 2, the process's signals passed on.
 
@@ -165,11 +168,14 @@ def run_foreground(
     forwarder = Forwarder(spec.stop_timeout)
     null = -1
     try:
+        attached: streams.Streams
         if spec.terminal:
-            return run(spec, config, registry, streams.TerminalStreams(interactive=stdin), forwarder, observer, means)
-        if not stdin:
-            null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        return run(spec, config, registry, streams.Streams(0 if stdin else null, 1, 2), forwarder, observer, means)
+            attached = streams.TerminalStreams(interactive=stdin)
+        else:
+            if not stdin:
+                null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+            attached = streams.Streams(0 if stdin else null, 1, 2)
+        return run(spec, config, registry, attached, forwarder, observer, means, figures=figures)
     finally:
         forwarder.close()
         if null >= 0:
@@ -358,6 +364,8 @@ class Container:
         #: the command of a child that takes it by machine code
         self._command: Command | None = None
         self._removed = False
+        #: whether somebody looks at the figures of the Result
+        self._figures = True
 
     def __enter__(self) -> Self:
         return self
@@ -380,8 +388,9 @@ class Container:
         """Its first process."""
         return self._child
 
-    def run(self, streams: Streams, observer: Observer | None = None) -> Result:
-        """Make the container, run the command in it, remove it."""
+    def run(self, streams: Streams, observer: Observer | None = None, *, figures: bool = True) -> Result:
+        """Make the container, run the command in it, remove it. ``figures``: whether the Result's are looked at."""
+        self._figures = figures
         try:
             late = self._make(streams.for_child(), moved=observer is not None)
             result = self._execute(self._frame(), streams, observer, late=late)
@@ -473,7 +482,7 @@ class Container:
         """Let the plugins amend the container."""
         if self._limits.amending:
             own = len(self._spec.extra_env)
-            self._spec = self._limits.amend(self._own_cgroup())
+            self._spec = self._limits.amend(self._own_cgroup() if self._limits.amending_makes else None)
             self._added_env = self._spec.extra_env[own:]
             _validate_mounts(self._spec, self._limits.mounted_by)
 
@@ -870,7 +879,8 @@ class Container:
             code = 128 + signal
         if self._claim.changed():
             self._limits.reload(self._claim.limits(), self._record.cgroup)
-        usage = self._limits.usage_at_end(used.ru_utime, used.ru_stime)
+        wanted = self._figures or code == 128 + signals.SIGKILL
+        usage = self._limits.usage_at_end(used.ru_utime, used.ru_stime, wanted=wanted)
         reason = "exited" if signal is None else "signaled"
         if self._ending.stopped and signal == signals.SIGKILL:
             reason = self._ending.stopped

@@ -77,14 +77,21 @@ class Value:
         return {name: self.__dict__[name] for name in self._fields}
 
 
+_PLAIN = frozenset((str, bytes, int, bool, float, type(None)))
+
+
 def plain(value: Any) -> Any:
     """The same, of what marshal knows: a `Value` is a list that begins with the name of its class."""
-    if isinstance(value, Value):
-        return [type(value).__name__, *(plain(getattr(value, name)) for name in value._fields)]
-    if type(value) is tuple:
+    kind = type(value)
+    if kind in _PLAIN:
+        return value
+    if kind is tuple:
         return tuple(map(plain, value))
+    if isinstance(value, Value):
+        fields = value.__dict__
+        return [kind.__name__, *[plain(fields[name]) for name in kind._fields]]
     for cls in (str, bytes, int):
-        if isinstance(value, cls) and type(value) not in (cls, bool):  # such as a member of an enumeration
+        if isinstance(value, cls):  # such as a member of an enumeration
             made: Any = cls
             return made.__new__(cls, value)
     return value

@@ -100,7 +100,10 @@ def _run(parsed: Parsed, registry: Registry, profile: Profile | None) -> Result:
             from mydocker.kept_table import KeptMeans
 
             means = KeptMeans()
-        return run_foreground(spec, config, registry, stdin=interactive, observer=observer, means=means)
+        figures = "result" in parsed.options or profile is not None
+        return run_foreground(
+            spec, config, registry, stdin=interactive, observer=observer, means=means, figures=figures
+        )
     from mydocker.tracing import of_command_line
 
     trace = of_command_line()

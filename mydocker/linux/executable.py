@@ -110,21 +110,24 @@ class _Region(Value):
 
 def _regions(path: bytes) -> list[_Region]:
     """The mappings of the file (proc(5), /proc/PID/maps)."""
-    found = []
     with open("/proc/self/maps", "rb") as f:
-        for line in f:
-            fields = line.rstrip(b"\n").split(None, 5)
-            if len(fields) == 6 and fields[5] == path:
-                start, end = (int(text, 16) for text in fields[0].split(b"-"))
-                flags = zip(fields[1][:3], b"rwx", (_PROT_READ, _PROT_WRITE, _PROT_EXEC), strict=True)
-                found.append(
-                    _Region(
-                        address=start,
-                        size=end - start,
-                        protection=sum(bit for flag, letter, bit in flags if flag == letter),
-                        offset=int(fields[2], 16),
-                    )
+        lines = f.read().split(b"\n")
+    found = []
+    for line in lines:
+        if not line.endswith(path):  # most are of libraries
+            continue
+        fields = line.split(None, 5)
+        if fields[-1] == path:
+            start, end = (int(text, 16) for text in fields[0].split(b"-"))
+            flags = zip(fields[1][:3], b"rwx", (_PROT_READ, _PROT_WRITE, _PROT_EXEC), strict=True)
+            found.append(
+                _Region(
+                    address=start,
+                    size=end - start,
+                    protection=sum(bit for flag, letter, bit in flags if flag == letter),
+                    offset=int(fields[2], 16),
                 )
+            )
     return found
 
 

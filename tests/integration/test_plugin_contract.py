@@ -585,6 +585,14 @@ class TestConfigurationFile:
         assert (done.returncode, "can be changed by others" in done.stderr) == (125, True)
 
 
+def test_a_plugin_of_others_is_asked_for_figures_that_nobody_looks_at(plugin: Any, run: Any, tmp_path: Path) -> None:
+    """mydocker's own are not: they do no more than to read them."""
+    made = f"open({str(tmp_path / 'asked')!r}, 'w').close()"
+    plugin("asked", f"@hookimpl\ndef mydocker_usage():\n    {made}\n    return {{}}\n")
+    assert run("--asked", "1", "-m", "50m", "true").returncode == 0
+    assert (tmp_path / "asked").exists()
+
+
 @pytest.mark.vm
 def test_figures_without_a_limit(run: Any, tmp_path: Path) -> None:
     done, result = result_of(run, tmp_path / "result", "sh", "-c", "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done")

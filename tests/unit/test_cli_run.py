@@ -214,6 +214,7 @@ class Runs:
         stdin: bool,
         observer: Observer | None,
         means: Means,
+        figures: bool,
     ) -> Result:
         self.asked.append((spec, config, stdin))
         self.observer = observer
