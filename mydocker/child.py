@@ -69,6 +69,12 @@ class Child:
         if commands >= 0:
             os.close(commands)
 
+    def close_messages(self) -> None:
+        """It gets nothing more but its command."""
+        messages, self.messages = self.messages, -1
+        if messages >= 0:
+            os.close(messages)
+
     def watch_runtime(self) -> int:
         """A pidfd of this process, for the child to look at."""
         self._runtime = os.pidfd_open(os.getpid())

@@ -5,8 +5,9 @@ system calls and 150 µs, sixty times in a run. Here a module costs one ``stat(2
 time, size and inode that it had. What has changed, and what is not here, Python itself finds, and the file is written
 anew when the command has come to its end.
 
-Only modules within packages are served, in the one directory that their package has: which package a name stands for,
-and so what was installed or removed, is always for Python to find.
+Modules within packages are served, in the one directory that their package has: which package a name stands for, and
+so what was installed or removed, is always for Python to find. Of the standard library those are served that stand by
+themselves, as long as no directory in which Python would look for them first has changed.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import sys
 
 # What importlib is made of. Its own name imports warnings, and with that a good part of the standard library.
 from _frozen_importlib import ModuleSpec
-from _frozen_importlib_external import SourceFileLoader
+from _frozen_importlib_external import ExtensionFileLoader, SourceFileLoader
 
 from mydocker import cache_file
 
@@ -28,10 +29,11 @@ if TYPE_CHECKING:
 
     from mydocker.cache_file import Stamp
 
-    #: file, its stamp, path of Python's own bytecode, whether it is a package, place and size in the cache
+    #: file, its stamp, path of Python's own bytecode, whether it is a package, place and size in the cache, which has
+    #: nothing of a module that is written in C
     Entry = tuple[str, Stamp, str, bool, int, int]
 
-FORMAT = 1
+FORMAT = 2
 
 
 class CodeCache:
@@ -45,6 +47,9 @@ class CodeCache:
         self._name = cache_file.path("code", "\0".join(self._key(kind)).encode("utf-8", "surrogateescape"))
         self._key_here = self._key(kind)
         self._entries: dict[str, Entry] = {}
+        #: the directories in which Python would look for what stands by itself, and whether they are as they were
+        self._search: tuple[tuple[str, Stamp], ...] = ()
+        self._is_same: bool | None = None
         self._data = memoryview(b"")
         self._before = frozenset(sys.modules)
         self._unusual = unusual
@@ -65,26 +70,44 @@ class CodeCache:
         content = cache_file.read(self._name, summed=False) if self._name is not None else None
         if content is None:
             return
-        version, key, size, entries = marshal.loads(content)
+        version, key, size, entries, search = marshal.loads(content)
         if version == FORMAT and key == self._key_here and len(content) >= size:
             self._data = memoryview(content)[len(content) - size :]
-            self._entries = entries
+            self._entries, self._search = entries, search
 
     def find_spec(self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> object:
         entry = self._entries.get(name)
-        if entry is None or path is None or len(path) != 1:
+        if entry is None:
             return None
-        file, stamp, bytecode, package, _, _ = entry
-        if f"{path[0]}/{name.rpartition('.')[2]}{'/__init__.py' if package else '.py'}" != file:
+        file, stamp, _, package, _, size = entry
+        if path is None:
+            if not self._is_found_where_it_was() or cache_file.stamp(file) != stamp:
+                return None
+            return self._spec(name, _Loader(name, file, self) if size else _KnownExtension(name, file), entry)
+        if len(path) != 1 or f"{path[0]}/{name.rpartition('.')[2]}{'/__init__.py' if package else '.py'}" != file:
             return None
         if cache_file.stamp(file) != stamp:
             return None
-        spec: Any = ModuleSpec(name, _Loader(name, file, self), origin=file, is_package=package)
-        spec.has_location = True
-        spec.cached = bytecode
+        spec = self._spec(name, _Loader(name, file, self), entry)
         if package:
             spec.submodule_search_locations.append(file.rpartition("/")[0])
         return spec
+
+    @staticmethod
+    def _spec(name: str, loader: _Loader | _KnownExtension, entry: Entry) -> Any:
+        file, _, bytecode, package, _, _ = entry
+        spec: Any = ModuleSpec(name, loader, origin=file, is_package=package)
+        spec.has_location = True
+        spec.cached = bytecode or None
+        return spec
+
+    def _is_found_where_it_was(self) -> bool:
+        """Whether Python would find what stands by itself, and is known, where that was."""
+        if self._is_same is None:
+            here = [path for path, _ in self._search]
+            same = bool(here) and sys.path[: len(here)] == here
+            self._is_same = same and all(cache_file.stamp(path) == found for path, found in self._search)
+        return self._is_same
 
     def code(self, name: str) -> CodeType:
         _, _, _, _, start, size = self._entries[name]
@@ -104,13 +127,23 @@ class CodeCache:
     def _keep(self, name: str) -> None:
         loaded = {module: found for module, found in sys.modules.items() if module not in self._before}
         missing = [module for module, found in loaded.items() if _is_read_from_source(found)]
+        if _begins_as_script():
+            missing += [module for module, found in loaded.items() if _stands_by_itself(found)]
         if not missing:
             return
         looked = cache_file.now()
+        search = self._search
+        if any("." not in module for module in missing):
+            search = self._where_python_looks([loaded[module].__spec__ for module in missing])
+            if not all(found is None or cache_file.settled(found[0], looked) for _, found in search):
+                search = self._search
+                missing = [module for module in missing if "." in module]
         entries: dict[str, Entry] = {}
         parts: list[bytes | memoryview] = []
         at = 0
         for module, (file, stamp, bytecode, package, start, size) in self._entries.items():
+            if "." not in module and not self._is_found_where_it_was():
+                continue
             if module not in missing and cache_file.stamp(file) == stamp:
                 entries[module] = (file, stamp, bytecode, package, at, size)
                 parts.append(self._data[start : start + size])
@@ -119,7 +152,8 @@ class CodeCache:
         for module in missing:
             spec: Any = loaded[module].__spec__
             stamp = cache_file.stamp(spec.origin)
-            code = marshal.dumps(spec.loader.get_code(module))
+            compiled = spec.loader.get_code(module)
+            code = b"" if compiled is None else marshal.dumps(compiled)
             # Python may have compiled what the file held a moment ago.
             if stamp is not None and cache_file.settled(stamp[0], looked) and cache_file.stamp(spec.origin) == stamp:
                 package = spec.submodule_search_locations is not None
@@ -127,8 +161,17 @@ class CodeCache:
                 parts.append(code)
                 at += len(code)
         if len(entries) > known:
-            head = marshal.dumps((FORMAT, self._key_here, at, entries))
+            head = marshal.dumps((FORMAT, self._key_here, at, entries, search))
             cache_file.write(name, b"".join((head, *parts)), summed=False)
+
+
+    def _where_python_looks(self, specs: Sequence[Any]) -> tuple[tuple[str, Stamp], ...]:
+        """The directories of ``sys.path`` up to the last that has one of these or of those that are known."""
+        files = [spec.origin for spec in specs if "." not in spec.name]
+        if self._is_found_where_it_was():
+            files += [entry[0] for name, entry in self._entries.items() if "." not in name]
+        count = max(sys.path.index(_directory(file)) for file in files) + 1
+        return tuple((path, cache_file.stamp(path)) for path in sys.path[:count])
 
 
 class _Loader(SourceFileLoader):
@@ -145,6 +188,10 @@ class _Loader(SourceFileLoader):
             return super().get_code(fullname)
 
 
+class _KnownExtension(ExtensionFileLoader):
+    """Python's own, of what Python did not have to look for."""
+
+
 def _is_read_from_source(module: ModuleType) -> bool:
     """Whether Python has found it, in a package that does not come with Python, and read it from a source file."""
     spec = getattr(module, "__spec__", None)
@@ -152,3 +199,21 @@ def _is_read_from_source(module: ModuleType) -> bool:
         return False
     top, dot, _ = spec.name.partition(".")
     return bool(dot) and top not in sys.stdlib_module_names
+
+
+def _stands_by_itself(module: ModuleType) -> bool:
+    """Whether it is a module of the standard library, in no package, that Python has looked for and read from a file.
+    """
+    spec = getattr(module, "__spec__", None)
+    if spec is None or type(spec.loader) not in (SourceFileLoader, ExtensionFileLoader):
+        return False
+    return "." not in spec.name and spec.name in sys.stdlib_module_names and _directory(spec.origin) in sys.path
+
+
+def _directory(path: str) -> str:
+    return path.rpartition("/")[0]
+
+
+def _begins_as_script() -> bool:
+    """Whether Python looks first where the script is, and not in whatever directory somebody works in."""
+    return sys.path[:1] == [_directory(sys.argv[0])] != [""]

@@ -79,13 +79,34 @@ def _read(selection: Selection) -> Table | None:
     version, environment, directories, packages, files, table = marshal.loads(content)
     if version != FORMAT or environment != _environment(selection):
         return None
+    looked = 0
     for path, changed, metadata in directories:
-        if _changed(path) != changed and _metadata(path, packages) != metadata:
-            return None
+        if _changed(path) != changed:
+            looked = looked or now()
+            if _metadata(path, packages) != metadata:
+                return None
     for path, found in files:
         if stamp(path) != found:
             return None
+    if looked and name is not None:
+        _settle(name, looked, (version, environment, directories, packages, files, table))
     return table  # type: ignore[no-any-return]
+
+
+def _settle(name: str, looked: int, known: tuple[Any, ...]) -> None:
+    """What is still true can be told by the time of a directory alone from now on, which was too new to be relied on
+    when it was written down: an environment is used a moment after it was made.
+    """
+    version, environment, directories, *rest = known
+    settled_now = tuple(
+        (path, changed or (at if settled(at, looked) else 0), metadata)
+        for path, changed, metadata, at in ((*directory, _changed(directory[0])) for directory in directories)
+    )
+    if settled_now != directories:
+        try:
+            cache_file.write(name, marshal.dumps((version, environment, settled_now, *rest)))
+        except OSError:
+            pass
 
 
 def _file(selection: Selection) -> str | None:

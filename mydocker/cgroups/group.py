@@ -151,15 +151,21 @@ class ContainerCgroup:
                 creation.move_tree(made.running, made.directories[hierarchy.mountpoint][1])
         return made.directories[hierarchy.mountpoint][1]
 
-    def make_everywhere(self) -> None:
+    def make_everywhere(self, version: int | None = None) -> None:
         """Make the cgroup in every hierarchy, with every controller that there is: engines read their figures there.
 
         One that exists is taken over if nothing runs in it. A hierarchy that a plain user may not write is left out.
-        `CgroupError` if something runs in one, or the kernel refuses; then what was made is gone again.
+        `CgroupError` if something runs in one, or the kernel refuses; then what was made is gone again, unless there
+        was something of it before.
+
+        ``version``: in those hierarchies alone, in a first call of two.
         """
+        first = not self._made.directories
         taken: list[str] = []
         try:
             for hierarchy in self.layout.hierarchies:
+                if hierarchy.mountpoint in self._made.directories or version not in (None, hierarchy.version):
+                    continue
                 if creation.is_there(f"{hierarchy.base}/{self.path}"):
                     taken.append(hierarchy.mountpoint)
                     self._made.directories[hierarchy.mountpoint] = (hierarchy, f"{hierarchy.base}/{self.path}")
@@ -171,7 +177,8 @@ class ContainerCgroup:
         except CgroupError:
             for mountpoint in taken:
                 del self._made.directories[mountpoint]
-            self.remove()
+            if first:
+                self.remove()
             raise
 
     def complete(self) -> None:

@@ -133,3 +133,13 @@ def make(place: Place, layout: Layout) -> ContainerCgroup:
     cgroup = ContainerCgroup(layout, place.path)
     cgroup.make_everywhere()
     return cgroup
+
+
+def begun(place: Place, layout: Layout) -> ContainerCgroup:
+    """The cgroup in the v2 hierarchy, where there is one, for the rest to follow (`ContainerCgroup.make_everywhere`).
+
+    Not for one that systemd makes. The rest is as for `make`.
+    """
+    cgroup = ContainerCgroup(layout, place.path)
+    cgroup.make_everywhere(version=2)
+    return cgroup

@@ -1,6 +1,9 @@
 """The making of an engine's container, told in order, for ``create`` and ``run``.
 
-    load → refuse → claim the id → limits: cgroups → clone → limits: process → hooks → hand the command over → created
+    load → refuse → claim the id → clone → limits: cgroups → limits: process → hooks → hand the command over → created
+
+A v2 cgroup is made before the clone, for the child may begin there. So are all others where systemd makes them, or a
+plugin makes something before the clone.
 
 What exists by then is owned by `Creation`, which removes it whatever happens, unless it has come to its end. A kill in
 between leaves a record with all that is to be removed, for ``delete --force``; the container's first process dies with
@@ -20,7 +23,7 @@ from mydocker.child import Child
 from mydocker.errors import HandoffError, MydockerError, OciError, UnsupportedLimit
 from mydocker.handoff import Failure, Listener, Stuck, Waiting
 from mydocker.limits import Limits
-from mydocker.linux import process
+from mydocker.linux import process, rights
 from mydocker.oci import config as configs
 from mydocker.oci import console, container, descriptors, hooks, host_mounts, init, mounts, namespaces, sysctl, watching
 from mydocker.oci import process as processes
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
 
     from mydocker.cgroups.layout import Layout
     from mydocker.oci import intel_rdt
+    from mydocker.oci.cgroup_path import Place
     from mydocker.oci.main import Call
     from mydocker.oci.process import ProcessPlan
     from mydocker.plugins import Registry
@@ -70,6 +74,8 @@ class Creation:
         self._limits: Limits
         self._registry: Registry
         self._inherited: frozenset[int]
+        #: of the config as it came, until the child has its copy
+        self._mounts: mounts.MountPlan | None = None
         self._hooks_began = False
         self._descriptors: list[int] = []
 
@@ -90,6 +96,7 @@ class Creation:
                 self._undo()
                 raise
         finally:
+            self._close_mounts()
             for fd in self._descriptors:
                 os.close(fd)
             self._descriptors.clear()
@@ -122,7 +129,7 @@ class Creation:
 
         call = self._call
         layout = Layout.read()
-        self._plan_mounts().close()
+        self._mounts = self._plan_mounts()
         self._net_devices = (self.config.get("linux") or {}).get("netDevices") or {}
         if self._net_devices:
             from mydocker.oci import net_devices
@@ -167,6 +174,11 @@ class Creation:
 
     def _plan_mounts(self) -> mounts.MountPlan:
         return mounts.prepare(self.config, self._bundle, pivot=not self._call.options.get("no_pivot"))
+
+    def _close_mounts(self) -> None:
+        plan, self._mounts = self._mounts, None
+        if plan is not None:
+            plan.close()
 
     def _prepare_limits(self, layout: Layout) -> Limits:
         from mydocker import plugins
@@ -222,24 +234,54 @@ class Creation:
         self._claim.write(self.container.record)
 
     def _make(self, layout: Layout, preserved: frozenset[int]) -> None:
-        from mydocker.oci import cgroup_path, resources
+        from mydocker.oci import cgroup_path
 
         place = cgroup_path.place_of(self.config, self._call.id, systemd=self._call.systemd_cgroup, layout=layout)
         cgroup_path.require_empty(place, layout)  # what the record names is removed with all that is in it
         self._note(cgroup=place.path, oci={"unit": place.unit})
-        self._cgroup = cgroup_path.make(place, layout)
+        whole = bool(place.unit) or self._limits.amending_makes
+        self._cgroup = (cgroup_path.make if whole else cgroup_path.begun)(place, layout)
+        self._amend()
+        self._clone(layout, preserved, self._lock_until_executed())
+        # While the child makes its mounts.
+        if not whole:
+            self._cgroup.make_everywhere()
+        self._check_cgroup(place)
+        self._limits.write()
+        self._share_caches()
+        self._keep_config()
+        self._let_in()
+        self._set_up()
+        self._finish()
+
+    def _check_cgroup(self, place: Place) -> None:
+        from mydocker.oci import cgroup_path
+
         cgroup_path.require_wanted(self._cgroup, self.config)
         self._warn_of_what_nobody_finds()
         cgroup_path.give(self._cgroup, self.config)
         if self._cgroup.path != place.path:
             self._note(cgroup=self._cgroup.path)
-        resources.amend(self.config, self._limits.prepare(self._cgroup))
-        self._share_caches()
-        self._keep_config()
-        waiting = self._lock_until_executed()
-        self._clone(layout, preserved, waiting)
-        self._set_up()
-        self._finish()
+
+    def _amend(self) -> None:
+        """Let the plugins amend the config."""
+        from mydocker.oci import resources
+
+        spec = self._limits.amend(self._cgroup)
+        if spec.mounts or spec.extra_env:
+            resources.amend(self.config, spec)
+            self._close_mounts()
+            self._mounts = self._plan_mounts()
+
+    def _let_in(self) -> None:
+        """Into the v1 cgroups."""
+        entrances = self._cgroup.open_entrances()
+        try:
+            self.child.let_in(handoff.ENTER, entrances)
+        finally:
+            self.child.close_messages()
+            for fd in entrances:
+                os.close(fd)
 
     def _warn_of_what_nobody_finds(self) -> None:
         """A PID namespace ends with its first process, and a cgroup lists its processes. Without both some may stay."""
@@ -298,7 +340,7 @@ class Creation:
 
     def _clone(self, layout: Layout, preserved: frozenset[int], waiting: int) -> None:
         config, options = self.config, self._call.options
-        plan = self._plan_mounts()
+        assert self._mounts is not None
         theirs: list[int] = []  # the child has copies
         self.child = Child(layout, self.container.record.cgroup)
         try:
@@ -306,18 +348,18 @@ class Creation:
             theirs.append(commands)
             self.child.reports, reports = os.pipe()
             theirs.append(reports)
+            self.child.messages, messages = rights.pair()
+            theirs.append(messages)
             runtime = os.pidfd_open(os.getpid())
             theirs.append(runtime)
             listener = self._listener()
             theirs.append(listener)
             terminal = self._console()
             theirs += [terminal] if terminal >= 0 else []
-            entrances = self._cgroup.open_entrances()
-            theirs += entrances
             child_plan = init.Plan(
                 id=self._call.id,
                 namespaces=self._namespaces,
-                mounts=plan,
+                mounts=self._mounts,
                 hierarchies=layout.hierarchies,
                 process=self._process_plan,
                 seccomp=self._seccomp,
@@ -326,13 +368,13 @@ class Creation:
                 stdio=(0, 1, 2),
                 commands=commands,
                 reports=reports,
+                messages=messages,
                 runtime=runtime,
                 listener=listener,
                 waiting=waiting,
                 hostname=config.get("hostname") or "",
                 domainname=config.get("domainname") or "",
                 console=terminal,
-                entrances=tuple(entrances),
                 charged=self._copies_up(),
                 preserved=preserved,
                 keyring=not options.get("no_new_keyring"),
@@ -345,7 +387,7 @@ class Creation:
             reason = (e.strerror or str(e)).lower()
             raise OciError(f"cannot make the container's first process: {reason}{about}") from e
         finally:
-            plan.close()
+            self._close_mounts()
             for fd in theirs:
                 os.close(fd)
 

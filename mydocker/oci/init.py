@@ -20,7 +20,7 @@ import select
 from mydocker import handoff
 from mydocker.errors import HandoffError, OciError
 from mydocker.handoff import EXECUTING, Failure
-from mydocker.linux import executable, network, process, signals
+from mydocker.linux import executable, network, process, rights, signals
 from mydocker.mounts import Step, bind_console
 from mydocker.oci import console, hooks, mounts, restriction, sysctl
 from mydocker.oci.lookup import NotStarted
@@ -54,7 +54,8 @@ class Plan(Value):
     ``listener``    the socket on which ``start`` comes.
     ``waiting``     a descriptor whose lock says that the command is not executed yet.
     ``console``     socket on which the terminal's master is sent, or -1.
-    ``entrances``   descriptors of v1 ``tasks`` files: writing ``0`` to them puts the child into its cgroup.
+    ``messages``    socket on which descriptors of v1 ``tasks`` files come, when there are any: writing ``0`` to them
+                    puts the child into its cgroup.
     ``charged``     whether its mounts take memory that is the container's: then it makes them in its cgroup, and
                     else outside of it, where a small limit does not hinder the set-up.
     ``preserved``   the descriptors besides 0, 1 and 2 that the command inherits.
@@ -72,13 +73,13 @@ class Plan(Value):
     stdio: tuple[int, int, int]
     commands: int
     reports: int
+    messages: int
     runtime: int
     listener: int
     waiting: int
     hostname: str = ""
     domainname: str = ""
     console: int = -1
-    entrances: tuple[int, ...] = ()
     charged: bool = False
     preserved: frozenset[int] = frozenset()
     keyring: bool = True
@@ -211,7 +212,10 @@ class _Init:
 
     def _enter_cgroups(self) -> None:
         self._step.doing = "enter the cgroup"
-        for entrance in self._plan.entrances:
+        word, entrances = rights.receive(self._plan.messages, 1, handoff.MOST_ENTRANCES)
+        if word != handoff.ENTER:
+            raise HandoffError("the runtime ended before the container had its cgroups")
+        for entrance in entrances:
             os.write(entrance, b"0")
             os.close(entrance)
 
@@ -220,12 +224,12 @@ class _Init:
         return {
             plan.commands,
             plan.reports,
+            plan.messages,
             plan.runtime,
             plan.listener,
             plan.waiting,
             plan.console,
             *plan.stdio,
-            *plan.entrances,
             *plan.mounts.descriptors,
             *plan.preserved,
         }

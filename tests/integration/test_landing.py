@@ -271,12 +271,23 @@ def test_the_interpreter_does_what_machine_code_cannot(rootfs: Path) -> None:
         assert _refusals(3) == [0, 2, 1]  # what was missing in the root is there now, in /dev it never is
 
 
+def _open_files() -> int:
+    """But for the list of children that the thread which was the helper's parent reads until it ends."""
+    found = 0
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            found += not os.readlink(f"/proc/self/fd/{fd}").endswith("/children")
+        except OSError:  # it was that, or this list
+            pass
+    return found
+
+
 def test_an_order_that_cannot_be_prepared_leaves_nothing_open(rootfs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse() -> tuple[int, int]:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     api.close()
-    before = len(os.listdir("/proc/self/fd"))
+    before = _open_files()
     for _ in range(2):
         mydocker.run(["true"], rootfs=rootfs)
     with monkeypatch.context() as patch:
@@ -284,7 +295,7 @@ def test_an_order_that_cannot_be_prepared_leaves_nothing_open(rootfs: Path, monk
         assert mydocker.run(["true"], rootfs=rootfs).exit_code == 0
     assert mydocker.run(["true"], rootfs=rootfs).exit_code == 0
     api.close()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert _open_files() == before
 
 
 def test_kinds_in_turns(rootfs: Path) -> None:

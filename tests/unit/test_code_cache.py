@@ -143,6 +143,72 @@ def test_damaged_file_is_passed_over(packages: Packages, damage: bytes | str) ->
     assert packages.import_all()[1:] == ("one", "two")
 
 
+SCRIPT = """
+import json, sys
+from mydocker.code_cache import CodeCache
+class Told:
+    asked = []
+    def find_spec(self, name, path=None, target=None):
+        self.asked.append(name)
+for name in ("sched", "_heapq", "heapq"):
+    sys.modules.pop(name, None)
+cache = CodeCache("standard")
+cache.install()
+sys.meta_path.insert(1, Told())  # asked for what the cache does not have
+import sched, _heapq
+assert sched.__spec__.origin == sched.__file__ and sched.__spec__.cached.endswith(".pyc")
+assert _heapq.heappop and _heapq.__spec__.has_location
+cache.keep()
+print(json.dumps([sorted({"sched", "_heapq"}.intersection(Told.asked)), sched.__file__]))
+"""
+
+
+def test_modules_of_the_standard_library(packages: Packages) -> None:
+    """Unless something that Python would find first has come meanwhile."""
+    script = packages.write("bin/tool", SCRIPT)
+
+    def changed(age: float) -> None:
+        os.utime(script.parent, (time.time() - age,) * 2)
+
+    def run(command: list[str]) -> tuple[list[str], str]:
+        done = subprocess.run(
+            command,
+            env={**os.environ, "XDG_CACHE_HOME": str(packages.directory / "cache")},
+            cwd="/",
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert not done.returncode, done.stderr
+        asked, file = json.loads(done.stdout)
+        return asked, file
+
+    as_script = [sys.executable, str(script)]
+    both = ["_heapq", "sched"]
+    changed(0)
+    for _ in range(2):
+        python = run(as_script)
+        assert python[0] == both  # what will have changed is not known by its time yet
+    changed(300)
+    assert run(as_script) == python
+    (written,) = packages.files
+    number = written.stat().st_ino
+    for _ in range(2):
+        assert run(as_script) == ([], python[1])
+    assert written.stat().st_ino == number, "nothing was new"
+    assert run([sys.executable, "-c", SCRIPT]) == (both, python[1])  # who knows what is in the working directory
+    assert run(as_script)[0] == []
+    shadow = packages.write("bin/sched.py", "import heapq")
+    changed(200)
+    assert run(as_script) == (both, str(shadow))
+    assert run(as_script) == ([], str(shadow))
+    shadow.unlink()
+    changed(100)
+    assert run(as_script) == (both, python[1])
+    assert run(as_script) == ([], python[1])
+
+
 def test_what_is_imported_on_an_unusual_way_is_not_kept(packages: Packages) -> None:
     packages.import_all(words=("unusual",))
     assert not packages.files

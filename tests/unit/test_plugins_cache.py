@@ -136,6 +136,32 @@ def test_a_directory_that_changes_for_other_reasons_keeps_the_cache(filled: Any)
     assert "nofile" in cached()
 
 
+def test_a_directory_that_was_just_changed_is_told_by_its_time_later(
+    site: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.add_simple("nofile")
+    age(site.path)
+    os.utime(site.path)
+    remember()
+    looks: list[str] = []
+    metadata = plugin_cache._metadata
+
+    def look(path: str, packages: Any) -> Any:
+        looks.append(path)
+        return metadata(path, packages)
+
+    monkeypatch.setattr(plugin_cache, "_metadata", look)
+    for _ in range(2):
+        assert "nofile" in cached()
+    assert looks.count(str(site.path)) == 2
+    monkeypatch.setattr(cache_file, "SETTLED", 0.0)  # as if that time had passed
+    for _ in range(3):
+        assert "nofile" in cached()
+    assert looks.count(str(site.path)) == 3
+    shutil.rmtree(site.path / "nofile_dist-1.0.dist-info")
+    assert cached() == {}
+
+
 def test_a_module_that_hides_a_plugins_is_seen(filled: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = tmp_path / "first"
     first.mkdir()
