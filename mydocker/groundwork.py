@@ -32,9 +32,8 @@ _OPENAT, _MKDIRAT, _FSTAT, _SETSID, _UMASK, _KEYCTL, _PRCTL, _PPOLL = (
     architecture_number(*numbers)
     for numbers in ((257, 56), (258, 34), (5, 80), (112, 157), (95, 166), (250, 219), (157, 167), (271, 73))
 )
-_CLOSE_RANGE = 436
+CLOSE_RANGE = 436
 
-_SIGSET_SIZE = 8  # the kernel's, in bytes
 
 #: struct stat (stat(2)) of x86-64: its size, and where in it are st_mode, of 4 bytes, and st_rdev, of 8.
 STAT_SIZE = 144
@@ -114,7 +113,7 @@ def add_death_with_runtime(calls: OnRoot, pollfd: int, name: str) -> None:
     """As `mydocker.init` has it. ``pollfd``: as `Given` has it."""
     calls.call(_PRCTL, process.PR_SET_PDEATHSIG, signals.SIGKILL, name=name)
     dead = calls.slot()
-    calls.call(_PPOLL, pollfd, 1, struct.pack("=2q", 0, 0), None, _SIGSET_SIZE, to=dead)
+    calls.call(_PPOLL, pollfd, 1, struct.pack("=2q", 0, 0), None, signals.SIGSET_SIZE, to=dead)
     calls.expect(dead, 0, ENODATA)
 
 
@@ -122,7 +121,7 @@ def add_closing(calls: OnRoot, gaps: Sequence[tuple[Slot, Slot]], name: str) -> 
     """Close all descriptors between the first and the last of each gap."""
     for low, high in gaps:
         first = len(calls)
-        calls.call(_CLOSE_RANGE, low, high, 0, name=name)
+        calls.call(CLOSE_RANGE, low, high, 0, name=name)
         calls.optional(first)  # there is none: EINVAL
 
 

@@ -18,7 +18,7 @@ from itertools import accumulate
 
 from mydocker.handoff import Failure
 from mydocker.linux import batch
-from mydocker.linux.libc import architecture_number
+from mydocker.linux.libc import AT_FDCWD, architecture_number
 from mydocker.spec import candidates
 from mydocker.table import ROOM
 
@@ -34,8 +34,6 @@ QUESTION = struct.Struct("=2Q")
 _POINTER = 8
 
 _EXECVE, _FACCESSAT, _OPENAT = (architecture_number(*numbers) for numbers in ((59, 221), (269, 48), (257, 56)))
-
-_AT_FDCWD = -100
 
 
 class Command:
@@ -68,7 +66,7 @@ class Command:
         pointers = struct.pack(f"={last + 2}Q", *places[:first], 0, *places[first:last], 0)
         records = b"".join(
             # A failed execve(2) has copied all the arguments before, so it is looked first.
-            batch.record(_FACCESSAT, _AT_FDCWD, path, os.F_OK, failing=errno.ENOENT, over=1) + self._execution(path)
+            batch.record(_FACCESSAT, AT_FDCWD, path, os.F_OK, failing=errno.ENOENT, over=1) + self._execution(path)
             for path in self._places
         )
         self.frame = HEADER.pack(MAGIC, size, table, 2 * len(self._paths)) + pointers + records + content
@@ -84,7 +82,7 @@ class Command:
         """
         failed = (errno.ENOENT, self._paths[0] if self._paths else b"")
         for path, place in zip(self._paths, self._places, strict=True):
-            exists = question(batch.record(_FACCESSAT, _AT_FDCWD, place, os.F_OK))
+            exists = question(batch.record(_FACCESSAT, AT_FDCWD, place, os.F_OK))
             number = ask(exists)
             if number in (errno.ENOENT, errno.ENOTDIR):
                 continue
@@ -95,7 +93,7 @@ class Command:
                 if ask(exists) == 0:  # then it is the interpreter or the loader that is missing
                     return _not_executed(errno.ELIBACC, path)
             elif number == errno.EACCES:
-                opened = ask(question(batch.record(_OPENAT, _AT_FDCWD, place, os.O_PATH | os.O_DIRECTORY)))
+                opened = ask(question(batch.record(_OPENAT, AT_FDCWD, place, os.O_PATH | os.O_DIRECTORY)))
                 failed = (errno.EISDIR if opened == 0 else errno.EACCES, path)
             else:
                 return _not_executed(number, path)

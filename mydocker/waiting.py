@@ -16,7 +16,7 @@ import struct
 
 from mydocker import groundwork, handoff, landing, mounts
 from mydocker.handoff import Failure
-from mydocker.linux import batch, capabilities, empty_file, machine, process, seccomp
+from mydocker.linux import batch, capabilities, empty_file, machine, process, seccomp, signals
 from mydocker.linux.libc import architecture_number
 from mydocker.table import MOST_GAPS, POLLFD_SIZE, SIZE, TABLES, Places, Table
 
@@ -35,11 +35,9 @@ _SETGROUPS, _SETRESGID, _SETRESUID, _PRCTL, _MUNMAP, _EXIT_GROUP = (
     architecture_number(*numbers)
     for numbers in ((116, 159), (119, 149), (117, 147), (157, 167), (11, 215), (231, 94))
 )
-_CLOSE_RANGE = 436
 
 _MSG_CMSG_CLOEXEC = 0x40000000
 _SIG_SETMASK = 2
-_SIGSET_SIZE = 8  # the kernel's, in bytes
 
 #: struct msghdr and iovec (recvmsg(2)), cmsghdr (cmsg(3)).
 _MSGHDR = struct.Struct("@PI4xPNPNi4x")
@@ -199,7 +197,7 @@ class Waiting:
         calls, memory = self._calls, self._memory
         name = "take its standard input, output and error"
         came = calls.slot()
-        calls.call(_CLOSE_RANGE, 0, 2, 0, name=name)
+        calls.call(groundwork.CLOSE_RANGE, 0, 2, 0, name=name)
         calls.call(_RECVMSG, self._messages, memory.streams_message, 0, to=came)
         calls.expect(came, 1, batch.ENODATA)
         for fd in (0, 1, 2):
@@ -207,7 +205,7 @@ class Waiting:
         calls.read_all(self._commands, memory.header, landing.HEADER.size, name="take the command")
         calls.expect(calls.load(memory.header, 8), int.from_bytes(landing.MAGIC, "little"), errno.EPROTO)
         calls.read_all(self._commands, memory.room, calls.load(memory.header + 8, 8))
-        calls.call(_RT_SIGPROCMASK, _SIG_SETMASK, bytes(_SIGSET_SIZE), None, _SIGSET_SIZE)
+        calls.call(_RT_SIGPROCMASK, _SIG_SETMASK, bytes(signals.SIGSET_SIZE), None, signals.SIGSET_SIZE)
         calls.go_to(calls.load(memory.header + 16, 8), calls.load(memory.header + 24, 8))
 
     def _be_stuck(self, outcome: Slot) -> None:

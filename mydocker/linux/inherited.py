@@ -6,7 +6,7 @@ import os
 import resource
 
 from mydocker.linux import batch, machine, process
-from mydocker.linux.libc import addressof, architecture_number, c_char
+from mydocker.linux.libc import AT_FDCWD, addressof, architecture_number, c_char
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,7 +16,6 @@ _NAMESPACES = ("mnt", "net", "user", "uts", "ipc", "cgroup", "pid_for_children",
 _RESOURCES = range(16)  # RLIM_NLIMITS, asm-generic/resource.h
 
 _PRLIMIT64, _READLINKAT = (architecture_number(*numbers) for numbers in ((302, 261), (267, 78)))
-_AT_FDCWD = -100
 #: Bytes of struct rlimit64 (prlimit(2)), and more than the name of a namespace has (namespaces(7)).
 _LIMIT, _NAME = 16, 48
 
@@ -56,7 +55,7 @@ class _Look:
             at += _LIMIT
         for name in _NAMESPACES:
             path = os.fsencode(f"/proc/thread-self/ns/{name}")
-            calls.call(_READLINKAT, _AT_FDCWD, path, at, _NAME - 1, failing=passed)
+            calls.call(_READLINKAT, AT_FDCWD, path, at, _NAME - 1, failing=passed)
             at += _NAME
 
     def look(self) -> bytes:

@@ -81,6 +81,9 @@ else:
             return None
 
 
+#: Instead of a descriptor: the working directory (openat(2)).
+AT_FDCWD = -100
+
 #: (to, from, size): memmove(3).
 memmove = foreign("memmove", c_void_p, c_void_p, c_char_p, c_size_t)
 

@@ -10,6 +10,7 @@ import os
 import struct
 
 from mydocker.linux.batch import Batch, BatchError, Slot
+from mydocker.linux.libc import AT_FDCWD as AT_FDCWD
 from mydocker.linux.libc import architecture_number, c_char_p, c_int, c_size_t, c_uint, function, system_call
 
 TYPE_CHECKING = False
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import Any
 
-AT_FDCWD = -100
 _AT_EMPTY_PATH = 0x1000
 _AT_RECURSIVE = 0x8000
 _AT_SYMLINK_NOFOLLOW = 0x100

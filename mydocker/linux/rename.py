@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 
-from mydocker.linux.libc import architecture_number, c_char_p, c_int, c_uint, system_call
+from mydocker.linux.libc import AT_FDCWD, architecture_number, c_char_p, c_int, c_uint, system_call
 
-_AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
 _renameat2 = system_call(architecture_number(316, 276), c_int, c_char_p, c_int, c_char_p, c_uint)
@@ -19,7 +18,7 @@ def replace(path: str, new: str) -> None:
     write the new one to the disk at once (ext4(5), auto_da_alloc), and a removal soon after waits for that. OSError.
     """
     try:
-        _renameat2(_AT_FDCWD, os.fsencode(new), _AT_FDCWD, os.fsencode(path), _RENAME_EXCHANGE)
+        _renameat2(AT_FDCWD, os.fsencode(new), AT_FDCWD, os.fsencode(path), _RENAME_EXCHANGE)
     except OSError:  # EINVAL on some file systems, ENOENT where there is no old one
         os.rename(new, path)
     else:

@@ -36,7 +36,8 @@ _sigtimedwait = function("sigtimedwait", c_char_p, c_void_p, c_char_p)
 _RT_SIGACTION = architecture_number(13, 134)
 _rt_sigaction = system_call(_RT_SIGACTION, c_int, c_char_p, c_void_p, c_size_t)
 _DEFAULT = bytes(32)  # struct sigaction of the kernel: all zero is SIG_DFL
-_SIGSET_SIZE = 8  # the kernel's
+#: Bytes of the kernel's own sigset_t.
+SIGSET_SIZE = 8
 
 
 def name_of(number: int) -> str:
@@ -88,14 +89,14 @@ def default_all() -> None:
 def default_of_libc() -> None:
     """The default for libc's own two, which it refuses to touch, as posix_spawn(3) leaves them ignored."""
     for number in (32, 33):
-        _rt_sigaction(number, _DEFAULT, None, _SIGSET_SIZE)
+        _rt_sigaction(number, _DEFAULT, None, SIGSET_SIZE)
 
 
 def add_default_all(calls: Batch) -> None:
     """The calls of `default_all`."""
     for number in range(1, 65):
         if number not in (SIGKILL, SIGSTOP):
-            calls.call(_RT_SIGACTION, number, _DEFAULT, None, _SIGSET_SIZE)
+            calls.call(_RT_SIGACTION, number, _DEFAULT, None, SIGSET_SIZE)
 
 
 def default(number: int) -> None:

@@ -58,10 +58,11 @@ LOOK = (
 @pytest.mark.parametrize(
     "options",
     [
-        "",
+        pytest.param("", marks=pytest.mark.vm),
+        pytest.param("-m 50m --pids-limit 20", marks=pytest.mark.vm),
         "-m 50m --cpu-shares 512 --pids-limit 20 --cpuset-cpus 0",
         "--read-only --network host",
-        "-u 1234:1234 -w /root",
+        pytest.param("-u 1234:1234 -w /root", marks=pytest.mark.vm),
         "-u alice",
         "--cap-drop ALL",
         "--cap-add ALL --security-opt seccomp=unconfined",
@@ -95,6 +96,7 @@ def test_runs_are_alike(options: str, run: Run, rootfs: Path, cache: Path) -> No
         assert by_interpreter or len(tables) == 1
 
 
+@pytest.mark.vm
 def test_how_they_are_made(rootfs: Path, cache: Path) -> None:
     for expected in ("by the interpreter", "by a table", "by a table"):
         assert told("--rootfs", rootfs, "-m", "50m", "--name", expected.split()[-1], "echo", "well") == (
@@ -125,6 +127,7 @@ def test_the_interpreter_does_what_machine_code_cannot(rootfs: Path, cache: Path
         assert told(*words) == (0, "/dev/a place\n", expected)
 
 
+@pytest.mark.vm
 def test_what_it_was_executed_from_is_out_of_reach(run: Run, rootfs: Path, cache: Path) -> None:
     """See test_interpreter.py."""
     loader = rootfs / "lib64/ld-linux-x86-64.so.2"
@@ -149,6 +152,7 @@ def test_signals_that_mydocker_was_started_with_are_not_the_commands(run: Run, r
         assert [int(line.split()[1], 16) for line in done.stdout.splitlines()] == [0, 0, 0]
 
 
+@pytest.mark.vm
 def test_it_needs_no_more_memory_than_the_command(run: Run, rootfs: Path, cache: Path) -> None:
     for _ in range(3):
         assert run("--rootfs", rootfs, "-m", "1m", "sh", "-c", ":").returncode == 0
