@@ -34,6 +34,7 @@ REPOSITORY = HERE.parent.parent
 BY_VERSION = [
     "tests/integration/cgroups",
     "tests/integration/test_every_limit.py",
+    "tests/integration/test_kept_table.py",
     "tests/integration/test_limits_by_version.py",
     "tests/integration/test_stats.py",
     "tests/integration/oci/test_cgroup_mounts.py",
