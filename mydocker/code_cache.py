@@ -47,7 +47,7 @@ class CodeCache:
         self._name = cache_file.path("code", "\0".join(self._key(kind)).encode("utf-8", "surrogateescape"))
         self._key_here = self._key(kind)
         self._entries: dict[str, Entry] = {}
-        #: the directories in which Python would look for what stands by itself, and whether they are as they were
+        #: the directories in which Python would look for what stands by itself, and whether these are as they were
         self._search: tuple[tuple[str, Stamp], ...] = ()
         self._is_same: bool | None = None
         self._data = memoryview(b"")
@@ -104,10 +104,9 @@ class CodeCache:
     def _is_found_where_it_was(self) -> bool:
         """Whether Python would find what stands by itself, and is known, where that was."""
         if self._is_same is None:
-            here = [path for path, _ in self._search]
-            same = bool(here) and sys.path[: len(here)] == here
-            self._is_same = same and all(cache_file.stamp(path) == found for path, found in self._search)
-        return self._is_same
+            self._is_same = all(cache_file.stamp(path) == found for path, found in self._search)
+        here = [path for path, _ in self._search]
+        return self._is_same and bool(here) and sys.path[: len(here)] == here
 
     def code(self, name: str) -> CodeType:
         _, _, _, _, start, size = self._entries[name]

@@ -78,7 +78,11 @@ class KeptMeans(Means):
         found = None if self._by_interpreter else _find(plan)
         if found is None:
             return super().clone(plan, namespaces, child)
-        empty = empty_file.made()
+        try:
+            empty = empty_file.made()
+        except OSError:  # this host lets nobody execute one
+            found.close()
+            return super().clone(plan, namespaces, child)
         forks = machine.ForkedMemory()
         mask = signals.current_mask()
         try:
@@ -115,12 +119,16 @@ def _find(plan: Plan) -> Table | None:
     return _Kept(plan).table() if table.may_be_used() else None
 
 
+def _path(source: str) -> str:
+    return f"{_HERE}/{source}.py"
+
+
 class _Kept:
     """What is known of a kind of container."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = template(plan)
-        self._stamps = [cache_file.stamp(f"{_HERE}/{source}.py") for source in SOURCES]
+        self._stamps = [cache_file.stamp(_path(source)) for source in SOURCES]
         host = os.uname()
         system = (host.release, host.version, host.machine, thermal.heat_of_cpus())
         # In a format in which equal values are equal bytes, whoever else refers to them.
@@ -169,7 +177,9 @@ class _Kept:
             self.refuse()
             return None
         # What is imported already may be older than the files are now.
-        if all(stamp is not None and cache_file.settled(stamp[0], looked) for stamp in self._stamps):
+        if all(stamp is not None and cache_file.settled(stamp[0], looked) for stamp in self._stamps) and all(
+            cache_file.settled(os.stat(_path(source)).st_ctime_ns, looked) for source in SOURCES
+        ):
             self._keep(made)
         return made
 

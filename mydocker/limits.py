@@ -174,6 +174,11 @@ class Limits:
         """Whether one of these may make something, in the cgroup or elsewhere: mydocker's own only look at the rest."""
         return any(not plugin.is_own or "cgroup" in plugin.hooks["mydocker_amend"][1] for plugin in self.amending)
 
+    @property
+    def making_is_others(self) -> bool:
+        """Whether a plugin may make something before the child is cloned that is not as mydocker's own have it."""
+        return self.amending_makes or any(not plugin.is_own for plugin in self._owners("mydocker_prepare"))
+
     def amend(self, cgroup: ContainerCgroup | None) -> Spec:
         """Let the plugins amend the container; the Spec as it is then. `undo` is owed from now on, whatever comes.
 

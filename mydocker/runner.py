@@ -621,7 +621,7 @@ class Container:
             cwd=_working_directory(spec),
             upper=self._limits.upper,
             stdio=stdio,
-            cgroups=bool(self._limits.plugins),
+            cgroups=self._limits.cgroup is not None or bool(self._limits.plugins),
             ahead=spec.seccomp in ("default", "unconfined"),
         )
         namespaces = _NAMESPACES | (process.CLONE_NEWNET if spec.network == "none" else 0)

@@ -26,11 +26,13 @@ _CORES_OWN = ("cgroup.procs", "tasks", "cgroup.threads", "cgroup.subtree_control
 class _Made:
     """What exists of one container's cgroup, shared by the views that its plugins have."""
 
-    __slots__ = ("attached", "directories", "enabled", "journal", "running", "writers")
+    __slots__ = ("attached", "directories", "enabled", "journal", "running", "taken", "writers")
 
     def __init__(self) -> None:
         #: mount point of the hierarchy -> (hierarchy, the container's directory in it)
         self.directories: dict[str, tuple[Hierarchy, str]] = {}
+        #: of these, what was there before
+        self.taken: list[str] = []
         self.enabled: set[str] = set()
         self.attached: set[tuple[str, int]] = set()
         #: kernel file, or what else was claimed -> the plugin that wrote it
@@ -161,7 +163,7 @@ class ContainerCgroup:
         ``version``: in those hierarchies alone, in a first call of two.
         """
         first = not self._made.directories
-        taken: list[str] = []
+        taken = self._made.taken
         try:
             for hierarchy in self.layout.hierarchies:
                 if hierarchy.mountpoint in self._made.directories or version not in (None, hierarchy.version):
@@ -175,8 +177,8 @@ class ContainerCgroup:
             if self.frozen:
                 raise CgroupError(f"container's cgroup unexpectedly frozen: {self.path}", errno.EBUSY)
         except CgroupError:
-            for mountpoint in taken:
-                del self._made.directories[mountpoint]
+            while taken:
+                del self._made.directories[taken.pop()]
             if first:
                 self.remove()
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import struct
@@ -19,11 +20,18 @@ _DESCRIPTION = struct.Struct("=12QIi")
 DESCRIPTION_SIZE = _DESCRIPTION.size
 
 _SEALS = 0xF  # F_SEAL_SEAL, _SHRINK, _GROW, _WRITE
+_MFD_EXEC = 0x10
 
 
 def made() -> int:
-    """A descriptor, close-on-exec. OSError."""
-    empty = os.memfd_create(NAME, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    """A descriptor, close-on-exec. OSError: EACCES if the sysctl vm.memfd_noexec allows none that can be executed."""
+    flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
+    try:
+        empty = os.memfd_create(NAME, flags | _MFD_EXEC)
+    except OSError as e:
+        if e.errno != errno.EINVAL:
+            raise
+        empty = os.memfd_create(NAME, flags)  # before Linux 6.3 all can be
     try:
         os.fchmod(empty, 0o555)
         fcntl.fcntl(empty, fcntl.F_ADD_SEALS, _SEALS)
@@ -43,4 +51,5 @@ def description(addresses: Sequence[int], executable: int) -> bytes:
 def description_of_nothing(address: int, executable: int) -> bytes:
     """The same for a process that has no such parts. ``address``: any that there is."""
     parts = (address, address + 1)  # the code has to have a byte
-    return description((*parts, *parts, *parts, address, *parts, *parts), executable)
+    heap = address + 2  # until Linux 5.14 it has to be behind the data
+    return description((*parts, *parts, heap, heap, address, *parts, *parts), executable)

@@ -2,8 +2,8 @@
 
     load → refuse → claim the id → clone → limits: cgroups → limits: process → hooks → hand the command over → created
 
-A v2 cgroup is made before the clone, for the child may begin there. So are all others where systemd makes them, or a
-plugin makes something before the clone.
+A v2 cgroup is made before the clone, for the child may begin there. So is all else where that cgroup has limits, where
+systemd makes the cgroups, and where a plugin of others counts on an empty one.
 
 What exists by then is owned by `Creation`, which removes it whatever happens, unless it has come to its end. A kill in
 between leaves a record with all that is to be removed, for ``delete --force``; the container's first process dies with
@@ -23,7 +23,7 @@ from mydocker.child import Child
 from mydocker.errors import HandoffError, MydockerError, OciError, UnsupportedLimit
 from mydocker.handoff import Failure, Listener, Stuck, Waiting
 from mydocker.limits import Limits
-from mydocker.linux import process, rights
+from mydocker.linux import process, rights, signals
 from mydocker.oci import config as configs
 from mydocker.oci import console, container, descriptors, hooks, host_mounts, init, mounts, namespaces, sysctl, watching
 from mydocker.oci import process as processes
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
     from mydocker.cgroups.layout import Layout
     from mydocker.oci import intel_rdt
-    from mydocker.oci.cgroup_path import Place
     from mydocker.oci.main import Call
     from mydocker.oci.process import ProcessPlan
     from mydocker.plugins import Registry
@@ -82,6 +81,7 @@ class Creation:
     def run(self) -> None:
         """Make it. OciError, or another `MydockerError`, if it cannot be; then nothing is left of it."""
         container.check_id(self._call.id)
+        signals.default(signals.SIGCHLD)  # a parent that ignores it would make the kernel forget the child's end
         self.config = configs.load(self._bundle, str(self._call.options.get("config", "config.json")))
         self._check_console()
         preserved = self._inherited = self._preserved()
@@ -239,29 +239,30 @@ class Creation:
         place = cgroup_path.place_of(self.config, self._call.id, systemd=self._call.systemd_cgroup, layout=layout)
         cgroup_path.require_empty(place, layout)  # what the record names is removed with all that is in it
         self._note(cgroup=place.path, oci={"unit": place.unit})
-        whole = bool(place.unit) or self._limits.amending_makes
-        self._cgroup = (cgroup_path.make if whole else cgroup_path.begun)(place, layout)
+        meanwhile = not (place.unit or self._limits.making_is_others or self._begins_under_limits(layout))
+        self._cgroup = (cgroup_path.begun if meanwhile else cgroup_path.make)(place, layout)
+        if self._cgroup.path != place.path:
+            self._note(cgroup=self._cgroup.path)
         self._amend()
+        if not meanwhile:
+            self._write_limits()
         self._clone(layout, preserved, self._lock_until_executed())
-        # While the child makes its mounts.
-        if not whole:
+        if meanwhile:  # the child makes its mounts
             self._cgroup.make_everywhere()
-        self._check_cgroup(place)
-        self._limits.write()
+            self._write_limits()
         self._share_caches()
         self._keep_config()
         self._let_in()
         self._set_up()
         self._finish()
 
-    def _check_cgroup(self, place: Place) -> None:
+    def _write_limits(self) -> None:
         from mydocker.oci import cgroup_path
 
         cgroup_path.require_wanted(self._cgroup, self.config)
         self._warn_of_what_nobody_finds()
         cgroup_path.give(self._cgroup, self.config)
-        if self._cgroup.path != place.path:
-            self._note(cgroup=self._cgroup.path)
+        self._limits.write()
 
     def _amend(self) -> None:
         """Let the plugins amend the config."""
@@ -379,7 +380,7 @@ class Creation:
                 preserved=preserved,
                 keyring=not options.get("no_new_keyring"),
             )
-            birthplace = self._birthplace(layout)
+            birthplace = self._cgroup.open_birthplace() if self._begins_in_cgroup(layout) else -1
             theirs += [birthplace] if birthplace >= 0 else []
             namespaces.clone(self._namespaces, lambda: init.run(child_plan), self.child, birthplace)
         except OSError as e:
@@ -391,18 +392,21 @@ class Creation:
             for fd in theirs:
                 os.close(fd)
 
-    def _birthplace(self, layout: Layout) -> int:
-        """The v2 cgroup for the child to begin in, or -1.
+    def _begins_in_cgroup(self, layout: Layout) -> bool:
+        """Whether the child is to begin in its v2 cgroup.
 
         Not where its memory is limited there: what the set-up takes would be charged to it, and a small limit would
         not let it come to its command. But what is copied into its mounts is to be charged.
         """
         if os.geteuid() != 0:
-            return -1  # it takes the right to move processes from our own cgroup, which a plain user seldom has
+            return False  # it takes the right to move processes from our own cgroup, which a plain user seldom has
         limited = layout.version("memory") == 2 and any("memory" in field for field in self._limits.config.texts)
-        if limited and not self._copies_up():
-            return -1
-        return self._cgroup.open_birthplace()
+        return not limited or self._copies_up()
+
+    def _begins_under_limits(self, layout: Layout) -> bool:
+        """Whether the cgroup in which it begins has controllers: no process is in it when limits are written."""
+        core = layout.find("cgroup")
+        return core is not None and bool(core.controllers) and self._begins_in_cgroup(layout)
 
     def _copies_up(self) -> bool:
         """Whether a tmpfs is filled from the container's root: with as much as its image likes."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mydocker.linux import process, signals
+from mydocker.linux import process
 from mydocker.oci import container
 from mydocker.oci.creation import OPTIONS as _CREATION
 from mydocker.oci.creation import Creation
@@ -47,7 +47,6 @@ def _stay(call: Call) -> int:
     from mydocker.oci import delete, foreground
 
     streams.reserve_standard()
-    signals.default(signals.SIGCHLD)  # a parent that ignores it would make the kernel forget the exit status
     if not call.options.get("no_subreaper"):
         process.prctl(process.PR_SET_CHILD_SUBREAPER, 1)
     ours = foreground.Signals()

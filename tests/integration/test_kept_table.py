@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import shutil
 import signal
 import subprocess
@@ -139,6 +140,18 @@ def test_what_it_was_executed_from_is_out_of_reach(run: Run, rootfs: Path, cache
         done = run("--rootfs", rootfs, "attack")
         assert done.returncode == 126
         assert "exec format error" in done.stderr
+
+
+@pytest.mark.parametrize("level", [1, 2])
+def test_where_files_in_memory_are_not_to_be_executed(level: int, rootfs: Path, cache: Path) -> None:
+    """By the sysctl vm.memfd_noexec (Documentation/admin-guide/sysctl/vm.rst), which a PID namespace has for itself."""
+    if not os.path.exists("/proc/sys/vm/memfd_noexec"):
+        pytest.skip("this kernel has no vm.memfd_noexec")
+    words = shlex.join([sys.executable, "-m", "mydocker", "run", "--rootfs", str(rootfs), "echo", "well"])
+    script = f"echo {level} > /proc/sys/vm/memfd_noexec && {words} && {words} && {words} && {words}"
+    command = ["unshare", "--pid", "--fork", "--mount-proc", "sh", "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, 4 * "well\n", "")
 
 
 def test_signals_that_mydocker_was_started_with_are_not_the_commands(run: Run, rootfs: Path, cache: Path) -> None:

@@ -260,6 +260,19 @@ class TestWhatIsRefused:
         assert not (ours.root / cid).exists()
         assert not cgroups_of(path)
 
+    def test_the_words_of_a_failure_under_a_parent_that_ignores_the_end_of_children(
+        self, ours: Any, bundle: Any, cid: str
+    ) -> None:
+        """A kernel that reaps for it would forget the child, and with that what was made for it."""
+        mount = {"destination": "/x", "type": "tmpfs", "source": "tmpfs", "options": ["mode=none"]}
+        path = bundle("true")
+        config = json.loads((path / "config.json").read_text())
+        config["mounts"].append(mount)
+        (path / "config.json").write_text(json.dumps(config))
+        ignore = lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # noqa: E731
+        refused(ours("create", "--bundle", path, cid, preexec_fn=ignore), 'error mounting "tmpfs" to rootfs at "/x"')
+        assert cgroups_of(path) == []
+
     def test_a_config_without_a_process(self, ours: Any, bundle: Any, cid: str) -> None:
         ok(ours.create(bundle("true", process=None), cid))
         refused(ours("start", cid), "process")

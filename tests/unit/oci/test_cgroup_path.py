@@ -9,6 +9,7 @@ import pytest
 from mydocker.cgroups import removal
 from mydocker.cgroups.group import ContainerCgroup
 from mydocker.errors import CgroupError
+from mydocker.oci.cgroup_path import Place, begun
 
 
 def places(host, path: str) -> list[str]:
@@ -69,5 +70,31 @@ def test_one_with_processes_is_refused_and_nothing_is_left(cgroup_layout, monkey
     with pytest.raises(CgroupError, match=r"container's cgroup is not empty: 1 process\(es\) found"):
         ContainerCgroup(cgroup_layout.layout, "engine/a").make_everywhere()
     assert os.path.isdir(last)
+    monkeypatch.undo()
+    first.remove()
+
+
+def test_one_that_is_made_in_two_steps(cgroup_layout, monkeypatch):
+    """v2 first. What was there before is there afterwards, if the second step finds that something runs in another."""
+    place = Place(path="engine/a")
+    newer = [hierarchy for hierarchy in cgroup_layout.layout.hierarchies if hierarchy.version == 2]
+    group = begun(place, cgroup_layout.layout)
+    assert set(group.dirs) == {f"{hierarchy.base}/engine/a" for hierarchy in newer}
+    group.make_everywhere()
+    assert set(group.dirs) == set(places(cgroup_layout, "engine/a"))
+    group.remove()
+    if cgroup_layout.layout.kind != "hybrid":
+        return
+    (older, *_) = (hierarchy for hierarchy in cgroup_layout.layout.hierarchies if hierarchy.version == 1)
+    first = ContainerCgroup(cgroup_layout.layout, "engine/a")
+    first.make_everywhere()
+    last = f"{older.base}/engine/a"
+    real = removal.pids
+    group = begun(place, cgroup_layout.layout)
+    monkeypatch.setattr(removal, "pids", lambda path: [7] if path == last else real(path))
+    with pytest.raises(CgroupError, match="not empty"):
+        group.make_everywhere()
+    group.remove()
+    assert all(os.path.isdir(there) for there in places(cgroup_layout, "engine/a"))
     monkeypatch.undo()
     first.remove()
