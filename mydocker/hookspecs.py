@@ -13,7 +13,8 @@ nothing set is not called and its module is not loaded (but for ``account``):
     fields → validate → amend → prepare → clone → apply → handover → watch → usage → remove
 
 ``validate`` of all plugins runs before ``amend`` of the first, ``amend`` of all before ``prepare`` of the
-first; ``prepare`` of all before the child is cloned; ``apply`` of all before the child may execute the command.
+first; ``prepare`` of all before a process is in the container's cgroups; ``apply`` of all before the child may execute
+the command.
 ``update`` and ``usage`` are also called while the container runs, by another process. Plugins run in
 the order of their names; pluggy's ``tryfirst`` and ``trylast`` change that. Hook wrappers are refused: a
 limit does not sit between others and the kernel.
