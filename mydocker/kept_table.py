@@ -107,7 +107,6 @@ def _finish() -> bool:
     import resource  # for wait4(2)  # noqa: F401
 
     from mydocker import landing  # noqa: F401
-    from mydocker.cgroups import pressure  # noqa: F401
 
     return True
 
