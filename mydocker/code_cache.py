@@ -79,26 +79,20 @@ class CodeCache:
         entry = self._entries.get(name)
         if entry is None:
             return None
-        file, stamp, _, package, _, size = entry
+        file, stamp, bytecode, package, _, size = entry
         if path is None:
-            if not self._is_found_where_it_was() or cache_file.stamp(file) != stamp:
-                return None
-            return self._spec(name, _Loader(name, file, self) if size else _KnownExtension(name, file), entry)
-        if len(path) != 1 or f"{path[0]}/{name.rpartition('.')[2]}{'/__init__.py' if package else '.py'}" != file:
+            is_there = self._is_found_where_it_was()
+        else:
+            last = f"{name.rpartition('.')[2]}{'/__init__.py' if package else '.py'}"
+            is_there = len(path) == 1 and f"{path[0]}/{last}" == file
+        if not is_there or cache_file.stamp(file) != stamp:
             return None
-        if cache_file.stamp(file) != stamp:
-            return None
-        spec = self._spec(name, _Loader(name, file, self), entry)
-        if package:
-            spec.submodule_search_locations.append(file.rpartition("/")[0])
-        return spec
-
-    @staticmethod
-    def _spec(name: str, loader: _Loader | _KnownExtension, entry: Entry) -> Any:
-        file, _, bytecode, package, _, _ = entry
+        loader: Any = _Loader(name, file, self) if size else _KnownExtension(name, file)
         spec: Any = ModuleSpec(name, loader, origin=file, is_package=package)
         spec.has_location = True
         spec.cached = bytecode or None
+        if package:
+            spec.submodule_search_locations.append(_directory(file))
         return spec
 
     def _is_found_where_it_was(self) -> bool:
@@ -162,7 +156,6 @@ class CodeCache:
         if len(entries) > known:
             head = marshal.dumps((FORMAT, self._key_here, at, entries, search))
             cache_file.write(name, b"".join((head, *parts)), summed=False)
-
 
     def _where_python_looks(self, specs: Sequence[Any]) -> tuple[tuple[str, Stamp], ...]:
         """The directories of ``sys.path`` up to the last that has one of these or of those that are known."""

@@ -34,7 +34,6 @@ _OPENAT, _MKDIRAT, _FSTAT, _SETSID, _UMASK, _KEYCTL, _PRCTL, _PPOLL = (
 )
 CLOSE_RANGE = 436
 
-
 #: struct stat (stat(2)) of x86-64: its size, and where in it are st_mode, of 4 bytes, and st_rdev, of 8.
 STAT_SIZE = 144
 _ST_MODE, _ST_RDEV = 24, 40

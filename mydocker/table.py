@@ -57,8 +57,9 @@ class Places(Value):
     ``pollfd``, ``executable``  addresses of a struct pollfd of the runtime's pidfd, and of what `empty_file` describes.
 
     The others are slots: of descriptors (``into`` and ``reserved`` are those of `mydocker.mounts.CgroupView`, ``gaps``
-    first and last of those to be closed), of a table's address and number of records (``way``, ``stuck``), of an
-    address and a size (``unmap``), and of whether there is nothing left to do.
+    first and last of those to be closed, ``nothing`` is an empty file), of a table's address and number of records
+    (``way``, ``stuck``), of an address and a size (``unmap``), and of whether the interpreter has done the groundwork,
+    or a helper what makes a process blank.
     """
 
     begin: int

@@ -87,10 +87,10 @@ class Waiting:
         self._stuck = (calls.slot(), calls.slot())
         self._unmap = [(calls.slot(), calls.slot()) for _ in range(MOST_GAPS)]
         self._into = mounts.new_places(calls, plan.hierarchies)
-        #: whether the interpreter has done what the first calls do
-        self._is_set_up = calls.slot()
         #: whether the process is as `mydocker.init.become_blank` leaves it, and else what it needs to become so
         self._is_blank, self._nothing = calls.slot(), calls.slot()
+        #: whether the interpreter has done what the first calls do
+        self._is_set_up = calls.slot()
         #: how many those are, 0 if the interpreter must do it
         self.groundwork = 0
         if plan.may_do_groundwork:
@@ -113,13 +113,12 @@ class Waiting:
         return self._calls.name_of(index)
 
     def _do_groundwork(self, plan: Plan) -> None:
-        calls = self._calls
+        calls, memory = self._calls, self._memory
         calls.expect(self._is_set_up, 0, errno.EXDEV, failing=errno.EXDEV, over=1)
         calls.pass_over(1)
         behind = len(calls)
         calls.pass_over(0)
         in_use = calls.slots_in_use
-        memory = self._memory
         given = groundwork.Given(
             gaps=self._gaps,
             reserved=self._reserved,

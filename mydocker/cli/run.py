@@ -94,22 +94,21 @@ def _run(parsed: Parsed, registry: Registry, profile: Profile | None) -> Result:
 
     observer = profile.watches if profile is not None else None
     interactive = bool(parsed.options.get("interactive"))
-    means = Means()
-    if "trace" not in parsed.options:
-        if not spec.terminal:
-            from mydocker.kept_table import KeptMeans
+    means, trace = Means(), None
+    if "trace" in parsed.options:
+        from mydocker.tracing import of_command_line
 
-            means = KeptMeans()
-        figures = "result" in parsed.options or profile is not None
-        return run_foreground(
-            spec, config, registry, stdin=interactive, observer=observer, means=means, figures=figures
-        )
-    from mydocker.tracing import of_command_line
+        trace = of_command_line()
+        means = trace.means(means)
+    elif not spec.terminal:
+        from mydocker.kept_table import KeptMeans
 
-    trace = of_command_line()
-    means = trace.means(means)
-    result = run_foreground(spec, config, registry, stdin=interactive, observer=observer, means=means)
-    return result.replace(trace=trace.stages())
+        means = KeptMeans()
+    figures = "result" in parsed.options or profile is not None or trace is not None
+    result = run_foreground(
+        spec, config, registry, stdin=interactive, observer=observer, means=means, figures=figures
+    )
+    return result.replace(trace=trace.stages()) if trace is not None else result
 
 
 def _write_trace(stages: Sequence[Stage]) -> None:

@@ -158,6 +158,8 @@ sys.meta_path.insert(1, Told())  # asked for what the cache does not have
 import sched, _heapq
 assert sched.__spec__.origin == sched.__file__ and sched.__spec__.cached.endswith(".pyc")
 assert _heapq.heappop and _heapq.__spec__.has_location
+import tomllib  # a package
+assert tomllib.loads("a = 1") == {"a": 1}
 cache.keep()
 print(json.dumps([sorted({"sched", "_heapq"}.intersection(Told.asked)), sched.__file__]))
 """
