@@ -11,7 +11,7 @@ export PIP_USE_PEP517 := 1
 AS_ROOT := $(if $(filter-out 0,$(shell id -u)),$(if $(shell command -v sudo),sudo env PYTHONDONTWRITEBYTECODE=1))
 
 # Directories too: their time changes when a file is removed. Not bytecode, which a run may write.
-PACKAGE := setup.py setup.cfg pyproject.toml $(wildcard README.md) mydocker subsystems bin
+PACKAGE := setup.py setup.cfg pyproject.toml MANIFEST.in $(wildcard README.md) mydocker subsystems bin
 SOURCES := $(shell find $(PACKAGE) -name __pycache__ -prune -o -print)
 
 .PHONY: help run test test-vm test-engines bench lint types clean uidmap peers

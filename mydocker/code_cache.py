@@ -51,7 +51,8 @@ class CodeCache:
         self._search: tuple[tuple[str, Stamp], ...] = ()
         self._is_same: bool | None = None
         self._data = memoryview(b"")
-        self._before = frozenset(sys.modules)
+        #: what Python was asked for that is not served
+        self._missed: list[str] = []
         self._unusual = unusual
 
     @staticmethod
@@ -76,6 +77,12 @@ class CodeCache:
             self._entries, self._search = entries, search
 
     def find_spec(self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> object:
+        spec = self._spec(name, path)
+        if spec is None:
+            self._missed.append(name)
+        return spec
+
+    def _spec(self, name: str, path: Sequence[str] | None) -> object:
         entry = self._entries.get(name)
         if entry is None:
             return None
@@ -118,7 +125,7 @@ class CodeCache:
             pass  # that it cannot be kept is no error
 
     def _keep(self, name: str) -> None:
-        loaded = {module: found for module, found in sys.modules.items() if module not in self._before}
+        loaded = {module: sys.modules[module] for module in self._missed if module in sys.modules}
         missing = [module for module, found in loaded.items() if _is_read_from_source(found)]
         if _begins_as_script():
             missing += [module for module, found in loaded.items() if _stands_by_itself(found)]

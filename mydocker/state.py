@@ -24,6 +24,9 @@ from mydocker import plain_json
 from mydocker.errors import MydockerError, StateError
 from mydocker.value import Value
 
+#: Where the state of root's containers is.
+COMMON_ROOT = "/run/mydocker"
+
 #: Where links to the other places are; no container can have this name.
 _ROOTS = "@roots"
 
@@ -45,11 +48,11 @@ def default_root() -> str:
     named = os.environ.get("MYDOCKER_STATE_DIR")
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     if named or (os.geteuid() == 0 and not runtime):
-        return named or "/run/mydocker"
+        return named or COMMON_ROOT
     from mydocker.rootless import places
 
     if os.geteuid() == 0 and not places.is_of_plain_user(runtime or ""):
-        return "/run/mydocker"
+        return COMMON_ROOT
     return places.state_root()
 
 
@@ -62,6 +65,9 @@ def check_name(name: str) -> str:
             "and begin with a letter or a digit"
         )
     return name
+
+
+_RECORDS = ("state.json", "state.json.new", "state.json.update")
 
 
 class Record(Value):
@@ -406,7 +412,7 @@ def note_root(root: str, default: str) -> None:
     """Remember that there are containers in ``root``, for `running` and `find` of the root ``default``."""
     if root == default:
         return
-    directory, link = f"{default}/{_ROOTS}", _link(root, default)
+    directory, link = f"{default}/{_ROOTS}", link_of(root, default)
     for _ in range(100):
         try:
             os.symlink(root, link)
@@ -421,8 +427,11 @@ def note_root(root: str, default: str) -> None:
                 pass  # another call made it, or the last container's end has just removed the root
 
 
-def _link(root: str, default: str) -> str:
-    """A path has characters and a length that a name cannot have."""
+def link_of(root: str, default: str) -> str:
+    """Where it is noted that there are containers in ``root``.
+
+    A path has characters and a length that a name cannot have.
+    """
     from mydocker import cache_file
 
     return f"{default}/{_ROOTS}/{cache_file.checksum(os.fsencode(root)).hex()}-{len(root)}"
@@ -432,12 +441,18 @@ def forget_root(root: str, default: str) -> None:
     """The reverse of `note_root`, when there is no container in ``root`` any more."""
     if root == default or _has_entries(root):
         return
-    _unlink(_link(root, default))
+    _unlink(link_of(root, default))
     if _has_entries(root):  # made in the moment before
         note_root(root, default)
         return
-    _remove_empty(f"{default}/{_ROOTS}")
-    _remove_empty_root(default)
+    for directory in above_link(default):
+        _remove_empty(directory)
+
+
+def above_link(default: str) -> tuple[str, ...]:
+    """The directories of `link_of`, which go when they are empty, the deepest first."""
+    links = f"{default}/{_ROOTS}"
+    return (links, default) if _may_be_removed(default) else (links,)
 
 
 def _has_entries(path: str) -> bool:
@@ -484,8 +499,12 @@ def lock_for_update(name: str, root: str) -> int:
 
 
 def rewrite(record: Record, lock: int) -> None:
-    """Replace the record of a container that another process runs. StateError if it has ended meanwhile."""
+    """Replace the record of a container that another process runs. StateError if it has ended meanwhile.
+
+    What `mydocker.oci.brief` says of it is removed, and with that the right to act without reading the record.
+    """
     try:
+        _unlink("brief", lock)
         _write("state.json.update", record, lock)
         os.rename("state.json.update", "state.json", src_dir_fd=lock, dst_dir_fd=lock)
     except FileNotFoundError as e:  # in a directory that was removed, even if another has its name now
@@ -603,20 +622,19 @@ def remove_directory(path: str) -> None:
             _unlink(f"{path}/{name}")
         if _remove_empty(path):
             return
-        names = ("start", "waiting", "config.json", "state.json", "state.json.new", "state.json.update", "lock")
+        names = ("start", "waiting", "config.json", "brief", *_RECORDS, "lock")
 
 
-def _unlink(path: str) -> None:
+def _unlink(path: str, directory: int | None = None) -> None:
     try:
-        os.unlink(path)
+        os.unlink(path, dir_fd=directory)
     except FileNotFoundError:
         pass
 
 
 def _remove_empty_root(root: str, close: Callable[[int], None] | None = None) -> None:
     """``close``: as for `Claim.release`."""
-    # In /tmp it stays: in the moment after it was removed another user could make it, and be trusted with it.
-    if root.startswith("/tmp/mydocker-"):
+    if not _may_be_removed(root):
         return
     try:
         fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) if close is not None else -1
@@ -627,6 +645,11 @@ def _remove_empty_root(root: str, close: Callable[[int], None] | None = None) ->
     finally:
         if close is not None and fd >= 0:
             close(fd)
+
+
+def _may_be_removed(root: str) -> bool:
+    """In /tmp it stays: in the moment after it was removed another user could make it, and be trusted with it."""
+    return not root.startswith("/tmp/mydocker-")
 
 
 def _remove_empty(path: str) -> bool:

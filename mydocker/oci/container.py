@@ -7,6 +7,7 @@
     config.json  the bundle's, as it was at ``create``: what changes there later has no effect (runtime.md, "create")
     start        the socket on which the container's init waits for ``start``
     waiting      an empty file, on which the init holds a flock until its execve(2) closes the descriptor
+    brief        what of all this the shortest verbs need to know (`mydocker.oci.brief`)
 
 The states are not written down, for who writes them may be killed. They are asked of the kernel:
 
@@ -227,9 +228,14 @@ def state_of(record: state.Record, status: str) -> dict[str, Any]:
     return values
 
 
-def shown(found: Container) -> dict[str, Any]:
+def to_undo(record: state.Record) -> set[str]:
+    """The limits of which something may be left outside of the container's cgroups, by field."""
+    return set(record.limits).difference(record.oci.get("traceless", ()))
+
+
+def shown(found: Container, status: Status | None = None) -> dict[str, Any]:
     """What ``state`` and ``list`` print of it, in the order in which runc does: some callers match the text."""
-    values = found.state()
+    values = found.state(status)
     annotations = values.pop("annotations", None)
     return {
         "ociVersion": values["ociVersion"],

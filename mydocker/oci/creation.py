@@ -2,8 +2,9 @@
 
     load → refuse → claim the id → clone → limits: cgroups → limits: process → hooks → hand the command over → created
 
-A v2 cgroup is made before the clone, for the child may begin there. So is all else where that cgroup has limits, where
-systemd makes the cgroups, and where a plugin of others counts on an empty one.
+A v2 cgroup is made before the clone, for the child may begin there, and mydocker's own limits are written to it as to
+that of a container that runs. All of them are made and written before where systemd makes the cgroups, where a plugin
+of others counts on an empty one, and where what the child copies into its mounts is to be within the limits.
 
 What exists by then is owned by `Creation`, which removes it whatever happens, unless it has come to its end. A kill in
 between leaves a record with all that is to be removed, for ``delete --force``; the container's first process dies with
@@ -24,8 +25,20 @@ from mydocker.errors import HandoffError, MydockerError, OciError, UnsupportedLi
 from mydocker.handoff import Failure, Listener, Stuck, Waiting
 from mydocker.limits import Limits
 from mydocker.linux import process, rights, signals
+from mydocker.oci import (
+    brief,
+    console,
+    container,
+    descriptors,
+    hooks,
+    host_mounts,
+    init,
+    mounts,
+    namespaces,
+    sysctl,
+    watching,
+)
 from mydocker.oci import config as configs
-from mydocker.oci import console, container, descriptors, hooks, host_mounts, init, mounts, namespaces, sysctl, watching
 from mydocker.oci import process as processes
 from mydocker.oci.container import Container
 from mydocker.oci.options import Option
@@ -239,7 +252,7 @@ class Creation:
         place = cgroup_path.place_of(self.config, self._call.id, systemd=self._call.systemd_cgroup, layout=layout)
         cgroup_path.require_empty(place, layout)  # what the record names is removed with all that is in it
         self._note(cgroup=place.path, oci={"unit": place.unit})
-        meanwhile = not (place.unit or self._limits.making_is_others or self._begins_under_limits(layout))
+        meanwhile = not (place.unit or self._limits.making_is_others or self._copies_up())
         self._cgroup = (cgroup_path.begun if meanwhile else cgroup_path.make)(place, layout)
         if self._cgroup.path != place.path:
             self._note(cgroup=self._cgroup.path)
@@ -403,11 +416,6 @@ class Creation:
         limited = layout.version("memory") == 2 and any("memory" in field for field in self._limits.config.texts)
         return not limited or self._copies_up()
 
-    def _begins_under_limits(self, layout: Layout) -> bool:
-        """Whether the cgroup in which it begins has controllers: no process is in it when limits are written."""
-        core = layout.find("cgroup")
-        return core is not None and bool(core.controllers) and self._begins_in_cgroup(layout)
-
     def _copies_up(self) -> bool:
         """Whether a tmpfs is filled from the container's root: with as much as its image likes."""
         return any("tmpcopyup" in (entry.get("options") or ()) for entry in self.config.get("mounts") or ())
@@ -454,7 +462,18 @@ class Creation:
                 from mydocker.oci import foreground
 
                 foreground.fit(self.terminal)
+        self._brief = self._prepare_brief()
         self._await_ready()
+
+    def _prepare_brief(self) -> bytes:
+        """While the child sets up the rest."""
+        return brief.of(
+            self.container,
+            self.config,
+            self._cgroup.layout,
+            waits_only=not (self._limits.watching or (self._seccomp is not None and self._seccomp.listens)),
+            own_pids="pid" in self._namespaces.new,
+        )
 
     def _state(self, status: str, **others: object) -> bytes:
         return plain_json.dumps({**container.state_of(self.container.record, status), **others}).encode()
@@ -509,6 +528,7 @@ class Creation:
         monitor = watching.begin_if_wanted(self._limits, self._registry, self.container, child.pidfd, not_ours)
         if monitor is not None:
             self._note(oci={"monitor": monitor})
+        brief.write(self._claim.path, self._brief)
         self.child.tell(handoff.NOTED)
         if not isinstance(handoff.read_report(self.child.reports), int):
             raise HandoffError("the container's first process was killed while it was set up")

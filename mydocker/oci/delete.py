@@ -174,11 +174,11 @@ def _remove_cgroups(found: Container) -> None:
     if not found.record.cgroup:
         return
     layout = Layout.read()
-    to_undo = set(found.record.limits).difference(found.record.oci.get("traceless", ()))
-    if to_undo:
+    owed = container.to_undo(found.record)
+    if owed:
         from mydocker import undoing
 
-        undoing.undo(found.id, to_undo, layout, found.record.cgroup)
+        undoing.undo(found.id, owed, layout, found.record.cgroup)
     remove_stale(layout, found.record.cgroup)
     if found.record.oci.get("unit"):
         from mydocker.oci import systemd

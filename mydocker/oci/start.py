@@ -21,8 +21,17 @@ OPTIONS: tuple[Option, ...] = ()
 ARGUMENTS = "CONTAINER-ID"
 
 
+#: The number of a connection by which the container's init has taken this ``start`` (bin/shortest_verbs.c).
+STARTING = "MYDOCKER_OCI_STARTING"
+
+
 def main(call: Call) -> int:
     found = container.find(call)
+    begun = os.environ.pop(STARTING, "")
+    if begun:
+        os.set_inheritable(int(begun), False)
+        _go_on(_socket.socket(fileno=int(begun)), found)
+        return 0
     status = found.status
     if status != "created":
         words = {
@@ -42,10 +51,10 @@ def start(found: Container) -> None:
     connection = _connect(found)
     try:
         _be_accepted(connection)
-        _await_execution(connection, found)
-    finally:
+    except BaseException:
         connection.close()
-    _forget_waiting(found)
+        raise
+    _go_on(connection, found)
     wanted = (found.config.get("hooks") or {}).get("poststart")
     if wanted:
         from mydocker.oci import hooks
@@ -56,6 +65,15 @@ def start(found: Container) -> None:
         except OciError:
             _stop(found)
             raise
+
+
+def _go_on(connection: _socket.socket, found: Container) -> None:
+    """Once it is accepted, until the command is executed."""
+    try:
+        _await_execution(connection, found)
+    finally:
+        connection.close()
+    _forget_waiting(found)
 
 
 def _be_accepted(connection: _socket.socket) -> None:

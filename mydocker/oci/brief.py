@@ -1,0 +1,125 @@
+"""What ``create`` leaves in a container's directory for the program that does the shortest verbs without Python
+(bin/shortest_verbs.c): what there is to look at, to say and to remove.
+
+A word, a space and a value on each line, ended by a NUL. The first line is `FORMAT` alone. Then come, in this order::
+
+    pid, start_time   of the first process, as in the record
+    head, tail        what ``state`` prints around the PID and the status
+    kill              a signal to the first process is all that ``kill`` is
+    start             there is nothing for ``start`` to do but to let the first process go on
+    delete            nothing is to be removed but what follows
+    freezer           a cgroup's file, behind what is in it while it is not frozen
+    cgroup            a cgroup, where there is one in that hierarchy
+    parent            one above that was made for containers and goes when it is empty, the deepest first
+    root, noted       where the container's directory is, and the link that says so, unless that is the common place
+    above             directories of that link, to be removed when they are empty
+    end               the brief is whole
+
+A word whose verb has more to do, such as a hook to run, is left out; then Python does that verb. So it does all of them
+once the record is changed, which removes the brief (`mydocker.state.rewrite`).
+"""
+
+from __future__ import annotations
+
+import os
+
+from mydocker import plain_json, state
+from mydocker.cgroups import places
+from mydocker.cgroups.removal import freezer_first
+from mydocker.errors import MydockerError
+from mydocker.oci import container, host_mounts
+from mydocker.version import __version__
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from mydocker.cgroups.layout import Layout
+    from mydocker.oci.container import Container
+
+    Line = tuple[str, object]
+
+#: Of this release: another one's briefs are not followed.
+FORMAT = f"mydocker {__version__} brief 1"
+
+#: What is in a cgroup's file while that is not frozen.
+_THAWED = {1: ("freezer.state", "THAWED"), 2: ("cgroup.freeze", "0")}
+
+
+def of(found: Container, config: dict[str, Any], layout: Layout, *, waits_only: bool, own_pids: bool) -> bytes:
+    """The brief of a container that is created.
+
+    ``config``: as it came. ``waits_only``: ``start`` lets the first process go on, and that has no more to ask.
+    ``own_pids``: that is the first of a PID namespace.
+    """
+    lines = [*_process(found)]
+    hooks = config.get("hooks") or {}
+    if own_pids:
+        lines.append(("kill", 1))
+    if waits_only and config.get("process") and not hooks.get("poststart"):
+        lines.append(("start", 1))
+    if not (_leaves_traces(found) or hooks.get("poststop")) and host_mounts.are_private(config):
+        lines.append(("delete", 1))
+    if found.record.cgroup:
+        lines += _cgroups(found, layout)
+    lines += _noted(os.path.dirname(found.path))
+    lines.append(("end", 1))
+    return b"\0".join((os.fsencode(FORMAT), *(b"%b %b" % (word.encode(), _bytes(value)) for word, value in lines), b""))
+
+
+def write(path: str, brief: bytes) -> None:
+    """Leave it in the container's directory ``path``."""
+    fd = os.open(f"{path}/brief", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(fd, brief)  # where only a part of it comes to be there, it has no end
+    finally:
+        os.close(fd)
+
+
+def _bytes(value: object) -> bytes:
+    return os.fsencode(str(value))
+
+
+def _process(found: Container) -> Iterator[Line]:
+    record = found.record
+    yield "pid", record.pid
+    yield "start_time", record.start_time
+    text = plain_json.dumps(container.shown(found, "created"), indent=2)
+    head, _, tail = text.partition(f'"pid": {record.pid},\n  "status": "created"')
+    yield "head", head
+    yield "tail", tail
+
+
+def _leaves_traces(found: Container) -> bool:
+    """Whether ``delete`` has to undo more than cgroups."""
+    noted = found.record.oci
+    return bool(noted.get("unit") or noted.get("resctrl") or container.to_undo(found.record))
+
+
+def _cgroups(found: Container, layout: Layout) -> Iterator[Line]:
+    path = found.record.cgroup
+    order = freezer_first((hierarchy, f"{hierarchy.base}/{path}") for hierarchy in layout.hierarchies)
+    for hierarchy, directory in order:
+        if hierarchy.version == 2 or "freezer" in hierarchy.controllers:
+            name, thawed = _THAWED[hierarchy.version]
+            yield "freezer", f"{thawed} {directory}/{name}"
+    for _, directory in order:
+        yield "cgroup", directory
+    for hierarchy, _ in order:
+        for parent in reversed(places.directories(hierarchy, path)[:-1]):
+            if not places.is_own(hierarchy, parent):
+                break
+            yield "parent", parent
+
+
+def _noted(root: str) -> Iterator[Line]:
+    try:
+        default = state.default_root()
+    except MydockerError:
+        return
+    if root != default:
+        yield "root", root
+        yield "noted", state.link_of(root, default)
+        for directory in state.above_link(default):
+            yield "above", directory
