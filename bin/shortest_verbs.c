@@ -30,6 +30,8 @@
 
 #ifndef SYS_pidfd_send_signal
 #define SYS_pidfd_send_signal 424
+#endif
+#ifndef SYS_pidfd_open
 #define SYS_pidfd_open 434
 #endif
 
@@ -37,6 +39,7 @@
 #define USUAL 250         /* milliseconds in which what is killed has ended, unless something keeps it */
 #define LAST_SIGNAL 64
 #define PYTHON "mydocker-oci.py"
+#define STARTING "MYDOCKER_OCI_STARTING" /* as in mydocker/oci/start.py */
 
 struct call {
     const char *root, *verb, *id;
@@ -58,7 +61,7 @@ static bool is_id(const char *name)
 {
     size_t length = strlen(name);
 
-    if (length == 0 || length > NAME_MAX || !strcmp(name, ".") || !strcmp(name, ".."))
+    if (length == 0 || length > NAME_MAX || name[0] == '-' || !strcmp(name, ".") || !strcmp(name, ".."))
         return false;
     return strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-+") == length;
 }
@@ -86,7 +89,7 @@ static const char *default_root(void)
 
 static bool read_options(char ***word, struct call *call)
 {
-    const char *value;
+    const char *value, *log = NULL;
 
     call->root = NULL;
     for (; **word && ***word == '-'; ++*word) {
@@ -97,18 +100,21 @@ static bool read_options(char ***word, struct call *call)
         else if ((value = value_of("--log-format", word))) {
             if (strcmp(value, "json") && strcmp(value, "text"))
                 return false;
-        } else if ((value = value_of("--log", word))) {
-            int log = open(value, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644); /* who reads it looks for the file */
-
-            if (log < 0)
-                return false;
-            close(log);
-        } else
+        } else if ((value = value_of("--log", word)))
+            log = value;
+        else
             return false;
+    }
+    if (log && *log) { /* who reads it looks for the file */
+        int file = open(log, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644);
+
+        if (file < 0)
+            return false;
+        close(file);
     }
     if (!call->root || !*call->root)
         call->root = default_root();
-    return call->root != NULL;
+    return call->root && !strstr(call->root, ".."); /* which Python takes away before it follows links */
 }
 
 static bool read_call(char **word, struct call *call)
@@ -128,7 +134,7 @@ static bool read_call(char **word, struct call *call)
     call->id = *word++;
     if (*word && !strcmp(call->verb, "kill")) {
         char *rest = *word;
-        unsigned long number = strspn(*word, "0123456789") ? strtoul(*word, &rest, 10) : 0;
+        unsigned long number = strspn(*word, "0123456789") && strlen(*word) < 4 ? strtoul(*word, &rest, 10) : 0;
 
         if (!strcmp(*word, "KILL") || !strcmp(*word, "SIGKILL"))
             number = SIGKILL;
@@ -177,6 +183,8 @@ static ssize_t content(int directory, const char *name, char *buffer, size_t mos
         size += (size_t)got;
     close(file);
     buffer[size] = '\0';
+    if (got > 0)
+        errno = EFBIG;
     return got == 0 ? (ssize_t)size : -1;
 }
 
@@ -208,19 +216,22 @@ static bool find(const struct call *call, struct container *found, char path[PAT
     return read_brief(found);
 }
 
-/* Whether the process is there and no zombie: proc_pid_stat(5), from the third field on. */
-static bool is_alive(const struct container *found)
+enum life { ENDED, ALIVE, UNKNOWN };
+
+/* Of the first process; a zombie has ended: proc_pid_stat(5), from the third field on. */
+static enum life life(const struct container *found)
 {
     char path[64], text[4096], *at, state;
     unsigned long long start_time;
 
     snprintf(path, sizeof path, "/proc/%d/stat", found->pid);
-    if (content(AT_FDCWD, path, text, sizeof text) < 0 || !(at = strrchr(text, ')')))
-        return false;
-    if (sscanf(at + 1, " %c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %llu", &state,
+    if (content(AT_FDCWD, path, text, sizeof text) < 0)
+        return errno == ENOENT || errno == ESRCH ? ENDED : UNKNOWN;
+    if (!(at = strrchr(text, ')')) ||
+        sscanf(at + 1, " %c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %llu", &state,
                &start_time) != 2)
-        return false;
-    return start_time == found->start_time && state != 'Z' && state != 'X';
+        return UNKNOWN;
+    return start_time == found->start_time && state != 'Z' && state != 'X' ? ALIVE : ENDED;
 }
 
 /* Whether a cgroup of the container is not what it is when nothing is frozen. */
@@ -258,7 +269,7 @@ static int open_process(const struct container *found)
 {
     int process = (int)syscall(SYS_pidfd_open, found->pid, 0);
 
-    if (process >= 0 && is_alive(found))
+    if (process >= 0 && life(found) == ALIVE)
         return process;
     if (process >= 0)
         close(process);
@@ -278,7 +289,7 @@ static bool start(const struct container *found, int *connection)
     ssize_t got;
     int ours;
 
-    if (!next(found, "start", NULL) || !is_alive(found) || is_frozen(found))
+    if (!next(found, "start", NULL) || life(found) != ALIVE || is_frozen(found))
         return false;
     if ((ours = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)) < 0)
         return false;
@@ -303,17 +314,17 @@ static bool state(const struct container *found)
 {
     const char *head = next(found, "head", NULL), *tail = next(found, "tail", NULL);
     const char *status = "running";
-    bool alive = is_alive(found);
+    enum life now = life(found);
 
-    if (!head || !tail)
+    if (!head || !tail || now == UNKNOWN)
         return false;
-    if (!alive)
+    if (now == ENDED)
         status = "stopped";
     else if (is_frozen(found))
         status = "paused";
     else if (waits(found))
         status = "created";
-    printf("%s\"pid\": %d,\n  \"status\": \"%s\"%s\n", head, alive ? found->pid : 0, status, tail);
+    printf("%s\"pid\": %d,\n  \"status\": \"%s\"%s\n", head, now == ALIVE ? found->pid : 0, status, tail);
     return true;
 }
 
@@ -326,7 +337,7 @@ static bool send_signal(const struct container *found, int signal)
         return false;
     sent = !syscall(SYS_pidfd_send_signal, process, signal, NULL, 0);
     close(process);
-    return sent;
+    return sent && !(signal == SIGKILL && is_frozen(found)); /* in between: Python sends it again, and thaws */
 }
 
 /* Whether the first process, killed here if it lives, has ended. */
@@ -334,12 +345,14 @@ static bool has_ended(const struct container *found, bool force)
 {
     struct pollfd end = {.events = POLLIN};
 
-    if (!is_alive(found))
+    enum life now = life(found);
+
+    if (now == ENDED)
         return true;
-    if (!force || is_frozen(found))
+    if (now == UNKNOWN || !force || is_frozen(found))
         return false;
     if ((end.fd = open_process(found)) < 0)
-        return !is_alive(found);
+        return life(found) == ENDED;
     if (syscall(SYS_pidfd_send_signal, end.fd, SIGKILL, NULL, 0) && errno != ESRCH)
         return false;
     return poll(&end, 1, USUAL) == 1;
@@ -373,7 +386,9 @@ static bool take_lock(const struct container *found)
     struct stat status;
     int lock = openat(found->directory, "lock", O_RDWR | O_CLOEXEC | O_NOFOLLOW);
 
-    if (lock >= 0 && !flock(lock, LOCK_EX | LOCK_NB) && !fstat(lock, &status) && status.st_nlink)
+    /* On the directory it is that of an update (mydocker/state.py, lock_for_update). */
+    if (lock >= 0 && !flock(lock, LOCK_EX | LOCK_NB) && !fstat(lock, &status) && status.st_nlink &&
+        !flock(found->directory, LOCK_EX | LOCK_NB))
         return true;
     if (lock >= 0)
         close(lock);
@@ -411,6 +426,8 @@ static bool delete(struct container *found, const char *directory, bool force)
             unlinkat(found->directory, files[i], 0);
         if (!rmdir(directory) || errno == ENOENT)
             break;
+        if (errno != ENOTEMPTY && errno != EEXIST)
+            return false;
     }
     if ((root = next(found, "root", NULL)) && (noted = next(found, "noted", NULL)))
         forget_root(root, noted, found);
@@ -443,11 +460,14 @@ static void become_python(char **argv, int connection)
     ssize_t length = readlink("/proc/self/exe", path, PATH_MAX);
     char *name = length > 0 ? memrchr(path, '/', (size_t)length) : NULL;
 
-    if (name) {
+    if (name)
+        path[length] = '\0';
+    if (name && strcmp(name + 1, PYTHON)) { /* or it would call itself */
         strcpy(name + 1, PYTHON);
+        unsetenv(STARTING);
         if (connection >= 0) {
             snprintf(variable, sizeof variable, "%d", connection);
-            setenv("MYDOCKER_OCI_STARTING", variable, 1);
+            setenv(STARTING, variable, 1);
             fcntl(connection, F_SETFD, 0);
         }
         execv(path, argv);

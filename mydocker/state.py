@@ -616,7 +616,7 @@ def remove_pidfile(path: str, pid: int) -> None:
 
 def remove_directory(path: str) -> None:
     """Remove a container's directory with all that may be in it."""
-    names: tuple[str, ...] = ("state.json", "lock")  # most have no more
+    names: tuple[str, ...] = ("brief", "state.json", "lock")  # most have no more
     for _ in range(10):  # an update may put its record there at this very moment; it does so twice at most
         for name in names:
             _unlink(f"{path}/{name}")

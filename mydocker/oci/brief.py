@@ -4,7 +4,7 @@
 A word, a space and a value on each line, ended by a NUL. The first line is `FORMAT` alone. Then come, in this order::
 
     pid, start_time   of the first process, as in the record
-    head, tail        what ``state`` prints around the PID and the status
+    head, tail        what ``state`` prints around the PID and the status of a container of root's
     kill              a signal to the first process is all that ``kill`` is
     start             there is nothing for ``start`` to do but to let the first process go on
     delete            nothing is to be removed but what follows
@@ -21,6 +21,7 @@ once the record is changed, which removes the brief (`mydocker.state.rewrite`).
 
 from __future__ import annotations
 
+import fcntl
 import os
 
 from mydocker import plain_json, state
@@ -68,13 +69,22 @@ def of(found: Container, config: dict[str, Any], layout: Layout, *, waits_only: 
     return b"\0".join((os.fsencode(FORMAT), *(b"%b %b" % (word.encode(), _bytes(value)) for word, value in lines), b""))
 
 
-def write(path: str, brief: bytes) -> None:
-    """Leave it in the container's directory ``path``."""
-    fd = os.open(f"{path}/brief", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+def write(claim: state.Claim, brief: bytes) -> None:
+    """Leave it in the container's directory, unless the record is no longer what it was worked out from."""
     try:
-        os.write(fd, brief)  # where only a part of it comes to be there, it has no end
-    finally:
-        os.close(fd)
+        lock = os.open(claim.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # an update's
+            if not claim.changed():
+                fd = os.open("brief", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=lock)
+                try:
+                    os.write(fd, brief)  # what comes to be there in part has no end, and is not followed
+                finally:
+                    os.close(fd)
+        finally:
+            os.close(lock)
+    except OSError:
+        pass  # such as on a full disk: then Python does the verbs
 
 
 def _bytes(value: object) -> bytes:
@@ -85,6 +95,8 @@ def _process(found: Container) -> Iterator[Line]:
     record = found.record
     yield "pid", record.pid
     yield "start_time", record.start_time
+    if record.oci.get("owner"):
+        return  # to ask for another name than root's may take long
     text = plain_json.dumps(container.shown(found, "created"), indent=2)
     head, _, tail = text.partition(f'"pid": {record.pid},\n  "status": "created"')
     yield "head", head
@@ -101,7 +113,8 @@ def _cgroups(found: Container, layout: Layout) -> Iterator[Line]:
     path = found.record.cgroup
     order = freezer_first((hierarchy, f"{hierarchy.base}/{path}") for hierarchy in layout.hierarchies)
     for hierarchy, directory in order:
-        if hierarchy.version == 2 or "freezer" in hierarchy.controllers:
+        its_own = directory in found.record.oci["cgroups"]  # where a plain user has none, somebody else's may be
+        if its_own and (hierarchy.version == 2 or "freezer" in hierarchy.controllers):
             name, thawed = _THAWED[hierarchy.version]
             yield "freezer", f"{thawed} {directory}/{name}"
     for _, directory in order:

@@ -4,7 +4,7 @@
 
 A v2 cgroup is made before the clone, for the child may begin there, and mydocker's own limits are written to it as to
 that of a container that runs. All of them are made and written before where systemd makes the cgroups, where a plugin
-of others counts on an empty one, and where what the child copies into its mounts is to be within the limits.
+of others counts on an empty one, and where the child's set-up would meet a limit of that cgroup.
 
 What exists by then is owned by `Creation`, which removes it whatever happens, unless it has come to its end. A kill in
 between leaves a record with all that is to be removed, for ``delete --force``; the container's first process dies with
@@ -89,6 +89,7 @@ class Creation:
         #: of the config as it came, until the child has its copy
         self._mounts: mounts.MountPlan | None = None
         self._hooks_began = False
+        self._pid_file = ""
         self._descriptors: list[int] = []
 
     def run(self) -> None:
@@ -252,7 +253,7 @@ class Creation:
         place = cgroup_path.place_of(self.config, self._call.id, systemd=self._call.systemd_cgroup, layout=layout)
         cgroup_path.require_empty(place, layout)  # what the record names is removed with all that is in it
         self._note(cgroup=place.path, oci={"unit": place.unit})
-        meanwhile = not (place.unit or self._limits.making_is_others or self._copies_up())
+        meanwhile = not (place.unit or self._limits.making_is_others or self._begins_under_limits(layout))
         self._cgroup = (cgroup_path.begun if meanwhile else cgroup_path.make)(place, layout)
         if self._cgroup.path != place.path:
             self._note(cgroup=self._cgroup.path)
@@ -416,6 +417,13 @@ class Creation:
         limited = layout.version("memory") == 2 and any("memory" in field for field in self._limits.config.texts)
         return not limited or self._copies_up()
 
+    def _begins_under_limits(self, layout: Layout) -> bool:
+        """Whether limits of the v2 cgroup in which it begins may be seen at its set-up: what devices it may use, which
+        memory nodes it has, how much it may copy into its mounts.
+        """
+        seen = layout.find("devices") is None or layout.version("cpuset") == 2 or self._copies_up()
+        return seen and self._begins_in_cgroup(layout)
+
     def _copies_up(self) -> bool:
         """Whether a tmpfs is filled from the container's root: with as much as its image likes."""
         return any("tmpcopyup" in (entry.get("options") or ()) for entry in self.config.get("mounts") or ())
@@ -433,6 +441,7 @@ class Creation:
         )
         if "user" in self._namespaces.new:
             self.child.tell(handoff.MAPPED)
+        frame = self._frame()
         self._await_ready()
         self._cgroup.entered(child.pid)
         processes.use_all_cpus(child.pid)
@@ -452,21 +461,33 @@ class Creation:
 
             net_devices.move(self._net_devices, child.pid)
         self._run_hooks("prestart", "createRuntime")
-        argv, environment = processes.command(self._process()) if self._process() else ([], [])
-        # The PID is that of whoever looks (runtime.md, "State").
-        inside = self._state("created", pid=process.pid_inside(child.pid))
-        self.child.tell(handoff.encode(argv, environment) + handoff.encode([inside], []))
+        self.child.tell(frame)
         if self._relayed and self._process_plan is not None and self._process_plan.terminal:
             self.terminal = self._receive_terminal()
             if self.terminal >= 0:
                 from mydocker.oci import foreground
 
                 foreground.fit(self.terminal)
+        self._write_pid_file()
         self._brief = self._prepare_brief()
         self._await_ready()
 
+    # While the child sets itself up
+
+    def _frame(self) -> bytes:
+        """The command, and the state for the hooks inside."""
+        argv, environment = processes.command(self._process()) if self._process() else ([], [])
+        # The PID is that of whoever looks (runtime.md, "State").
+        inside = self._state("created", pid=process.pid_inside(self.child.pid))
+        return handoff.encode(argv, environment) + handoff.encode([inside], [])
+
+    def _write_pid_file(self) -> None:
+        path = self._call.options.get("pid_file")
+        if path:
+            self._pid_file = os.path.abspath(str(path))
+            state.write_pidfile(self._pid_file, self.child.pid, b"")
+
     def _prepare_brief(self) -> bytes:
-        """While the child sets up the rest."""
         return brief.of(
             self.container,
             self.config,
@@ -515,8 +536,6 @@ class Creation:
                 console.send(connection, console.FIRST_PROCESS, self.child.pidfd)
             finally:
                 os.close(connection)
-        if options.get("pid_file"):
-            state.write_pidfile(os.path.abspath(str(options["pid_file"])), self.child.pid, b"")
         if self.container.record.oci.get("unit"):
             from mydocker.oci import systemd
 
@@ -528,7 +547,7 @@ class Creation:
         monitor = watching.begin_if_wanted(self._limits, self._registry, self.container, child.pidfd, not_ours)
         if monitor is not None:
             self._note(oci={"monitor": monitor})
-        brief.write(self._claim.path, self._brief)
+        brief.write(self._claim, self._brief)
         self.child.tell(handoff.NOTED)
         if not isinstance(handoff.read_report(self.child.reports), int):
             raise HandoffError("the container's first process was killed while it was set up")
@@ -543,6 +562,8 @@ class Creation:
             if getattr(self, "child", None) is not None:
                 self.child.close()
                 host_mounts.remove(self.config, self._bundle)
+            if self._pid_file:
+                state.remove_pidfile(self._pid_file, self.container.record.pid)
             if self._hooks_began:
                 self._poststop()
             self._limits.undo()

@@ -29,8 +29,7 @@ def main(call: Call) -> int:
     found = container.find(call)
     begun = os.environ.pop(STARTING, "")
     if begun:
-        os.set_inheritable(int(begun), False)
-        _go_on(_socket.socket(fileno=int(begun)), found)
+        _go_on(_inherited(begun), found)
         return 0
     status = found.status
     if status != "created":
@@ -65,6 +64,19 @@ def start(found: Container) -> None:
         except OciError:
             _stop(found)
             raise
+
+
+def _inherited(number: str) -> _socket.socket:
+    """The connection; OciError if it is none, as where somebody else has set the variable."""
+    try:
+        os.set_inheritable(int(number), False)
+        connection = _socket.socket(fileno=int(number))
+        if connection.family == _socket.AF_UNIX and connection.getpeername() is not None:
+            return connection
+        connection.detach()
+    except (ValueError, OSError, OverflowError):
+        pass
+    raise OciError(f"{STARTING} is no connection to a container's first process: unset it")
 
 
 def _go_on(connection: _socket.socket, found: Container) -> None:

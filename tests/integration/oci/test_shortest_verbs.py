@@ -20,6 +20,7 @@ import pytest
 
 from mydocker import state
 from mydocker.oci import brief
+from mydocker.oci.start import STARTING
 
 pytestmark = pytest.mark.vm_once
 
@@ -188,9 +189,12 @@ class TestWhatItLeaves:
             ("state", ""),
             ("state", ".."),
             ("state", "../{}"),
+            ("state", "-h"),
+            ("--root", "/../nowhere", "state", "{}"),
             ("kill", "{}", "0"),
             ("kill", "{}", "65"),
             ("kill", "{}", "9x"),
+            ("kill", "{}", "0009"),
             ("kill", "{}", ""),
             ("kill", "{}", "HUP"),
             ("kill", "--all", "{}"),
@@ -208,11 +212,14 @@ class TestWhatItLeaves:
     ) -> None:
         ok(ours.create(sleeper, cid))
         ok(ours("start", cid))
+        if "-h" in words:  # which is no id, also if there is a container of that name
+            shutil.copytree(ours.root / cid, ours.root / "-h", ignore=shutil.ignore_patterns("start"))
         given = ["--root", str(ours.root), *(word.replace("{}", cid) for word in words)]
         done = subprocess.run([*program.command, *given], check=False, capture_output=True)
         assert done.returncode == LEFT_TO_PYTHON
         assert done.stdout == b"".join(os.fsencode(word) + b"\0" for word in given)
         assert ours.state(cid)["status"] == "running"
+        shutil.rmtree(ours.root / "-h", ignore_errors=True)
 
     def test_hooks(self, ours: Any, program: Any, bundle: Any, cid: str) -> None:
         for kind, verb, others in (("poststart", "start", ("state",)), ("poststop", "delete", ("state", "start"))):
@@ -264,6 +271,10 @@ class TestWhatItLeaves:
         assert lock is not None
         assert is_left_to_python(program("delete", "--force", cid))
         os.close(lock)
+        updating = state.lock_for_update(cid, str(ours.root))
+        assert is_left_to_python(program("delete", "--force", cid))
+        os.close(updating)
+        assert program.state(cid)["status"] == "created"
         ok(program("delete", "--force", cid))
 
     @pytest.mark.parametrize("change", ["another release", "no end", "cut", "for all to write"])
@@ -353,12 +364,35 @@ class TestWhatItBegins:
             ok(ours("delete", "--force", cid))
 
 
-def test_without_its_python_program(program: Any) -> None:
-    """As where somebody has copied the one and not the other."""
-    Path(program.command[0]).with_suffix(".py").unlink()
-    done = program("list")
+@pytest.mark.parametrize("itself", [False, True])
+def test_without_its_python_program(program: Any, itself: bool) -> None:
+    """As where somebody has copied the one and not the other, or to the other's name."""
+    command = Path(program.command[0])
+    other = command.with_suffix(".py")
+    other.unlink()
+    if itself:
+        command.rename(other)
+        command = other
+    done = subprocess.run([command, "list"], check=False, capture_output=True, text=True, timeout=20)
     assert done.returncode == 1
     assert "mydocker-oci.py" in done.stderr and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("number", ["x", "-1", "99999999999", "900", "2"])
+def test_a_connection_that_is_none(ours: Any, sleeper: Path, cid: str, number: str) -> None:
+    """The variable is the program's alone, which puts it away where it has no connection to hand over."""
+    ok(ours.create(sleeper, cid))
+    environment = {**os.environ, STARTING: number}
+    python = type(ours)([sys.executable, "-c", "from mydocker.oci.main import main; main()"], ours.root)
+    done = python("start", cid, env=environment)
+    assert done.returncode == 1 and STARTING in done.stderr
+    assert ours.state(cid)["status"] == "created"
+    if PYTHON.exists():
+        ok(ours("update", "--pids-limit", "30", cid))  # so that Python does it
+    else:
+        environment = dict(os.environ)
+    ok(ours("start", cid, env=environment))
+    assert ours.state(cid)["status"] == "running"
 
 
 def pids_of(path: Path) -> set[str]:
