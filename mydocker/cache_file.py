@@ -41,16 +41,26 @@ def path(kind: str, key: bytes) -> str | None:
     return None if folder is None else f"{folder}/{kind}-{checksum(key).hex()}"
 
 
+def opened(name: str) -> tuple[int, os.stat_result] | None:
+    """A descriptor of the file, and what fstat(2) says of it, if it is ours. OSError if it cannot be read."""
+    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    status = os.fstat(fd)
+    if status.st_uid != os.geteuid() or status.st_mode & 0o170022 != 0o100000:
+        os.close(fd)
+        return None
+    return fd, status
+
+
 def read(name: str, *, summed: bool = True) -> bytes | None:
     """The content if the file is ours and whole. OSError if it cannot be read.
 
     ``summed``: whether it was written with a checksum, which takes longer than the reading where there is much.
     """
-    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    found = opened(name)
+    if found is None:
+        return None
+    fd, status = found
     try:
-        status = os.fstat(fd)
-        if status.st_uid != os.geteuid() or status.st_mode & 0o170022 != 0o100000:
-            return None
         data = os.read(fd, status.st_size)
     finally:
         os.close(fd)

@@ -3,7 +3,8 @@
 Python looks for each module in each directory of its path, lists that, and opens, compares and reads a file: some ten
 system calls and 150 µs, sixty times in a run. Here a module costs one ``stat(2)``, of its source: that has to have the
 time, size and inode that it had. What has changed, and what is not here, Python itself finds, and the file is written
-anew when the command has come to its end.
+anew when the command has come to its end. Of the file each module's part is read when it is wanted: to have all of it
+in memory takes longer, for the kernel has to find a page for every 4 KiB.
 
 Modules within packages are served, in the one directory that their package has: which package a name stands for, and
 so what was installed or removed, is always for Python to find. Of the standard library those are served that stand by
@@ -13,6 +14,7 @@ themselves, as long as no directory in which Python would look for them first ha
 from __future__ import annotations
 
 import marshal
+import os
 import sys
 
 # What importlib is made of. Its own name imports warnings, and with that a good part of the standard library.
@@ -33,7 +35,13 @@ if TYPE_CHECKING:
     #: nothing of a module that is written in C
     Entry = tuple[str, Stamp, str, bool, int, int]
 
-FORMAT = 2
+FORMAT = 3
+
+#: The file begins with the size of its head, in so many bytes. Most heads come with the first read.
+_SIZE = 8
+_FIRST = 1 << 16
+
+_installed: list[CodeCache] = []
 
 
 class CodeCache:
@@ -50,7 +58,10 @@ class CodeCache:
         #: the directories in which Python would look for what stands by itself, and whether these are as they were
         self._search: tuple[tuple[str, Stamp], ...] = ()
         self._is_same: bool | None = None
-        self._data = memoryview(b"")
+        #: its file, while that is open; when it was last seen; and where in it the modules begin
+        self._file = -1
+        self._seen: tuple[int, int, int] | None = None
+        self._begin = 0
         #: what Python was asked for that is not served
         self._missed: list[str] = []
         self._unusual = unusual
@@ -60,21 +71,33 @@ class CodeCache:
         return (kind, sys.version, sys.implementation.cache_tag or "", str(sys.flags.optimize), __file__)
 
     def install(self) -> None:
-        """Serve modules from now on."""
+        """Serve modules from now on. `release` is owed."""
         try:
             self._read()
         except Exception:  # whatever is wrong with the file, Python itself knows better
             self._entries = {}
+        _installed.append(self)
         sys.meta_path.insert(0, self)  # type: ignore[arg-type]
 
     def _read(self) -> None:
-        content = cache_file.read(self._name, summed=False) if self._name is not None else None
-        if content is None:
+        found = cache_file.opened(self._name) if self._name is not None else None
+        if found is None:
             return
-        version, key, size, entries, search = marshal.loads(content)
-        if version == FORMAT and key == self._key_here and len(content) >= size:
-            self._data = memoryview(content)[len(content) - size :]
+        self._file, status = found
+        content = os.read(self._file, _FIRST)
+        begin = _SIZE + int.from_bytes(content[:_SIZE], "little")
+        if len(content) < begin:
+            content += os.read(self._file, begin - len(content))
+        version, key, size, entries, search = marshal.loads(content[_SIZE:begin])
+        if version == FORMAT and key == self._key_here and status.st_size == begin + size:
             self._entries, self._search = entries, search
+            self._begin, self._seen = begin, _identity(status)
+
+    def close_file(self) -> None:
+        """From now on it is opened for each module that is still wanted."""
+        fd, self._file = self._file, -1
+        if fd >= 0:
+            os.close(fd)
 
     def find_spec(self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> object:
         spec = self._spec(name, path)
@@ -110,8 +133,23 @@ class CodeCache:
         return self._is_same and bool(here) and sys.path[: len(here)] == here
 
     def code(self, name: str) -> CodeType:
-        _, _, _, _, start, size = self._entries[name]
-        return marshal.loads(self._data[start : start + size])  # type: ignore[no-any-return]
+        """OSError, ValueError, EOFError or TypeError if it cannot be read any more."""
+        return marshal.loads(self._part(self._entries[name]))  # type: ignore[no-any-return]
+
+    def _part(self, entry: Entry) -> bytes:
+        _, _, _, _, start, size = entry
+        if self._file >= 0:
+            return os.pread(self._file, size, self._begin + start)
+        found = cache_file.opened(self._name) if self._name is not None else None
+        if found is None:
+            raise ValueError("the file is not ours any more")
+        fd, status = found
+        try:
+            if _identity(status) != self._seen:
+                raise ValueError("another process has written the file anew")
+            return os.pread(fd, size, self._begin + start)
+        finally:
+            os.close(fd)
 
     def keep(self) -> None:
         """At the end of a command: if it has imported what was not here, write all that there is now.
@@ -139,14 +177,14 @@ class CodeCache:
                 search = self._search
                 missing = [module for module in missing if "." in module]
         entries: dict[str, Entry] = {}
-        parts: list[bytes | memoryview] = []
+        parts: list[bytes] = []
         at = 0
         for module, (file, stamp, bytecode, package, start, size) in self._entries.items():
             if "." not in module and not self._is_found_where_it_was():
                 continue
             if module not in missing and cache_file.stamp(file) == stamp:
                 entries[module] = (file, stamp, bytecode, package, at, size)
-                parts.append(self._data[start : start + size])
+                parts.append(self._part((file, stamp, bytecode, package, start, size)))
                 at += size
         known = len(entries)
         for module in missing:
@@ -162,7 +200,7 @@ class CodeCache:
                 at += len(code)
         if len(entries) > known:
             head = marshal.dumps((FORMAT, self._key_here, at, entries, search))
-            cache_file.write(name, b"".join((head, *parts)), summed=False)
+            cache_file.write(name, b"".join((len(head).to_bytes(_SIZE, "little"), head, *parts)), summed=False)
 
     def _where_python_looks(self, specs: Sequence[Any]) -> tuple[tuple[str, Stamp], ...]:
         """The directories of ``sys.path`` up to the last that has one of these or of those that are known."""
@@ -171,6 +209,18 @@ class CodeCache:
             files += [entry[0] for name, entry in self._entries.items() if "." not in name]
         count = max(sys.path.index(_directory(file)) for file in files) + 1
         return tuple((path, cache_file.stamp(path)) for path in sys.path[:count])
+
+
+def release() -> None:
+    """Close the file of the cache that is installed: most of what is wanted is imported, and what comes now asks which
+    descriptors are open, or has them closed.
+    """
+    while _installed:
+        _installed.pop().close_file()
+
+
+def _identity(status: os.stat_result) -> tuple[int, int, int]:
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 class _Loader(SourceFileLoader):
@@ -183,7 +233,7 @@ class _Loader(SourceFileLoader):
     def get_code(self, fullname: str) -> CodeType | None:
         try:
             return self._cache.code(fullname)
-        except (ValueError, EOFError, TypeError):  # a disk that lost power, for instance
+        except (OSError, ValueError, EOFError, TypeError):  # a disk that lost power, for instance
             return super().get_code(fullname)
 
 

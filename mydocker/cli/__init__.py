@@ -88,8 +88,10 @@ def _command(arguments: Sequence[str]) -> int:
                 from mydocker.cli import run
 
                 return run.execute(parsed, registry)
+    from mydocker import code_cache
     from mydocker.cli import app
 
+    code_cache.release()
     return app.main(arguments)
 
 

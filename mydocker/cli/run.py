@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from mydocker import logs
+from mydocker import code_cache, logs
 from mydocker.errors import MydockerError, StateError, UsageError
 from mydocker.resources import format_size, parse_duration, parse_size
 from mydocker.spec import Spec, Tmpfs, Volume, check_hostname, resolve_capabilities
@@ -104,6 +104,7 @@ def _run(parsed: Parsed, registry: Registry, profile: Profile | None) -> Result:
         from mydocker.kept_table import KeptMeans
 
         means = KeptMeans()
+    code_cache.release()
     figures = "result" in parsed.options or profile is not None or trace is not None
     result = run_foreground(
         spec, config, registry, stdin=interactive, observer=observer, means=means, figures=figures

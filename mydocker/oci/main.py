@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from mydocker import code_cache
 from mydocker.errors import MydockerError, NotExecuted, OciError
 from mydocker.oci import options
 from mydocker.oci.log import Log, show_traceback, take_over_core_messages
@@ -193,6 +194,7 @@ def _call(verb: str, words: Sequence[str], given: dict[str, Any], log: Log) -> i
         options=chosen,
         arguments=tuple(others),
     )
+    code_cache.release()
     return int(module.main(call))
 
 

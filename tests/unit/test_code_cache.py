@@ -16,12 +16,20 @@ from mydocker import launch
 from mydocker.oci.main import VERBS
 
 COMMAND = """
-import json, sys
-from mydocker.code_cache import CodeCache
+import json, os, sys
+from mydocker.code_cache import CodeCache, release
 cache = CodeCache("test", ["package.unusual"])
 if "unusual" in sys.argv:
     import package.unusual
+before = os.listdir("/proc/self/fd")
 cache.install()
+if "released" in sys.argv:
+    release()
+    assert os.listdir("/proc/self/fd") == before
+for name in sys.argv[sys.argv.index("replaced") + 1:] if "replaced" in sys.argv else ():
+    content = open(name, "rb").read()
+    os.rename(name, name + ".old")
+    open(name, "wb").write(content.replace(b"one", b"bad"))
 import package.part, package.inner.deep
 modules = (package, package.part, package.inner, package.inner.deep)
 served = [type(module.__spec__.loader).__module__ == "mydocker.code_cache" for module in modules]
@@ -85,6 +93,30 @@ def test_second_command_has_the_code_of_the_first(packages: Packages) -> None:
     written = [path.stat() for path in packages.files]
     assert packages.import_all() == (FROM_THE_CACHE, "one", "two")
     assert [path.stat().st_ino for path in packages.files] == [status.st_ino for status in written], "nothing was new"
+
+
+def test_its_file_is_not_open_for_long(packages: Packages) -> None:
+    packages.import_all()
+    assert packages.import_all(words=("released",)) == (FROM_THE_CACHE, "one", "two")
+    assert packages.import_all(words=("released",)) == (FROM_THE_CACHE, "one", "two")
+
+
+@pytest.mark.parametrize("released", [(), ("released",)])
+def test_a_file_that_another_process_has_written_meanwhile(packages: Packages, released: tuple[str, ...]) -> None:
+    """Places in the one are not those in the other: what is open is still the one, and what is not open is not read."""
+    packages.import_all()
+    (file,) = packages.files
+    assert packages.import_all(words=(*released, "replaced", str(file)))[1:] == ("one", "two")
+
+
+def test_a_file_that_was_cut(packages: Packages) -> None:
+    packages.import_all()
+    (file,) = packages.files
+    whole = file.read_bytes()
+    for size in (0, 4, 8, 9, len(whole) // 2, len(whole) - 1):
+        file.write_bytes(whole[:size])
+        assert packages.import_all() == (FOUND_BY_PYTHON, "one", "two")
+        assert packages.import_all() == (FROM_THE_CACHE, "one", "two")
 
 
 def test_changed_module_is_seen_at_once(packages: Packages) -> None:
