@@ -37,6 +37,7 @@
 
 #define MOST (1 << 20)    /* bytes of a brief that is read here; the annotations are in it */
 #define USUAL 250         /* milliseconds in which what is killed has ended, unless something keeps it */
+#define BUSY 10           /* times that a cgroup may be found in use */
 #define LAST_SIGNAL 64
 #define PYTHON "mydocker-oci.py"
 #define STARTING "MYDOCKER_OCI_STARTING" /* as in mydocker/oci/start.py */
@@ -337,7 +338,8 @@ static bool send_signal(const struct container *found, int signal)
         return false;
     sent = !syscall(SYS_pidfd_send_signal, process, signal, NULL, 0);
     close(process);
-    return sent && !(signal == SIGKILL && is_frozen(found)); /* in between: Python sends it again, and thaws */
+    /* Frozen in between: Python sends it again, and thaws. */
+    return sent && !(signal == SIGKILL && is_frozen(found) && life(found) != ENDED);
 }
 
 /* Whether the first process, killed here if it lives, has ended. */
@@ -361,8 +363,11 @@ static bool has_ended(const struct container *found, bool force)
 static bool remove_cgroups(const struct container *found)
 {
     for (const char *cgroup = NULL; (cgroup = next(found, "cgroup", cgroup));)
-        if (rmdir(cgroup) && errno != ENOENT && errno != ENODEV)
-            return false;
+        for (int tries = 0; rmdir(cgroup) && errno != ENOENT && errno != ENODEV; tries++) {
+            if (errno != EBUSY || tries == BUSY)
+                return false;
+            usleep(500); /* who was killed may be there for a moment after its end */
+        }
     for (const char *parent = NULL; (parent = next(found, "parent", parent));)
         rmdir(parent); /* if it is empty; the highest come last */
     return true;

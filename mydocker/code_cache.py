@@ -41,6 +41,9 @@ FORMAT = 3
 _SIZE = 8
 _FIRST = 1 << 16
 
+#: Where its descriptor is, if nothing else is there.
+_HIGH = 1000
+
 _installed: list[CodeCache] = []
 
 
@@ -63,7 +66,7 @@ class CodeCache:
         self._seen: tuple[int, int, int] | None = None
         self._begin = 0
         #: what Python was asked for that is not served
-        self._missed: list[str] = []
+        self._missed: dict[str, None] = {}
         self._unusual = unusual
 
     @staticmethod
@@ -83,11 +86,12 @@ class CodeCache:
         found = cache_file.opened(self._name) if self._name is not None else None
         if found is None:
             return
-        self._file, status = found
-        content = os.read(self._file, _FIRST)
+        fd, status = found
+        content = os.read(fd, _FIRST)
         begin = _SIZE + int.from_bytes(content[:_SIZE], "little")
         if len(content) < begin:
-            content += os.read(self._file, begin - len(content))
+            content += os.read(fd, begin - len(content))
+        self._file = _out_of_the_way(fd)
         version, key, size, entries, search = marshal.loads(content[_SIZE:begin])
         if version == FORMAT and key == self._key_here and status.st_size == begin + size:
             self._entries, self._search = entries, search
@@ -96,13 +100,16 @@ class CodeCache:
     def close_file(self) -> None:
         """From now on it is opened for each module that is still wanted."""
         fd, self._file = self._file, -1
-        if fd >= 0:
-            os.close(fd)
+        try:
+            if fd >= 0:
+                os.close(fd)
+        except OSError:
+            pass  # a plugin has closed all that it does not know
 
     def find_spec(self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> object:
         spec = self._spec(name, path)
         if spec is None:
-            self._missed.append(name)
+            self._missed[name] = None
         return spec
 
     def _spec(self, name: str, path: Sequence[str] | None) -> object:
@@ -217,6 +224,21 @@ def release() -> None:
     """
     while _installed:
         _installed.pop().close_file()
+
+
+def _out_of_the_way(fd: int) -> int:
+    """The same file by a high number; -1 if that cannot be. A low one could be taken for what the caller has opened."""
+    try:
+        for number in range(_HIGH, _HIGH + 16):
+            try:
+                os.fstat(number)
+            except OSError:
+                return os.dup2(fd, number, inheritable=False)
+    except OSError:  # RLIMIT_NOFILE is lower
+        pass
+    finally:
+        os.close(fd)
+    return -1
 
 
 def _identity(status: os.stat_result) -> tuple[int, int, int]:

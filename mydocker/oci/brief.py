@@ -74,7 +74,7 @@ def write(claim: state.Claim, brief: bytes) -> None:
     try:
         lock = os.open(claim.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # an update's
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # an update's, which may wait for the command to start
             if not claim.changed():
                 fd = os.open("brief", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=lock)
                 try:
@@ -84,7 +84,7 @@ def write(claim: state.Claim, brief: bytes) -> None:
         finally:
             os.close(lock)
     except OSError:
-        pass  # such as on a full disk: then Python does the verbs
+        pass  # such as during an update, or on a full disk: then Python does the verbs
 
 
 def _bytes(value: object) -> bytes:
@@ -111,10 +111,11 @@ def _leaves_traces(found: Container) -> bool:
 
 def _cgroups(found: Container, layout: Layout) -> Iterator[Line]:
     path = found.record.cgroup
-    order = freezer_first((hierarchy, f"{hierarchy.base}/{path}") for hierarchy in layout.hierarchies)
+    own = found.record.oci["cgroups"]  # where a plain user has none, somebody else's may be
+    everywhere = [(hierarchy, f"{hierarchy.base}/{path}") for hierarchy in layout.hierarchies]
+    order = freezer_first((hierarchy, directory) for hierarchy, directory in everywhere if directory in own)
     for hierarchy, directory in order:
-        its_own = directory in found.record.oci["cgroups"]  # where a plain user has none, somebody else's may be
-        if its_own and (hierarchy.version == 2 or "freezer" in hierarchy.controllers):
+        if hierarchy.version == 2 or "freezer" in hierarchy.controllers:
             name, thawed = _THAWED[hierarchy.version]
             yield "freezer", f"{thawed} {directory}/{name}"
     for _, directory in order:

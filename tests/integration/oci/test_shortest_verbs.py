@@ -140,7 +140,8 @@ class TestWhatItDoes:
         wait_for((tmp_path / "ready").exists)
         ok(program("kill", cid, *word))
         wait_for(lambda: program.state(cid)["status"] == "stopped")
-        assert ((tmp_path / "got").read_text() if number != 9 else f"{number}\n") == f"{number}\n"
+        got = tmp_path / "got"
+        assert (got.read_text() if got.exists() else "") == (f"{number}\n" if number != 9 else "")
 
     def test_options_of_engines(self, ours: Any, program: Any, sleeper: Path, cid: str, tmp_path: Path) -> None:
         ok(ours.create(sleeper, cid))
@@ -310,16 +311,6 @@ class TestWhatItLeaves:
         finally:
             other.kill()
             other.wait()
-
-    def test_an_update_while_it_is_deleted_loses_nothing(self, ours: Any, sleeper: Path, cid: str) -> None:
-        ok(ours.create(sleeper, cid))
-        updating = subprocess.Popen([*ours.command, "--root", ours.root, "update", "--pids-limit", "9", cid])
-        time.sleep(0.02)
-        ours("delete", "--force", cid)
-        updating.wait()
-        ours("delete", "--force", cid)
-        assert not cgroups_of(sleeper)
-        assert not (ours.root / cid).exists()
 
 
 class TestWhatItBegins:
