@@ -43,7 +43,7 @@
 #define STARTING "MYDOCKER_OCI_STARTING" /* as in mydocker/oci/start.py */
 
 struct call {
-    const char *root, *verb, *id;
+    const char *root, *log, *verb, *id;
     int signal;
     bool force;
 };
@@ -90,9 +90,8 @@ static const char *default_root(void)
 
 static bool read_options(char ***word, struct call *call)
 {
-    const char *value, *log = NULL;
+    const char *value;
 
-    call->root = NULL;
     for (; **word && ***word == '-'; ++*word) {
         if (!strcmp(**word, "--systemd-cgroup"))
             continue;
@@ -102,16 +101,9 @@ static bool read_options(char ***word, struct call *call)
             if (strcmp(value, "json") && strcmp(value, "text"))
                 return false;
         } else if ((value = value_of("--log", word)))
-            log = value;
+            call->log = value;
         else
             return false;
-    }
-    if (log && *log) { /* who reads it looks for the file */
-        int file = open(log, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644);
-
-        if (file < 0)
-            return false;
-        close(file);
     }
     if (!call->root || !*call->root)
         call->root = default_root();
@@ -441,13 +433,26 @@ static bool delete(struct container *found, const char *directory, bool force)
 
 /* ---- */
 
+/* Whether the log is there, as who reads it expects, or none is wanted. */
+static bool has_log(const struct call *call)
+{
+    int file;
+
+    if (!call->log || !*call->log)
+        return true;
+    if ((file = open(call->log, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644)) < 0)
+        return false;
+    close(file);
+    return true;
+}
+
 static bool serve(char **word, int *connection)
 {
     char path[PATH_MAX];
     struct container found;
     struct call call;
 
-    if (!read_call(word, &call) || !find(&call, &found, path))
+    if (!read_call(word, &call) || !find(&call, &found, path) || !has_log(&call))
         return false;
     if (!strcmp(call.verb, "start"))
         return start(&found, connection);

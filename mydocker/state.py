@@ -67,9 +67,6 @@ def check_name(name: str) -> str:
     return name
 
 
-_RECORDS = ("state.json", "state.json.new", "state.json.update")
-
-
 class Record(Value):
     """What `Claim.write` keeps: enough to remove everything of the container without its runtime.
 
@@ -479,11 +476,12 @@ def other_roots(root: str) -> list[str]:
     return found
 
 
-def lock_for_update(name: str, root: str) -> int:
+def lock_for_update(name: str, root: str, *, wait: bool = True) -> int:
     """Wait until no other process changes the limits of the container ``name``; a descriptor, for `rewrite` and to be
     closed at the end.
 
-    The lock is on the container's directory itself, so there is no further file to remove. StateError if it is gone.
+    The lock is on the container's directory itself, so there is no further file to remove. StateError if it is gone;
+    BlockingIOError if another process has it and ``wait`` is not given.
     """
     path = _path(name, root)
     try:
@@ -491,7 +489,7 @@ def lock_for_update(name: str, root: str) -> int:
     except OSError as e:
         raise StateError(f'the container "{name}" has ended') from e
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BaseException:
         os.close(lock)
         raise
@@ -511,6 +509,11 @@ def rewrite(record: Record, lock: int) -> None:
         raise StateError(f'the container "{record.id}" has ended') from e
     except OSError as e:
         raise StateError(f'cannot keep the state of the container "{record.id}": {e.strerror}') from e
+
+
+def void_brief(path: str) -> None:
+    """Remove what `mydocker.oci.brief` has left in the container's directory ``path``, if it has."""
+    _unlink(f"{path}/brief")
 
 
 def _running(path: str) -> Record | None:
@@ -616,13 +619,14 @@ def remove_pidfile(path: str, pid: int) -> None:
 
 def remove_directory(path: str) -> None:
     """Remove a container's directory with all that may be in it."""
-    names: tuple[str, ...] = ("brief", "state.json", "lock")  # most have no more
+    names: tuple[str, ...] = ("state.json", "lock")  # most have no more
     for _ in range(10):  # an update may put its record there at this very moment; it does so twice at most
         for name in names:
             _unlink(f"{path}/{name}")
         if _remove_empty(path):
             return
-        names = ("start", "waiting", "config.json", "brief", *_RECORDS, "lock")
+        names = ("start", "waiting", "config.json", "brief")
+        names += ("state.json", "state.json.new", "state.json.update", "lock")
 
 
 def _unlink(path: str, directory: int | None = None) -> None:

@@ -417,19 +417,24 @@ class ContainerCgroup:
     @property
     def frozen(self) -> bool:
         """Whether the container is frozen, as far as its cgroup can tell."""
-        for hierarchy, directory in self._made.directories.values():
-            if hierarchy.version == 2:
-                name, thawed = "cgroup.freeze", "0"
-            elif "freezer" in hierarchy.controllers:
-                name, thawed = "freezer.state", "THAWED"
-            else:
-                continue
+        for path, thawed in self.freezers:
             try:
-                if files.read(f"{directory}/{name}") != thawed:
+                if files.read(path) != thawed:
                     return True
             except CgroupError:
                 continue  # removed meanwhile, or a kernel before 5.2
         return False
+
+    @property
+    def freezers(self) -> list[tuple[str, str]]:
+        """The files that tell whether it is frozen, each with what is in it when it is not."""
+        found = []
+        for hierarchy, directory in self._made.directories.values():
+            if hierarchy.version == 2:
+                found.append((f"{directory}/cgroup.freeze", "0"))
+            elif "freezer" in hierarchy.controllers:
+                found.append((f"{directory}/freezer.state", "THAWED"))
+        return found
 
     @property
     def exists(self) -> bool:

@@ -21,7 +21,6 @@ once the record is changed, which removes the brief (`mydocker.state.rewrite`).
 
 from __future__ import annotations
 
-import fcntl
 import os
 
 from mydocker import plain_json, state
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-    from mydocker.cgroups.layout import Layout
+    from mydocker.cgroups.group import ContainerCgroup
     from mydocker.oci.container import Container
 
     Line = tuple[str, object]
@@ -44,15 +43,13 @@ if TYPE_CHECKING:
 #: Of this release: another one's briefs are not followed.
 FORMAT = f"mydocker {__version__} brief 1"
 
-#: What is in a cgroup's file while that is not frozen.
-_THAWED = {1: ("freezer.state", "THAWED"), 2: ("cgroup.freeze", "0")}
-
-
-def of(found: Container, config: dict[str, Any], layout: Layout, *, waits_only: bool, own_pids: bool) -> bytes:
+def of(
+    found: Container, config: dict[str, Any], cgroup: ContainerCgroup, *, waits_only: bool, own_pids: bool
+) -> bytes:
     """The brief of a container that is created.
 
-    ``config``: as it came. ``waits_only``: ``start`` lets the first process go on, and that has no more to ask.
-    ``own_pids``: that is the first of a PID namespace.
+    ``config``: as it came. ``cgroup``: its own. ``waits_only``: ``start`` lets the first process go on, and that has no
+    more to ask. ``own_pids``: that is the first of a PID namespace.
     """
     lines = [*_process(found)]
     hooks = config.get("hooks") or {}
@@ -63,7 +60,7 @@ def of(found: Container, config: dict[str, Any], layout: Layout, *, waits_only: 
     if not (_leaves_traces(found) or hooks.get("poststop")) and host_mounts.are_private(config):
         lines.append(("delete", 1))
     if found.record.cgroup:
-        lines += _cgroups(found, layout)
+        lines += _cgroups(cgroup)
     lines += _noted(os.path.dirname(found.path))
     lines.append(("end", 1))
     return b"\0".join((os.fsencode(FORMAT), *(b"%b %b" % (word.encode(), _bytes(value)) for word, value in lines), b""))
@@ -72,9 +69,9 @@ def of(found: Container, config: dict[str, Any], layout: Layout, *, waits_only: 
 def write(claim: state.Claim, brief: bytes) -> None:
     """Leave it in the container's directory, unless the record is no longer what it was worked out from."""
     try:
-        lock = os.open(claim.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        # An update that has it may wait for the command to be started.
+        lock = state.lock_for_update(claim.id, os.path.dirname(claim.path), wait=False)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # an update's, which may wait for the command to start
             if not claim.changed():
                 fd = os.open("brief", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=lock)
                 try:
@@ -109,19 +106,16 @@ def _leaves_traces(found: Container) -> bool:
     return bool(noted.get("unit") or noted.get("resctrl") or container.to_undo(found.record))
 
 
-def _cgroups(found: Container, layout: Layout) -> Iterator[Line]:
-    path = found.record.cgroup
-    own = found.record.oci["cgroups"]  # where a plain user has none, somebody else's may be
-    everywhere = [(hierarchy, f"{hierarchy.base}/{path}") for hierarchy in layout.hierarchies]
-    order = freezer_first((hierarchy, directory) for hierarchy, directory in everywhere if directory in own)
-    for hierarchy, directory in order:
-        if hierarchy.version == 2 or "freezer" in hierarchy.controllers:
-            name, thawed = _THAWED[hierarchy.version]
-            yield "freezer", f"{thawed} {directory}/{name}"
+def _cgroups(cgroup: ContainerCgroup) -> Iterator[Line]:
+    """Its own: where a plain user has none, somebody else's of that name may be."""
+    for path, thawed in cgroup.freezers:
+        yield "freezer", f"{thawed} {path}"
+    everywhere = [(hierarchy, f"{hierarchy.base}/{cgroup.path}") for hierarchy in cgroup.layout.hierarchies]
+    order = freezer_first((hierarchy, directory) for hierarchy, directory in everywhere if directory in cgroup.dirs)
     for _, directory in order:
         yield "cgroup", directory
     for hierarchy, _ in order:
-        for parent in reversed(places.directories(hierarchy, path)[:-1]):
+        for parent in reversed(places.directories(hierarchy, cgroup.path)[:-1]):
             if not places.is_own(hierarchy, parent):
                 break
             yield "parent", parent

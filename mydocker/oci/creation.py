@@ -491,7 +491,7 @@ class Creation:
         return brief.of(
             self.container,
             self.config,
-            self._cgroup.layout,
+            self._cgroup,
             waits_only=not (self._limits.watching or (self._seccomp is not None and self._seccomp.listens)),
             own_pids="pid" in self._namespaces.new,
         )

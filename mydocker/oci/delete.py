@@ -111,6 +111,7 @@ def destroy(found: Container, log: Log) -> None:
         _remove_cache_shares(found, log)
         host_mounts.remove(_config(found), found.bundle)
         _run_poststop(found, log)
+        state.void_brief(found.path)  # first: it is believed without a record
         state.remove_directory(found.path)
     finally:
         os.close(lock)

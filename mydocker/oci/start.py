@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 OPTIONS: tuple[Option, ...] = ()
 ARGUMENTS = "CONTAINER-ID"
 
-
 #: The number of a connection by which the container's init has taken this ``start`` (bin/shortest_verbs.c).
 STARTING = "MYDOCKER_OCI_STARTING"
 

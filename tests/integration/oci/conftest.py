@@ -104,6 +104,12 @@ class Runtime:
         found: dict[str, Any] = json.loads(done.stdout)
         return found
 
+    @staticmethod
+    def cgroups_of(bundle: Path) -> list[str]:
+        """The cgroups that there are now of the container of this bundle."""
+        name = json.loads((bundle / "config.json").read_text())["linux"]["cgroupsPath"]
+        return [f"{top}{name}" for top in cgroup_mounts() if os.path.isdir(f"{top}{name}")]
+
     def clean(self) -> None:
         """Delete every container, by the runtime if it can."""
         for name in os.listdir(self.root) if self.root.exists() else []:

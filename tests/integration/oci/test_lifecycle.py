@@ -42,13 +42,6 @@ def sleeper(bundle: Any) -> Path:
     return found
 
 
-def cgroups_of(path: Path) -> list[str]:
-    name = json.loads((path / "config.json").read_text())["linux"]["cgroupsPath"]
-    mounts = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-    tops = [line[4] for line in mounts if line[line.index("-") + 1] in ("cgroup", "cgroup2")]
-    return [f"{top}{name}" for top in tops if os.path.isdir(f"{top}{name}")]
-
-
 class TestStates:
     def test_of_one_life(self, ours: Any, sleeper: Path, cid: str, stopped: Callable[[Any, str], None]) -> None:
         ok(ours.create(sleeper, cid))
@@ -68,10 +61,10 @@ class TestStates:
         ok(ours("kill", cid, "KILL"))
         stopped(ours, cid)
         assert ours.state(cid) == {**created, "status": "stopped", "pid": 0}
-        assert cgroups_of(sleeper)
+        assert ours.cgroups_of(sleeper)
         ok(ours("delete", cid))
         refused(ours("state", cid), "does not exist")
-        assert not cgroups_of(sleeper)
+        assert not ours.cgroups_of(sleeper)
         assert not (ours.root / cid).exists()
 
     def test_as_with_runc(
@@ -196,12 +189,12 @@ class TestWhatIsRefused:
         ok(ours("pause", cid))
         refused(ours("delete", cid), "that is not stopped: paused")
         ok(ours("delete", "--force", cid))
-        assert not cgroups_of(sleeper)
+        assert not ours.cgroups_of(sleeper)
 
     def test_delete_of_one_that_somebody_has_frozen_elsewhere(self, ours: Any, sleeper: Path, cid: str) -> None:
         """In a v1 cgroup that is not the container's, where what is killed ends only when it is thawed."""
         ok(ours.create(sleeper, cid))
-        own = next((path for path in cgroups_of(sleeper) if os.path.exists(f"{path}/freezer.state")), "")
+        own = next((path for path in ours.cgroups_of(sleeper) if os.path.exists(f"{path}/freezer.state")), "")
         if not own:
             pytest.skip("there is no v1 freezer here")
         elsewhere = Path(f"{own}-elsewhere")
@@ -216,7 +209,7 @@ class TestWhatIsRefused:
             (elsewhere / "freezer.state").write_text("THAWED")
             until(lambda: not (elsewhere / "cgroup.procs").read_text())
             elsewhere.rmdir()
-        assert not cgroups_of(sleeper)
+        assert not ours.cgroups_of(sleeper)
 
     def test_delete_of_all_that_match(self, ours: Any, sleeper: Path, bundle: Any, cid: str) -> None:
         names = [f"{cid}-a1", f"{cid}-a2", f"{cid}-b"]
@@ -258,7 +251,7 @@ class TestWhatIsRefused:
         (path / "rootfs/etc/plain").write_text("x")
         refused(ours.create(path, cid), words)
         assert not (ours.root / cid).exists()
-        assert not cgroups_of(path)
+        assert not ours.cgroups_of(path)
 
     def test_the_words_of_a_failure_under_a_parent_that_ignores_the_end_of_children(
         self, ours: Any, bundle: Any, cid: str
@@ -271,7 +264,7 @@ class TestWhatIsRefused:
         (path / "config.json").write_text(json.dumps(config))
         ignore = lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # noqa: E731
         refused(ours("create", "--bundle", path, cid, preexec_fn=ignore), 'error mounting "tmpfs" to rootfs at "/x"')
-        assert cgroups_of(path) == []
+        assert ours.cgroups_of(path) == []
 
     def test_a_config_without_a_process(self, ours: Any, bundle: Any, cid: str) -> None:
         ok(ours.create(bundle("true", process=None), cid))
@@ -348,7 +341,7 @@ class TestSignals:
         path = bundle("sh", "-c", "sleep 1000 & sleep 1000 & wait; sleep 1000")
         ok(ours.create(path, cid))
         ok(ours("start", cid))
-        procs = Path(cgroups_of(path)[0], "cgroup.procs")
+        procs = Path(ours.cgroups_of(path)[0], "cgroup.procs")
         until(lambda: len(procs.read_text().split()) == 3)
         first, *others = sorted(map(int, procs.read_text().split()))
         ok(ours("kill", "--all", cid, "TERM"))
@@ -374,7 +367,7 @@ class TestSignals:
         path = bundle("sh", "-c", "sleep 1000 & sleep 1000", linux__namespaces=kinds)
         ok(ours.create(path, cid))
         ok(ours("start", cid))
-        procs = Path(cgroups_of(path)[0], "cgroup.procs")
+        procs = Path(ours.cgroups_of(path)[0], "cgroup.procs")
         until(lambda: len(procs.read_text().split()) == 2)
         ok(ours("kill", cid, "KILL"))
         stopped(ours, cid)
@@ -389,7 +382,7 @@ class TestSignals:
         path = bundle("sh", "-c", "sleep 1000 & sleep 1000", linux__namespaces=kinds)
         ok(ours.create(path, cid))
         ok(ours("start", cid))
-        procs = Path(cgroups_of(path)[0], "cgroup.procs")
+        procs = Path(ours.cgroups_of(path)[0], "cgroup.procs")
         until(lambda: len(procs.read_text().split()) == 2)
         os.kill(ours.state(cid)["pid"], signal.SIGKILL)
         stopped(ours, cid)
@@ -456,7 +449,7 @@ class TestRun:
         path = bundle("sh", hooks__startContainer=[{"path": "/bin/false"}])
         refused(ours.run(path, cid), "startContainer")
         assert not (ours.root / cid).exists()
-        assert not cgroups_of(path)
+        assert not ours.cgroups_of(path)
 
     def test_terminal(self, ours: Any, bundle: Any, cid: str) -> None:
         done = ours.run(bundle("sh", "-c", "tty; test -c /dev/console && echo console", process__terminal=True), cid)
@@ -633,7 +626,7 @@ class TestTwoAtOnce:
             for _ in range(4)
         ]  # fmt: skip
         assert [call.wait(60) for call in calls] == [0, 0, 0, 0]
-        assert not cgroups_of(sleeper)
+        assert not ours.cgroups_of(sleeper)
 
 
 class TestKilledVerbs:
@@ -657,10 +650,10 @@ class TestKilledVerbs:
 
     @staticmethod
     def nothing_is_left(ours: Any, path: Path, cid: str) -> None:
-        pids = [pid for group in cgroups_of(path) for pid in Path(group, "cgroup.procs").read_text().split()]
+        pids = [pid for group in ours.cgroups_of(path) for pid in Path(group, "cgroup.procs").read_text().split()]
         ok(ours("delete", "--force", cid))
         assert not (ours.root / cid).exists()
-        assert not cgroups_of(path)
+        assert not ours.cgroups_of(path)
         assert not [pid for pid in pids if os.path.exists(f"/proc/{pid}/exe") and alive(int(pid))]
 
     def test_create(self, ours: Any, sleeper: Path, cid: str) -> None:

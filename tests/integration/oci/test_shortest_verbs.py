@@ -11,7 +11,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -67,13 +66,6 @@ def is_left_to_python(done: subprocess.CompletedProcess[str]) -> bool:
     return done.returncode == LEFT_TO_PYTHON
 
 
-def cgroups_of(path: Path) -> list[str]:
-    name = json.loads((path / "config.json").read_text())["linux"]["cgroupsPath"]
-    mounts = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-    tops = [line[4] for line in mounts if line[line.index("-") + 1] in ("cgroup", "cgroup2")]
-    return [f"{top}{name}" for top in tops if os.path.isdir(f"{top}{name}")]
-
-
 class TestWhatItDoes:
     def test_a_life(
         self, ours: Any, program: Any, sleeper: Path, cid: str, stopped: Callable[[Any, str], None]
@@ -87,9 +79,9 @@ class TestWhatItDoes:
         ok(program("kill", cid, "KILL"))
         stopped(program, cid)
         assert program.state(cid)["pid"] == 0
-        assert cgroups_of(sleeper)
+        assert ours.cgroups_of(sleeper)
         ok(program("delete", cid))
-        assert not cgroups_of(sleeper)
+        assert not ours.cgroups_of(sleeper)
         assert not (ours.root / cid).exists()
 
     def test_state_in_the_very_words_of_python(
@@ -120,7 +112,7 @@ class TestWhatItDoes:
         if begun:
             ok(program("start", cid))
         ok(program("delete", "--force", cid))
-        assert not cgroups_of(sleeper)
+        assert not ours.cgroups_of(sleeper)
         assert not (ours.root / cid).exists()
         assert not state.is_alive(pid, 0) and not Path(f"/proc/{pid}/root/bin").exists()
 
@@ -128,7 +120,8 @@ class TestWhatItDoes:
         ("word", "number"), [((), 15), (("15",), 15), (("TERM",), 15), (("SIGKILL",), 9), (("10",), 10)]
     )
     def test_signals(
-        self, ours: Any, program: Any, bundle: Any, cid: str, tmp_path: Path, word: tuple[str, ...], number: int
+        self, ours: Any, program: Any, bundle: Any, cid: str, tmp_path: Path, word: tuple[str, ...], number: int,
+        eventually: Any,
     ) -> None:
         trap = 'for s in 10 15; do trap "echo $s >/out/got; exit" $s; done'
         path = bundle("sh", "-c", f"{trap}; >/out/ready; while :; do sleep 0.01; done")
@@ -137,9 +130,9 @@ class TestWhatItDoes:
         (path / "config.json").write_text(json.dumps(config))
         ok(ours.create(path, cid))
         ok(program("start", cid))
-        wait_for((tmp_path / "ready").exists)
+        eventually((tmp_path / "ready").exists)
         ok(program("kill", cid, *word))
-        wait_for(lambda: program.state(cid)["status"] == "stopped")
+        eventually(lambda: program.state(cid)["status"] == "stopped")
         got = tmp_path / "got"
         assert (got.read_text() if got.exists() else "") == (f"{number}\n" if number != 9 else "")
 
@@ -239,7 +232,7 @@ class TestWhatItLeaves:
             assert is_left_to_python(program(verb, cid)), verb
         ok(ours("start", cid))
         ok(ours("delete", "--force", cid))
-        assert not cgroups_of(sleeper)
+        assert not ours.cgroups_of(sleeper)
 
     def test_a_frozen_one(self, ours: Any, program: Any, sleeper: Path, cid: str) -> None:
         ok(ours.create(sleeper, cid))
@@ -247,9 +240,11 @@ class TestWhatItLeaves:
         for words in (("start", cid), ("kill", cid), ("delete", "--force", cid)):
             assert is_left_to_python(program(*words)), words
         ok(ours("delete", "--force", cid))
-        assert not cgroups_of(sleeper)
+        assert not ours.cgroups_of(sleeper)
 
-    def test_what_goes_on_in_its_cgroup(self, ours: Any, program: Any, bundle: Any, cid: str) -> None:
+    def test_what_goes_on_in_its_cgroup(
+        self, ours: Any, program: Any, bundle: Any, cid: str, eventually: Any
+    ) -> None:
         """Without a PID namespace the end of the first process is not that of the others."""
         path = bundle("sh", "-c", "sleep 1000 & exec sleep 1000")
         config = json.loads((path / "config.json").read_text())
@@ -257,14 +252,14 @@ class TestWhatItLeaves:
         (path / "config.json").write_text(json.dumps(config))
         ok(ours.create(path, cid))
         ok(program("start", cid))
-        wait_for(lambda: len(pids_of(path)) == 2)
+        eventually(lambda: len(pids_of(ours, path)) == 2)
         assert is_left_to_python(program("kill", cid, "KILL"))
         os.kill(program.state(cid)["pid"], signal.SIGKILL)
-        wait_for(lambda: program.state(cid)["status"] == "stopped")
+        eventually(lambda: program.state(cid)["status"] == "stopped")
         assert is_left_to_python(program("delete", cid))
-        assert len(pids_of(path)) == 1
+        assert len(pids_of(ours, path)) == 1
         ok(ours("delete", cid))
-        assert not cgroups_of(path)
+        assert not ours.cgroups_of(path)
 
     def test_a_container_in_use(self, ours: Any, program: Any, sleeper: Path, cid: str) -> None:
         ok(ours.create(sleeper, cid))
@@ -316,7 +311,7 @@ class TestWhatItLeaves:
 class TestWhatItBegins:
     @pytest.mark.parametrize("instead", [None, "a text that is no program", "a directory"])
     def test_a_command_that_cannot_be_executed(
-        self, ours: Any, python: Any, bundle: Any, cid: str, instead: str | None
+        self, ours: Any, python: Any, bundle: Any, cid: str, instead: str | None, eventually: Any
     ) -> None:
         """The first process says why when it has taken the ``start``; Python, which has the words, goes on from there.
 
@@ -337,7 +332,7 @@ class TestWhatItBegins:
             done = runtime("start", cid)
             assert done.returncode == 1
             said.append(done.stderr)
-            wait_for(lambda: ours.state(cid)["status"] == "stopped")
+            eventually(lambda: ours.state(cid)["status"] == "stopped")
             ok(ours("delete", cid))
         assert said[0] == said[1]
         assert "/command" in said[0]
@@ -386,12 +381,5 @@ def test_a_connection_that_is_none(ours: Any, sleeper: Path, cid: str, number: s
     assert ours.state(cid)["status"] == "running"
 
 
-def pids_of(path: Path) -> set[str]:
-    return {pid for directory in cgroups_of(path) for pid in Path(directory, "cgroup.procs").read_text().split()}
-
-
-def wait_for(happened: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
-    while not happened():
-        assert time.monotonic() < end
-        time.sleep(0.01)
+def pids_of(ours: Any, path: Path) -> set[str]:
+    return {pid for directory in ours.cgroups_of(path) for pid in Path(directory, "cgroup.procs").read_text().split()}
