@@ -12,7 +12,7 @@ import os
 import stat
 import struct
 
-from mydocker import mounts
+from mydocker import cgroup_view, mounts
 from mydocker.linux import empty_file, mount, network, paths, process, signals
 from mydocker.linux.batch import ANY_ERROR, ENODATA
 from mydocker.linux.libc import architecture_number
@@ -44,7 +44,7 @@ class Given(Value):
     """Slots and addresses for the calls.
 
     ``gaps``      slots for first and last of the descriptors to close.
-    ``reserved``, ``places``  slots for what `mydocker.mounts.CgroupView` has.
+    ``reserved``, ``places``  slots for what `mydocker.cgroup_view.CgroupView` has.
     ``is_blank``  slot for whether the process is `mydocker.init.become_blank`'s.
     ``nothing``   slot for the descriptor of an empty file (`mydocker.linux.empty_file`), if it is not.
     ``executable``, ``pollfd``, ``status``  addresses: of the description of that file, of a struct pollfd of the
@@ -101,7 +101,7 @@ def add(calls: OnRoot, plan: Plan, given: Given) -> None:
         os.O_PATH | os.O_DIRECTORY,
         name="make the place of the cgroup mounts",
     )
-    mounts.add_places(calls, plan.hierarchies, target, given.places)
+    cgroup_view.add_places(calls, plan.hierarchies, target, given.places)
     calls.go_on_from_here(first, ANY_ERROR)
     if spec.own_root:
         calls.pivot_to(calls.root, name="make it the root")
@@ -193,7 +193,7 @@ def _add_protection(calls: OnRoot, spec: Spec, status: int) -> None:
 
 
 def _add_null_device(calls: OnRoot, status: int) -> Slot:
-    """As `mydocker.mounts.open_null_device`."""
+    """As `mydocker.mount_parts.open_null_device`."""
     null, kind, number = calls.slot(), calls.slot(), calls.slot()
     flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
     calls.call(_OPENAT, mount.AT_FDCWD, b"/dev/null", flags, to=null, name="protect /proc and /sys")

@@ -16,7 +16,7 @@ import os
 import select
 import struct
 
-from mydocker import handoff, mounts
+from mydocker import cgroup_view, handoff, mount_parts, mounts
 from mydocker.errors import HandoffError
 from mydocker.handoff import Failure
 from mydocker.linux import capabilities, executable, mount, network, process, pty, rights, signals
@@ -102,7 +102,7 @@ def become_blank() -> None:
     executable.let_go_where_possible()
 
 
-def _set_up(plan: Plan, step: mounts.Step) -> tuple[mounts.CgroupView, int]:
+def _set_up(plan: Plan, step: mounts.Step) -> tuple[cgroup_view.CgroupView, int]:
     """All that needs neither cgroups nor command: the place of the cgroup mounts, and the terminal's master or -1."""
     spec = plan.spec
     step.doing = "set up the process"
@@ -130,7 +130,7 @@ def _set_up(plan: Plan, step: mounts.Step) -> tuple[mounts.CgroupView, int]:
             raise OSError(errno.ENOENT, "this root has no /dev/pts")
         terminal = _take_terminal(plan, root, devpts)
     step.doing = "make the place of the cgroup mounts"
-    view = mounts.CgroupView(root, plan.hierarchies, writable=spec.privileged)
+    view = cgroup_view.CgroupView(root, plan.hierarchies, writable=spec.privileged)
     if spec.own_root:
         step.doing = "make it the root"
         mount.pivot_to(root)
@@ -138,7 +138,7 @@ def _set_up(plan: Plan, step: mounts.Step) -> tuple[mounts.CgroupView, int]:
     return view, terminal
 
 
-def _become_first(plan: Plan, step: mounts.Step, view: mounts.CgroupView, terminal: int) -> None:
+def _become_first(plan: Plan, step: mounts.Step, view: cgroup_view.CgroupView, terminal: int) -> None:
     """Become the container's first process, in its cgroups."""
     hostname = plan.spec.hostname.encode(errors="surrogateescape") if plan.spec.hostname is not None else b""
     settled = True
@@ -208,7 +208,7 @@ def _take_terminal(plan: Plan, root: int, devpts: int) -> int:
     if slave > 2:
         os.close(slave)
     if plan.spec.own_root:
-        mounts.bind_console(root, devpts, number)
+        mount_parts.bind_console(root, devpts, number)
     return master
 
 

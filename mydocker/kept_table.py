@@ -39,6 +39,7 @@ _REFUSED_FOR = 3600.0
 
 #: What a table is worked out by: a change of it makes another.
 SOURCES = (
+    "cgroup_view",
     "errors",
     "groundwork",
     "handoff",
@@ -55,6 +56,7 @@ SOURCES = (
     "linux/seccomp",
     "linux/signals",
     "linux/thermal",
+    "mount_parts",
     "mounts",
     "plan",
     "spec",

@@ -17,8 +17,10 @@ import os
 import stat
 import time
 
+from mydocker import cgroup_view
 from mydocker.linux import libc, mount, paths, process
 from mydocker.linux.thermal import heat_of_cpus
+from mydocker.mount_parts import LINKS, NODES, SAFE, open_null_device, unescape
 from mydocker.spec import Tmpfs, Volume
 from mydocker.step import Step as Step
 from mydocker.value import Value
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
     from mydocker.spec import Spec
 
 _NOSUID_NODEV = mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NODEV
-SAFE = _NOSUID_NODEV | mount.MOUNT_ATTR_NOEXEC
 _RDONLY = mount.MOUNT_ATTR_RDONLY
 
 # Docker's lists (moby, oci/defaults.go): what tells about the host, and what steers it.
@@ -51,16 +52,6 @@ _MASKED = (
     b"sys/firmware",
 )
 _READ_ONLY = (b"proc/bus", b"proc/fs", b"proc/irq", b"proc/sys", b"proc/sysrq-trigger")
-
-# The devices that the OCI runtime spec asks for (config-linux.md, "Default Devices").
-NODES = ((b"null", 1, 3), (b"zero", 1, 5), (b"full", 1, 7), (b"random", 1, 8), (b"urandom", 1, 9), (b"tty", 5, 0))
-LINKS = (
-    (b"fd", b"/proc/self/fd"),
-    (b"stdin", b"/proc/self/fd/0"),
-    (b"stdout", b"/proc/self/fd/1"),
-    (b"stderr", b"/proc/self/fd/2"),
-    (b"ptmx", b"pts/ptmx"),
-)
 
 _OPENAT, _MKNODAT, _MKDIRAT, _SYMLINKAT = (
     libc.architecture_number(*numbers) for numbers in ((257, 56), (259, 33), (258, 34), (266, 36))
@@ -101,168 +92,12 @@ def step(trace: int) -> Step:
     return Step() if trace < 0 else TracedStep(trace)
 
 
-class CgroupView:
-    """The place of the cgroup mounts, made before the child is in its cgroups, filled when it is.
-
-    The view must be rooted at the container's own cgroups, and a cgroup namespace takes as its root what the
-    process is in when it makes it (cgroup_namespaces(7)).
-    """
-
-    def __init__(self, root: int, hierarchies: tuple[Hierarchy, ...], *, writable: bool) -> None:
-        # Low numbers, free again for `fill`, which may run under a small RLIMIT_NOFILE.
-        self.reserved = (os.dup(root), os.dup(root))
-        self._parts = _cgroup_parts(hierarchies, writable=writable)
-        self._slots: Any = None
-        try:
-            target = paths.open_in_root(root, b"sys/fs/cgroup", os.O_PATH | os.O_DIRECTORY)
-        except OSError:
-            return
-        self._slots = self._parts.place.run({self._parts.target: target})
-
-    def fill(self) -> None:
-        """Mount each hierarchy, in the new cgroup namespace. One that cannot be mounted is left out: it is a view."""
-        for fd in self.reserved:
-            os.close(fd)
-        if self._slots is not None:
-            self._parts.fill.run(dict(zip(self._parts.into, self.places, strict=True)))
-
-    @property
-    def places(self) -> list[int]:
-        """The descriptors of the directories on which `add_filling` mounts the hierarchies, in its order."""
-        if self._slots is None:
-            return [-1] * len(self._parts.places)
-        return [self._slots[place] for place in self._parts.places]
-
-
-class _CgroupParts:
-    """The calls that make the place of the cgroup mounts, and those that fill it."""
-
-    def __init__(self, hierarchies: tuple[Hierarchy, ...], *, writable: bool) -> None:
-        self.place = mount.MountBatch()
-        self.target = self.place.slot()
-        #: slots in the batch that makes them
-        self.places = new_places(self.place, hierarchies)
-        add_places(self.place, hierarchies, self.target, self.places)
-        self.place.freeze()
-        self.fill = mount.MountBatch()
-        self.into = new_places(self.fill, hierarchies)
-        add_filling(self.fill, hierarchies, self.into, writable=writable)
-        self.fill.freeze()
-
-
-def new_places(batch: mount.MountBatch, hierarchies: tuple[Hierarchy, ...]) -> list[Slot]:
-    """Slots for `CgroupView.places`."""
-    return [batch.slot() for _ in _shown(hierarchies)]
-
-
-def add_places(
-    batch: mount.MountBatch, hierarchies: tuple[Hierarchy, ...], target: Slot, places: list[Slot]
-) -> None:
-    """The calls that make the place of the cgroup mounts at ``target``: a tmpfs with a directory for each hierarchy,
-    named as on the host, and links where controllers share one. Alone, v2 has none of this.
-    """
-    if not hierarchies:
-        return
-    if _only_v2(hierarchies):
-        batch.duplicate(target, to=places[0])
-        batch.close(target)
-        return
-    tmpfs = batch.new_filesystem(b"tmpfs", ((b"mode", b"755"), (b"size", b"64k")), SAFE)
-    for (_, name, links), place in zip(named_places(hierarchies), places, strict=True):
-        batch.call(_MKDIRAT, tmpfs, name, 0o755)
-        batch.call(_OPENAT, tmpfs, name, os.O_PATH | os.O_CLOEXEC, to=place)
-        for link in links:
-            batch.call(_SYMLINKAT, name, tmpfs, link)
-    batch.attach(tmpfs, target)
-    batch.set_attributes(tmpfs, set_=_RDONLY)
-    batch.close(target, tmpfs)
-
-
-def add_filling(
-    batch: mount.MountBatch, hierarchies: tuple[Hierarchy, ...], places: list[Slot], *, writable: bool
-) -> None:
-    """The calls of `CgroupView.fill`, for its places in these slots."""
-    for hierarchy, into in zip(_shown(hierarchies), places, strict=True):
-        first = len(batch)
-        new = batch.new_filesystem(*_cgroup_filesystem(hierarchy), SAFE | (0 if writable else _RDONLY))
-        batch.attach(new, into)
-        batch.close(new)
-        batch.optional(first)
-        first = len(batch)
-        batch.close(into)
-        batch.optional(first)
-
-
-def _shown(hierarchies: tuple[Hierarchy, ...]) -> list[Hierarchy]:
-    """Those that have a place."""
-    return list(hierarchies) if _only_v2(hierarchies) else [hierarchy for hierarchy, _, _ in named_places(hierarchies)]
-
-
-_cgroups: dict[tuple[tuple[Hierarchy, ...], bool], _CgroupParts] = {}
-
-
-def _cgroup_parts(hierarchies: tuple[Hierarchy, ...], *, writable: bool) -> _CgroupParts:
-    """Worked out once in a process."""
-    key = (hierarchies, writable)
-    found = _cgroups.get(key)
-    if found is None:
-        found = _cgroups[key] = _CgroupParts(hierarchies, writable=writable)
-    return found
-
-
-def _only_v2(hierarchies: tuple[Hierarchy, ...]) -> bool:
-    return len(hierarchies) == 1 and hierarchies[0].version == 2
-
-
-def named_places(hierarchies: tuple[Hierarchy, ...]) -> list[tuple[Hierarchy, bytes, list[bytes]]]:
-    """Each hierarchy, the directory for it, which is named as on the host, and the links that lead there."""
-    places: list[tuple[Hierarchy, bytes, list[bytes]]] = []
-    taken: set[bytes] = set()
-    for hierarchy in hierarchies:
-        name = os.fsencode(os.path.basename(hierarchy.mountpoint))
-        if name in taken:
-            continue
-        taken.add(name)
-        links = []
-        for controller in hierarchy.controllers if hierarchy.version == 1 else ():
-            link = os.fsencode(controller.partition("=")[2] or controller)
-            if link not in taken:
-                taken.add(link)
-                links.append(link)
-        places.append((hierarchy, name, links))
-    return places
-
-
-def places_of_hierarchies(tmpfs: int, hierarchies: tuple[Hierarchy, ...]) -> list[tuple[Hierarchy, int]]:
-    """`named_places` made in a tmpfs: each hierarchy with the descriptor of its directory."""
-    places = []
-    for hierarchy, name, links in named_places(hierarchies):
-        os.mkdir(name, 0o755, dir_fd=tmpfs)
-        for link in links:
-            os.symlink(name, link, dir_fd=tmpfs)
-        places.append((hierarchy, os.open(name, os.O_PATH | os.O_CLOEXEC, dir_fd=tmpfs)))
-    return places
-
-
-def new_view(hierarchy: Hierarchy, attributes: int) -> int:
-    """The hierarchy as this process's cgroup namespace shows it, detached."""
-    return mount.new_filesystem(*_cgroup_filesystem(hierarchy), attributes)
-
-
-def _cgroup_filesystem(hierarchy: Hierarchy) -> tuple[bytes, list[tuple[bytes, bytes | None]]]:
-    """Its type and the options that name it."""
-    options: list[tuple[bytes, bytes | None]] = []
-    if hierarchy.version == 1:
-        for controller in hierarchy.controllers:
-            key, _, value = os.fsencode(controller).partition(b"=")
-            options += [(b"none", None), (key, value)] if value else [(key, None)]
-    return b"cgroup2" if hierarchy.version == 2 else b"cgroup", options
-
-
 def load(spec: Spec, hierarchies: tuple[Hierarchy, ...]) -> None:
-    """Work out what `build` and `CgroupView` need for a container like this: its child, and the next one, need not."""
+    """Work out what `build` and `cgroup_view.CgroupView` need for a container like this: its child, and the next one,
+    need not.
+    """
     views_of(spec)
-    _cgroup_parts(hierarchies, writable=spec.privileged)
+    cgroup_view.parts_of(hierarchies, writable=spec.privileged)
     if not spec.privileged:
         protection_()
 
@@ -439,13 +274,6 @@ def _all_mounts(base: str) -> tuple[set[str], set[str]]:
             if fields[fields.index(b"-", 6) + 1].decode() in _KERNEL_FILESYSTEMS:
                 hidden.add(path)
     return found, hidden
-
-
-def unescape(path: bytes) -> bytes:
-    """Undo the octal escapes of a path in mountinfo (proc(5)): blank, tab, newline, backslash."""
-    for escape, byte in ((b"\\040", b" "), (b"\\011", b"\t"), (b"\\012", b"\n"), (b"\\134", b"\\")):
-        path = path.replace(escape, byte)
-    return path
 
 
 class _Views:
@@ -636,19 +464,6 @@ def _add_own_dev(batch: OnRoot) -> None:
     batch.close(console, dev)
 
 
-def bind_console(root: int, devpts: int, number: int) -> None:
-    """Show the command's terminal as /dev/console too, as the OCI runtime spec asks.
-
-    What is bound is the peer by its number in the devpts that is open, and no link is followed to where it goes: both
-    could be exchanged for something of the host (CVE-2025-52565).
-    """
-    slave = mount.clone_tree(devpts, b"%d" % number, recursive=False)
-    target = paths.make_file_in_root(root, b"dev/console", 0o600, links=False)
-    mount.attach(slave, target)
-    os.close(target)
-    os.close(slave)
-
-
 def _target(entry: Volume | Tmpfs, root: int, *, make_target: bool) -> int:
     path = os.fsencode(entry.destination)
     if not make_target:
@@ -747,49 +562,3 @@ def protection_() -> _Protection:
     if not _protections:
         _protections.append(_Protection())
     return _protections[0]
-
-
-def open_null_device() -> int:
-    """The host's null device, with O_PATH: a cover that is not it would show something instead (CVE-2025-31133)."""
-    null = os.open("/dev/null", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
-    if not is_null_device(os.fstat(null)):
-        raise OSError(errno.EINVAL, "/dev/null is not the null device")
-    return null
-
-
-class Covers:
-    """What paths are hidden with: the host's null device over files, an empty read-only directory over directories."""
-
-    def __init__(self) -> None:
-        self._null = open_null_device()
-        self._empty = -1
-
-    def hide(self, target: int) -> None:
-        if not stat.S_ISDIR(os.fstat(target).st_mode):
-            cover = mount.clone_tree(self._null, recursive=False)
-            mount.attach(cover, target)
-            os.close(cover)
-        elif self._empty < 0:
-            self._empty = mount.new_filesystem(b"tmpfs", (), SAFE | mount.MOUNT_ATTR_RDONLY)
-            mount.attach(self._empty, target)
-        else:  # one file system for all: each costs the kernel something to make, and more to take down
-            cover = mount.clone_tree(self._empty, recursive=False)
-            mount.attach(cover, target)
-            os.close(cover)
-
-    def close(self) -> None:
-        os.close(self._null)
-        if self._empty >= 0:
-            os.close(self._empty)
-
-
-def is_null_device(status: os.stat_result) -> bool:
-    return stat.S_ISCHR(status.st_mode) and status.st_rdev == os.makedev(1, 3)
-
-
-def make_read_only(target: int) -> None:
-    """Bind what the descriptor is open on, with all that is mounted below, over itself, read-only."""
-    cover = mount.clone_tree(target)
-    mount.set_attributes(cover, set_=mount.MOUNT_ATTR_RDONLY, recursive=True)
-    mount.attach(cover, target)
-    os.close(cover)

@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn, Self
 
-    from mydocker.mounts import CgroupView
+    from mydocker.cgroup_view import CgroupView
     from mydocker.plan import Plan
 
     Pair = tuple[int, int]
@@ -56,10 +56,10 @@ class Places(Value):
     ``slots``, ``room``         addresses of the slots, and of the place for the command.
     ``pollfd``, ``executable``  addresses of a struct pollfd of the runtime's pidfd, and of what `empty_file` describes.
 
-    The others are slots: of descriptors (``into`` and ``reserved`` are those of `mydocker.mounts.CgroupView`, ``gaps``
-    first and last of those to be closed, ``nothing`` is an empty file), of a table's address and number of records
-    (``way``, ``stuck``), of an address and a size (``unmap``), and of whether the interpreter has done the groundwork,
-    or a helper what makes a process blank.
+    The others are slots: of descriptors (``into`` and ``reserved`` are those of `mydocker.cgroup_view.CgroupView`,
+    ``gaps`` first and last of those to be closed, ``nothing`` is an empty file), of a table's address and number of
+    records (``way``, ``stuck``), of an address and a size (``unmap``), and of whether the interpreter has done the
+    groundwork, or a helper what makes a process blank.
     """
 
     begin: int

@@ -14,7 +14,7 @@ import errno
 import os
 import struct
 
-from mydocker import groundwork, handoff, landing, mounts
+from mydocker import cgroup_view, groundwork, handoff, landing, mounts
 from mydocker.handoff import Failure
 from mydocker.linux import batch, capabilities, empty_file, machine, process, seccomp, signals
 from mydocker.linux.libc import architecture_number
@@ -86,7 +86,7 @@ class Waiting:
         self._way = (calls.slot(), calls.slot())
         self._stuck = (calls.slot(), calls.slot())
         self._unmap = [(calls.slot(), calls.slot()) for _ in range(MOST_GAPS)]
-        self._into = mounts.new_places(calls, plan.hierarchies)
+        self._into = cgroup_view.new_places(calls, plan.hierarchies)
         #: whether the process is as `mydocker.init.become_blank` leaves it, and else what it needs to become so
         self._is_blank, self._nothing = calls.slot(), calls.slot()
         #: whether the interpreter has done what the first calls do
@@ -98,7 +98,7 @@ class Waiting:
         self._take_place()
         calls.call(_UNSHARE, process.CLONE_NEWCGROUP, name="make a cgroup namespace")
         calls.close(*self._reserved)
-        mounts.add_filling(calls, plan.hierarchies, self._into, writable=plan.spec.privileged)
+        cgroup_view.add_filling(calls, plan.hierarchies, self._into, writable=plan.spec.privileged)
         self._confine(plan)
         self._take_command()
         #: how many records lead to the command

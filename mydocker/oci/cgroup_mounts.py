@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 
-from mydocker import mounts
+from mydocker import cgroup_view, mount_parts
 from mydocker.cgroups.layout import Layout
 from mydocker.linux import mount
 from mydocker.oci.mount_entry import attach, check_target, directory_for
@@ -46,8 +46,8 @@ def make_places(entry: Entry, root: Root, hierarchies: tuple[Hierarchy, ...]) ->
             raise OSError(errno.ENODEV, "no cgroup hierarchy is mounted on the host")
         root.cgroups.append(CgroupPlace(entry=entry, hierarchy=v2, place=target))
         return
-    tmpfs = mount.new_filesystem(b"tmpfs", ((b"mode", b"755"),), mounts.SAFE)
-    for hierarchy, place in mounts.places_of_hierarchies(tmpfs, hierarchies):
+    tmpfs = mount.new_filesystem(b"tmpfs", ((b"mode", b"755"),), mount_parts.SAFE)
+    for hierarchy, place in cgroup_view.places_of_hierarchies(tmpfs, hierarchies):
         name = os.fsencode(os.path.basename(hierarchy.mountpoint))
         among = (os.dup(tmpfs), name)
         root.cgroups.append(CgroupPlace(entry=entry, hierarchy=hierarchy, place=place, among=among))
@@ -76,7 +76,7 @@ def fill(root: Root) -> None:
             try:
                 if place.among is not None and not root.plan.own_cgroups:
                     raise PermissionError(errno.EPERM, "a new mount would show the cgroups of all")
-                view = mounts.new_view(place.hierarchy, attributes)
+                view = cgroup_view.new_view(place.hierarchy, attributes)
             except OSError as e:
                 if e.errno not in (errno.EPERM, errno.EBUSY):
                     raise

@@ -19,7 +19,7 @@ import os
 import select
 import time
 
-from mydocker import handoff, plain_json, state
+from mydocker import code_cache, handoff, plain_json, state
 from mydocker.child import Child
 from mydocker.errors import HandoffError, MydockerError, OciError, UnsupportedLimit
 from mydocker.handoff import Failure, Listener, Stuck, Waiting
@@ -356,6 +356,7 @@ class Creation:
     def _clone(self, layout: Layout, preserved: frozenset[int], waiting: int) -> None:
         config, options = self.config, self._call.options
         assert self._mounts is not None
+        code_cache.release()
         theirs: list[int] = []  # the child has copies
         self.child = Child(layout, self.container.record.cgroup)
         try:

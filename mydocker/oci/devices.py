@@ -10,7 +10,7 @@ import errno
 import os
 import stat
 
-from mydocker import mounts
+from mydocker import mount_parts
 from mydocker.linux import mount, oldmount, paths
 from mydocker.value import Value
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from mydocker.mounts import Step
+    from mydocker.step import Step
 
 _KINDS = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
 
@@ -38,7 +38,7 @@ class Device(Value):
 def plan(linux: Mapping[str, Any]) -> tuple[Device, ...]:
     """The default devices of the specification and those of the config, which win over them."""
     found = {}
-    for name, major, minor in mounts.NODES:
+    for name, major, minor in mount_parts.NODES:
         path = b"/dev/" + name
         found[path] = Device(path=path, kind=stat.S_IFCHR, number=os.makedev(major, minor))
     for entry in linux.get("devices", ()):
@@ -133,7 +133,7 @@ def make_links(root: int, step: Step) -> None:
         except FileNotFoundError:
             pass
         core = ((b"core", b"/proc/kcore"),) if os.path.exists("/proc/kcore") else ()
-        for name, target in (*mounts.LINKS, *core):
+        for name, target in (*mount_parts.LINKS, *core):
             try:
                 os.symlink(target, name, dir_fd=dev)
             except FileExistsError:

@@ -52,7 +52,7 @@ def remove(config: Mapping[str, Any], bundle: str) -> None:
 
 
 def _is_bound_over_itself(path: bytes) -> bool:
-    from mydocker.mounts import unescape
+    from mydocker.mount_parts import unescape
 
     mounts = {}
     top = None

@@ -21,10 +21,11 @@ from mydocker import handoff
 from mydocker.errors import HandoffError, OciError
 from mydocker.handoff import EXECUTING, Failure
 from mydocker.linux import executable, network, process, rights, signals
-from mydocker.mounts import Step, bind_console
+from mydocker.mount_parts import bind_console
 from mydocker.oci import console, hooks, mounts, restriction, sysctl
 from mydocker.oci.lookup import NotStarted
 from mydocker.oci.process import set_own_oom_score_adj
+from mydocker.step import Step
 from mydocker.value import Value
 
 TYPE_CHECKING = False

@@ -138,7 +138,7 @@ class Tree:
 
 
 def _mountpoint() -> str:
-    from mydocker.mounts import unescape
+    from mydocker.mount_parts import unescape
 
     with open("/proc/self/mountinfo", "rb") as f:
         for line in f:

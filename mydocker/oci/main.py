@@ -37,6 +37,9 @@ VERBS = {
     "update": "update",
 }
 
+#: Those that import much on their way, and let go of the code cache's file by themselves.
+_RELEASE_LATER = ("create", "run")
+
 OPTIONS = (
     Option(names=("--root",), metavar="DIR", help="where the state of the containers is"),
     Option(names=("--log",), metavar="FILE", help="write errors and warnings there (default: stderr)"),
@@ -194,7 +197,8 @@ def _call(verb: str, words: Sequence[str], given: dict[str, Any], log: Log) -> i
         options=chosen,
         arguments=tuple(others),
     )
-    code_cache.release()
+    if verb not in _RELEASE_LATER:
+        code_cache.release()
     return int(module.main(call))
 
 

@@ -18,9 +18,9 @@ from mydocker.oci.mount_plan import map_ids
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from mydocker.mounts import Step
     from mydocker.oci.cgroup_mounts import CgroupPlace
     from mydocker.oci.mount_plan import Entry, MountPlan
+    from mydocker.step import Step
 
 #: What lxcfs and its like may be bound over in /proc; all else there is the kernel's own to tell.
 _ALLOWED_IN_PROC = frozenset(

@@ -13,7 +13,7 @@ from __future__ import annotations
 import errno
 import os
 
-from mydocker import mounts
+from mydocker import mount_parts
 from mydocker.errors import OciError
 from mydocker.linux import mount, oldmount, paths, statfs
 from mydocker.oci import cgroup_mounts, devices, mount_entry
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mydocker.cgroups.layout import Hierarchy
-    from mydocker.mounts import Step
     from mydocker.oci.mount_plan import Entry
+    from mydocker.step import Step
 
 __all__ = ["MountPlan", "Root", "assemble", "fill_cgroups", "finish", "prepare"]
 
@@ -104,7 +104,7 @@ def _make_mount_private(fd: int) -> None:
         for line in f:
             fields = line.split(b" ")
             if fields[0] == number:
-                path = mounts.unescape(fields[4])
+                path = mount_parts.unescape(fields[4])
                 mountpoint = os.open(path, os.O_PATH | os.O_CLOEXEC)
                 mount.set_attributes(mountpoint, propagation=mount.MS_PRIVATE)
                 os.close(mountpoint)
@@ -147,7 +147,7 @@ def finish(root: Root, plan: MountPlan, step: Step) -> None:
     _hide(root, plan, step)
     for path in plan.protected:
         step.doing = f"make {os.fsdecode(path)} read-only"
-        _at(root, path, mounts.make_read_only)
+        _at(root, path, mount_parts.make_read_only)
     for entry, fd in root.late:
         step.doing = f'make the mount at "{os.fsdecode(entry.destination)}" read-only'
         mount.set_attributes(fd, set_=mount.MOUNT_ATTR_RDONLY)
@@ -178,7 +178,7 @@ def finish(root: Root, plan: MountPlan, step: Step) -> None:
 def _hide(root: Root, plan: MountPlan, step: Step) -> None:
     if not plan.masked:
         return
-    covers = mounts.Covers()
+    covers = mount_parts.Covers()
     for path in plan.masked:
         step.doing = f"hide {os.fsdecode(path)}"
         _at(root, path, covers.hide)
@@ -225,7 +225,7 @@ def _move(root: int, rootfs: str) -> None:
         for line in f:
             before, _, after = line.partition(b" - ")
             fields = before.split(b" ")
-            path = mounts.unescape(fields[4])
+            path = mount_parts.unescape(fields[4])
             if fields[3] == b"/" and after.split(b" ")[0] in (b"proc", b"sysfs") and not path.startswith(inside):
                 full.append(path)
     for path in reversed(full):
@@ -262,12 +262,12 @@ def _exchange_null(root: int) -> None:
         return
     probe = paths.open_in_root(root, b"dev/null")
     try:
-        if not mounts.is_null_device(os.fstat(probe)):
+        if not mount_parts.is_null_device(os.fstat(probe)):
             raise OSError(errno.EINVAL, "it is not the null device")
         null = paths.open_in_root(root, b"dev/null", os.O_RDWR)
     finally:
         os.close(probe)
-    if not mounts.is_null_device(os.fstat(null)):
+    if not mount_parts.is_null_device(os.fstat(null)):
         raise OSError(errno.EINVAL, "it is not the null device")
     for fd in held:
         os.dup2(null, fd)
@@ -276,6 +276,6 @@ def _exchange_null(root: int) -> None:
 
 def _is_null(fd: int) -> bool:
     try:
-        return mounts.is_null_device(os.fstat(fd))
+        return mount_parts.is_null_device(os.fstat(fd))
     except OSError:
         return False

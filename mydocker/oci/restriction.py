@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import NoReturn
 
-    from mydocker.mounts import Step
     from mydocker.oci.process import ProcessPlan
+    from mydocker.step import Step
 
 _CAP_SYS_ADMIN = capabilities.mask(["CAP_SYS_ADMIN"])
 

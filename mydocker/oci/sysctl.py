@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any
 
-    from mydocker.mounts import Step
+    from mydocker.step import Step
 
 
 def plan(config: Mapping[str, Any]) -> tuple[tuple[str, bytes, bytes], ...]:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -64,14 +65,22 @@ class Packages:
     ) -> tuple[list[bool], str, str]:
         """Which of package, part, inner and deep came from the cache, and the words of part and deep."""
         search = os.pathsep.join(map(str, (*before, self.directory)))
-        environment = {**os.environ, "PYTHONPATH": search, "XDG_CACHE_HOME": str(self.directory / "cache")}
-        command = [sys.executable, *options, "-c", COMMAND, *words]
+        served, part, deep = self.run([sys.executable, *options, "-c", COMMAND, *words], PYTHONPATH=search)
+        return served, part, deep
+
+    def run(self, command: list[str], **environment: str) -> Any:
+        """What the command prints, with a cache that is this one's."""
         done = subprocess.run(
-            command, env=environment, cwd="/", capture_output=True, text=True, timeout=60, check=False
+            command,
+            env={**os.environ, "XDG_CACHE_HOME": str(self.directory / "cache"), **environment},
+            cwd="/",
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
         )
         assert not done.returncode, done.stderr
-        served, part, deep = json.loads(done.stdout)
-        return served, part, deep
+        return json.loads(done.stdout)
 
     @property
     def files(self) -> list[Path]:
@@ -205,17 +214,7 @@ def test_modules_of_the_standard_library(packages: Packages) -> None:
         os.utime(script.parent, (time.time() - age,) * 2)
 
     def run(command: list[str]) -> tuple[list[str], str]:
-        done = subprocess.run(
-            command,
-            env={**os.environ, "XDG_CACHE_HOME": str(packages.directory / "cache")},
-            cwd="/",
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert not done.returncode, done.stderr
-        asked, file = json.loads(done.stdout)
+        asked, file = packages.run(command)
         return asked, file
 
     as_script = [sys.executable, str(script)]
@@ -248,6 +247,57 @@ def test_what_is_imported_on_an_unusual_way_is_not_kept(packages: Packages) -> N
     assert not packages.files
     packages.import_all()
     assert packages.import_all(words=("unusual",))[0] == FROM_THE_CACHE
+
+
+NEEDING = """
+import json, sys
+from mydocker import code_cache
+code_cache._OWN = "package."
+class Told:
+    asked = []
+    def find_spec(self, name, path=None, target=None):
+        self.asked.append(name)
+sys.began = []
+cache = code_cache.CodeCache("needing")
+cache.install()
+sys.meta_path.insert(0, Told())
+import package.top
+assert package.top.package is package and package.low.word == "low" and package.low.__package__ == "package"
+cache.keep()
+print(json.dumps([Told.asked, sys.began, package.top.failed]))
+"""
+
+
+def test_what_a_module_needs_is_loaded_before_it(packages: Packages) -> None:
+    """In the order in which Python would, and without what is imported only now and then."""
+
+    def write(name: str, *imports: str, age: float = 100.0) -> None:
+        lines = ("import sys", *imports, f"sys.began.append({name!r})", f"word = {name!r}", "")
+        packages.write(f"package/{name}.py", "\n".join(lines), age=age)
+
+    def run(*words: str) -> tuple[list[str], list[str], str]:
+        command = [sys.executable, "-c", NEEDING, *words]
+        asked, began, failed = packages.run(command, PYTHONPATH=str(packages.directory))
+        return asked, began, failed
+
+    write("low")
+    write("middle", "import package.low")
+    write("rare")
+    attempt = ("failed = ''", "try:", "    from package import weak", "except ImportError as e:", "    failed = str(e)")
+    write("weak", "if 'broken' in sys.argv: raise ImportError('it is broken')")
+    write("top", "if 'rare' in sys.argv: import package.rare", "import package", "import package.middle", *attempt)
+    order = ["low", "middle", "weak", "top"]
+    names = [f"package.{name}" for name in ("top", "middle", "low", "weak")]
+    for asked in (["package", *names], ["package", *names], ["package", "package.top"], ["package", "package.top"]):
+        assert run() == (asked, order, "")
+    for _ in range(2):
+        assert run("rare")[1:] == (["low", "middle", "weak", "rare", "top"], "")
+        assert run() == (["package", "package.top"], order, "")
+
+    assert run("broken")[1:] == (["low", "middle", "top"], "it is broken"), "where it is imported"
+    write("middle", "import package.low", age=50)
+    for _ in range(3):
+        assert run()[1:] == (order, "")
 
 
 def test_other_optimization_has_its_own(packages: Packages) -> None:
