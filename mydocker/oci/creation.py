@@ -265,8 +265,8 @@ class Creation:
             self._cgroup.make_everywhere()
             self._write_limits()
         self._share_caches()
-        self._keep_config()
         self._let_in()
+        self._keep_config()  # while the child enters its cgroups
         self._set_up()
         self._finish()
 

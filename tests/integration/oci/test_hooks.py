@@ -231,8 +231,9 @@ def test_create_fails_with_its_hook(kind: str, bundle: Any, ours: Any, cid: str,
         kind: [shell("echo its own words >&2; exit 3")],
         "poststop": [shell(f"cat >{tmp_path}/poststop")],
     }
-    done = ours.create(bundle(config=config), cid)
+    done = ours.create(bundle(config=config), cid, "--pid-file", tmp_path / "pid")
     assert done.returncode == 1
+    assert not (tmp_path / "pid").exists(), "of a container's last hook it is written before"
     assert f"error running {kind} hook #0: /bin/sh: exit status 3, stderr: its own words" in done.stderr
     assert "does not exist" in ours("state", cid).stderr
     # What was begun is ended as any container is (runtime.md, "Lifecycle").
