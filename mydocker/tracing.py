@@ -2,7 +2,7 @@
 
 `mydocker.runner` says which stage begins by `Means.mark`, which does nothing. A `Trace` puts means of its own in the
 place of those that a run has, and notes the moments. The child says what it is doing anyway, for the report of a
-failure (`mydocker.mounts.Step`); traced, it also writes each change to a pipe, with the time. The clock is one for
+failure (`mydocker.step.Step`); traced, it also writes each change to a pipe, with the time. The clock is one for
 all processes (CLOCK_MONOTONIC).
 
 Imported only for a run that is traced.

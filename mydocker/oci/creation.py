@@ -143,6 +143,8 @@ class Creation:
 
         call = self._call
         layout = Layout.read()
+        self._limits = self._prepare_limits(layout)
+        code_cache.release()  # what comes now forks
         self._mounts = self._plan_mounts()
         self._net_devices = (self.config.get("linux") or {}).get("netDevices") or {}
         if self._net_devices:
@@ -150,7 +152,6 @@ class Creation:
 
             net_devices.check(self._net_devices)
         self._check_cache_shares()
-        self._limits = self._prepare_limits(layout)
         try:
             self._limits.validate()
         except UnsupportedLimit as e:
@@ -356,7 +357,6 @@ class Creation:
     def _clone(self, layout: Layout, preserved: frozenset[int], waiting: int) -> None:
         config, options = self.config, self._call.options
         assert self._mounts is not None
-        code_cache.release()
         theirs: list[int] = []  # the child has copies
         self.child = Child(layout, self.container.record.cgroup)
         try:
