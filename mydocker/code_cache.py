@@ -234,7 +234,7 @@ class CodeCache:
             file, stamp, bytecode, package, _, size, needs = entry
             # What is new may stand for something that is not needed any more: it is all to be learned again.
             needs = None if missing else self._learned.get(module, needs)
-            if "." not in module and not self._is_found_where_it_was():
+            if "." not in module and search is not self._search and not self._is_found_where_it_was():
                 continue
             if module not in missing and cache_file.stamp(file) == stamp:
                 entries[module] = (file, stamp, bytecode, package, at, size, needs)

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from mydocker.spec import Spec
 
 _NOSUID_NODEV = mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NODEV
-_RDONLY = mount.MOUNT_ATTR_RDONLY
 
 # Docker's lists (moby, oci/defaults.go): what tells about the host, and what steers it.
 _MASKED = (

@@ -263,6 +263,13 @@ cache.install()
 sys.meta_path.insert(0, Told())
 if "released" in sys.argv:
     code_cache.release()
+if "threads" in sys.argv:
+    import _thread
+    lock = _thread.allocate_lock()
+    lock.acquire()
+    _thread.start_new_thread(lock.acquire, ())
+    while not _thread._count():
+        pass
 import package.top
 assert package.top.package is package and package.top.named == package.named == "named"
 assert package.low.word == "low" and package.low.__package__ == "package"
@@ -310,6 +317,7 @@ def test_what_a_module_needs_is_loaded_before_it(packages: Packages) -> None:
     for asked in (every, every, few, few):
         assert run() == (asked, order, "")
     assert run("released") == (every, order, ""), "there may be threads by now"
+    assert run("threads") == (every, order, "")
     for _ in range(2):
         assert run("rare")[1:] == (["low", "middle", "weak", "rare", "named", "top"], "")
         assert run()[1:] == (order, "")
@@ -319,6 +327,34 @@ def test_what_a_module_needs_is_loaded_before_it(packages: Packages) -> None:
     write("middle", "import package.low", age=50)
     for asked in ([name for name in every if name != "package.low"], every, few):
         assert run() == (asked, order, "")
+
+
+ALTERNATING = """
+import sys
+from mydocker import code_cache
+code_cache._OWN = "package."
+for name in ("sched", "heapq"):
+    sys.modules.pop(name, None)
+cache = code_cache.CodeCache("alternating")
+cache.install()
+import package.top
+cache.keep()
+print("null")
+"""
+
+
+def test_commands_that_begin_in_two_ways_do_not_write_for_ever(packages: Packages) -> None:
+    """Only one that begins as a script has modules of the standard library from there, and notes them as needed."""
+    script = packages.write("bin/tool", ALTERNATING)
+    packages.write("package/top.py", "import sched")
+    written = []
+    long_ago = time.time() - 300
+    for command in [[sys.executable, str(script)], [sys.executable, "-c", ALTERNATING]] * 5:
+        for directory in (script.parent, packages.directory):
+            os.utime(directory, (long_ago, long_ago))
+        packages.run(command, PYTHONPATH=str(packages.directory))
+        written.append(packages.files[0].read_bytes())
+    assert len(set(written[-4:])) == 1
 
 
 def test_other_optimization_has_its_own(packages: Packages) -> None:
