@@ -108,25 +108,33 @@ class Call:
     registry: Registry | None
     config: ResourceConfig
     spec: Spec
+    _options: dict[str, Any]
 
     def __init__(
         self, argv: Sequence[StrOrBytes | os.PathLike[str]], options: Mapping[str, Any], like: Call | None = None
     ) -> None:
         """``options``: the keywords of `run`. Raises as `run` does for what is wrong with them.
 
-        ``like``: a call with the same ``options``, but for those that `is_by_run` tells of.
+        ``like``: a call whose keywords hold too. Then `is_by_run` tells of ``options`` that they may be given.
         """
-        values = {**_DEFAULTS, **options}
         args = _arguments(argv)
         if like is not None:
-            self.registry, self.config = like.registry, like.config
-            env, timeout = _environment(values["env"]), _timeout(values["timeout"])
-            self.spec = like.spec.replace(args=args, env=env, timeout=timeout)
+            self.registry, self.config, self._options = like.registry, like.config, like._options
+            self.spec = like.spec.replace(args=args)
+            if options:
+                self._add(options)
         else:
+            self._options = {**_DEFAULTS, **options}
             fields = {name: value for name, value in options.items() if name not in _DEFAULTS}
-            self.registry, self.config = _limits(fields, accounting=values["accounting"])
-            self.spec = _spec(args, values)
-        self._options = values
+            self.registry, self.config = _limits(fields, accounting=self._options["accounting"])
+            self.spec = _spec(args, self._options)
+            self._check_streams()
+
+    def _add(self, options: Mapping[str, Any]) -> None:
+        self._options = {**self._options, **options}
+        if "env" in options or "timeout" in options:
+            env, timeout = _environment(self._options["env"]), _timeout(self._options["timeout"])
+            self.spec = self.spec.replace(env=env, timeout=timeout)
         self._check_streams()
 
     @staticmethod
@@ -148,7 +156,7 @@ class Call:
     def streams(self, null: int) -> CapturedStreams:
         """``null``: a descriptor of /dev/null."""
         options = self._options
-        stdin, stdout, stderr, data = (options[name] for name in ("stdin", "stdout", "stderr", "input"))
+        stdin, stdout, stderr, data = options["stdin"], options["stdout"], options["stderr"], options["input"]
         if options["capture_output"]:
             stdout = stderr = PIPE
         if data is not None:
@@ -271,7 +279,7 @@ def _limits(fields: Mapping[str, Any], *, accounting: bool) -> tuple[Registry | 
 def _arguments(argv: Sequence[StrOrBytes | os.PathLike[str]]) -> tuple[bytes, ...]:
     if isinstance(argv, (str, bytes)) or not argv:
         raise UsageError("argv is a list of the command and its arguments, as in ['ls', '-l']")
-    return tuple(os.fsencode(arg) for arg in argv)
+    return tuple(map(os.fsencode, argv))
 
 
 def _environment(env: Mapping[Any, Any] | None) -> tuple[bytes, ...] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import struct
 
 from mydocker import handoff
@@ -38,6 +39,7 @@ class Child:
         #: where in its memory it has place for its command (`mydocker.landing`), 0 for none
         self.landing = 0
         self._runtime = -1
+        self._signs: select.poll | None = None
         self.ended: tuple[int, Any] | None = None
 
     def connect(self, *, status: bool) -> dict[str, int]:
@@ -56,6 +58,15 @@ class Child:
                 os.close(fd)
             raise
         return theirs
+
+    @property
+    def waits(self) -> bool:
+        """Whether it is there and has nothing to report: it was not killed, and has not failed after it was set up."""
+        if self._signs is None:
+            self._signs = select.poll()
+            self._signs.register(self.pidfd, select.POLLIN)
+            self._signs.register(self.reports, select.POLLIN)
+        return not self._signs.poll(0)
 
     def become(self, other: Child) -> None:
         """Take over a process, with our ends of its pipes, that was made for nobody yet."""
@@ -89,7 +100,9 @@ class Child:
         self._send(word, entrances)
 
     def send_stdio(self, stdio: tuple[int, int, int]) -> None:
-        """Send what become the command's 0, 1 and 2, before the command. If the child is gone, `tell` notices."""
+        """Send what become the command's 0, 1 and 2, before the command: who waits on another CPU is awake when that
+        comes. If the child is gone, `tell` notices.
+        """
         self._send(b"s", stdio)
 
     def ask(self, question: bytes) -> bool:
@@ -106,15 +119,10 @@ class Child:
 
     def tell(self, data: bytes, wait: Callable[[], None] | None = None) -> bool:
         """`handoff.send` down the pipe; False if the child is gone, whose report, if any, says why."""
-        mask = signals.current_mask()
         try:
-            signals.block((signals.SIGPIPE,))
             handoff.send(self.commands, data, wait)
         except BrokenPipeError:
-            signals.discard(signals.SIGPIPE)
             return False
-        finally:
-            signals.restore(mask)
         return True
 
     def kill(self) -> None:

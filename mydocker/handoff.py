@@ -138,16 +138,24 @@ def receive(fd: int) -> tuple[list[bytes], list[bytes]]:
     return decode(_read_exactly(fd, length))
 
 
+#: Who only reads has no use for it.
+_writers: list[Callable[[int, memoryview], int]] = []
+
+
 def send(fd: int, frame: bytes, wait: Callable[[], None] | None = None) -> None:
     """Write the whole frame. The reader takes it in pieces, so one larger than the pipe passes as well.
 
     ``wait``, for a pipe that does not block: called when there is no room, returns when there is some, or raises.
-    BrokenPipeError if the child is gone; SIGPIPE must be blocked or ignored.
+    BrokenPipeError if the child is gone, and no SIGPIPE.
     """
+    if not _writers:
+        from mydocker.linux.signals import write_without_sigpipe
+
+        _writers.append(write_without_sigpipe)
     view = memoryview(frame)
     while view:
         try:
-            view = view[os.write(fd, view[: 1 << 20]) :]
+            view = view[_writers[0](fd, view[: 1 << 20]) :]
         except BlockingIOError:
             if wait is None:
                 raise

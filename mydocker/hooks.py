@@ -56,24 +56,33 @@ class _Abandoned(BaseException):
 class Phase:
     """What the thread says of its progress: which hook it is in, and until when that must return."""
 
-    __slots__ = ("_process", "abandoned", "seconds", "until", "what", "whenever_abandoned")
+    __slots__ = ("_process", "_what", "abandoned", "seconds", "until", "whenever_abandoned")
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
-        self.what = ""
+        self._what: str | Callable[[], str] = ""
         self.until = time.monotonic() + seconds
         self.abandoned = False
         self.whenever_abandoned: Callable[[], object] | None = None
         self._process = os.getpid()
 
-    def begin(self, what: str, whenever_abandoned: Callable[[], object] | None = None) -> None:
-        """The next hook is called now. ``what``, such as "plugin x was called in y", begins the error if it hangs."""
+    def begin(
+        self, what: str | Callable[[], str], whenever_abandoned: Callable[[], object] | None = None
+    ) -> None:
+        """The next hook is called now. ``what``, such as "plugin x was called in y", or what returns that, begins the
+        error if it hangs.
+        """
         self.end_if_forked()
         if self.abandoned:
             raise _Abandoned
-        self.what = what
+        self._what = what
         self.whenever_abandoned = whenever_abandoned
         self.until = time.monotonic() + self.seconds
+
+    @property
+    def what(self) -> str:
+        """What the last `begin` said."""
+        return self._what if isinstance(self._what, str) else self._what()
 
     def end_if_forked(self) -> None:
         end_if_forked(self._process)
@@ -82,6 +91,19 @@ class Phase:
         self.abandoned = True
         if self.whenever_abandoned is not None:
             self.whenever_abandoned()
+
+
+class _Unsupervised(Phase):
+    """Of mydocker's own plugins, which are called as any other function is: nobody waits for them, or gives them up."""
+
+    __slots__ = ()
+
+    def begin(self, what: object, whenever_abandoned: object = None) -> None:
+        """There is nothing to watch."""
+
+
+#: For who calls mydocker's own plugins.
+UNSUPERVISED: Phase = _Unsupervised(0.0)
 
 
 def supervised(work: Callable[[Phase], T], seconds: float | None = None) -> T:

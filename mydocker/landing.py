@@ -36,43 +36,72 @@ _POINTER = 8
 _EXECVE, _FACCESSAT, _OPENAT = (architecture_number(*numbers) for numbers in ((59, 221), (269, 48), (257, 56)))
 
 
+class _Shape:
+    """What is the same of all commands of which the strings are as many and as long: the frame but for the strings."""
+
+    def __init__(self, sizes: tuple[int, ...], argc: int, paths: int, landing: int) -> None:
+        """``sizes``: of the strings, without their NULs: ``argc`` arguments, the environment, as many ``paths``."""
+        envc = len(sizes) - argc - paths
+        self.argv, self.envp = landing, landing + _POINTER * (argc + 1)
+        table = self.envp + _POINTER * (envc + 1)
+        begin = table + batch.RECORD_SIZE * (1 if paths == 1 else 2 * paths)
+        size = begin + sum(sizes) + len(sizes) - landing
+        #: whether there is place for it
+        self.fits = size <= ROOM
+        if not self.fits:  # the kernel would not take it either: the paths go alone, to see whether there is one
+            begin, sizes = landing, sizes[argc + envc :]
+            size = sum(sizes) + len(sizes)
+        places = list(accumulate((size + 1 for size in sizes), initial=begin))
+        #: where each of the paths is
+        self.paths = places[len(sizes) - paths : -1]
+        #: what comes before the strings
+        self.head = HEADER.pack(MAGIC, size, 0, 0)
+        if self.fits:
+            pointers = struct.pack(f"={argc + envc + 2}Q", *places[:argc], 0, *places[argc : argc + envc], 0)
+            records = b"".join(map(self._attempt, self.paths))
+            self.head = HEADER.pack(MAGIC, size, table, len(records) // batch.RECORD_SIZE) + pointers + records
+
+    def _attempt(self, path: int) -> bytes:
+        if len(self.paths) == 1:
+            return self.execution(path)
+        # A failed execve(2) has copied all the arguments before, so it is looked first.
+        return batch.record(_FACCESSAT, AT_FDCWD, path, os.F_OK, failing=errno.ENOENT, over=1) + self.execution(path)
+
+    def execution(self, path: int) -> bytes:
+        """The call of execve for one of the paths."""
+        return batch.record(_EXECVE, path, self.argv, self.envp)
+
+
+#: The last ones, by what they were made of: containers that stand by at once have a place each.
+_shapes: dict[tuple[object, ...], _Shape] = {}
+_MOST_SHAPES = 64
+
+
+def _shape(sizes: tuple[int, ...], argc: int, paths: int, landing: int) -> _Shape:
+    key = (landing, argc, paths, sizes)
+    found = _shapes.get(key)
+    if found is None:
+        if len(_shapes) >= _MOST_SHAPES:
+            _shapes.clear()
+        found = _shapes[key] = _Shape(sizes, argc, paths, landing)
+    return found
+
+
 class Command:
     """The command for a child whose report was `mydocker.handoff.Waiting`, and why it does not run."""
 
     def __init__(self, argv: Sequence[bytes], env: Sequence[bytes], landing: int) -> None:
         """ValueError if a string holds a NUL byte, which no argument of execve(2) can."""
         self._paths = candidates(argv, env)
-        self._argv, self._envp = landing, landing + _POINTER * (len(argv) + 1)
         strings = (*argv, *env, *self._paths)
         content = b"\0".join((*strings, b""))
         if content.count(b"\0") != len(strings):
             raise ValueError("an argument holds a NUL byte, which the kernel cannot pass")
-        table = self._envp + _POINTER * (len(env) + 1)
-        begin = table + batch.RECORD_SIZE * 2 * len(self._paths)
-        size = begin + len(content) - landing
-        #: whether there is place for it
-        self._fits = size <= ROOM
-        if not self._fits:  # the kernel would not take it either: the paths go alone, to see whether there is one
-            begin, strings = landing, tuple(self._paths)
-            content = b"\0".join((*strings, b""))
-        places = list(accumulate((len(string) + 1 for string in strings), initial=begin))
-        self._places = places[len(strings) - len(self._paths) : -1]
+        self._shape = _shape(tuple(map(len, strings)), len(argv), len(self._paths), landing)
+        if not self._shape.fits:
+            content = b"\0".join((*self._paths, b""))
         #: what goes down the pipe
-        self.frame: bytes
-        if not self._fits:
-            self.frame = HEADER.pack(MAGIC, len(content), 0, 0) + content
-            return
-        first, last = len(argv), len(argv) + len(env)
-        pointers = struct.pack(f"={last + 2}Q", *places[:first], 0, *places[first:last], 0)
-        records = b"".join(
-            # A failed execve(2) has copied all the arguments before, so it is looked first.
-            batch.record(_FACCESSAT, AT_FDCWD, path, os.F_OK, failing=errno.ENOENT, over=1) + self._execution(path)
-            for path in self._places
-        )
-        self.frame = HEADER.pack(MAGIC, size, table, 2 * len(self._paths)) + pointers + records + content
-
-    def _execution(self, path: int) -> bytes:
-        return batch.record(_EXECVE, path, self._argv, self._envp)
+        self.frame = self._shape.head + content
 
     def failure(self, ask: Callable[[bytes], int | None]) -> Failure | None:
         """Once the child is stuck: why the command does not run, as `mydocker.init` finds out; None if it runs now.
@@ -81,12 +110,12 @@ class Command:
         pipe.
         """
         failed = (errno.ENOENT, self._paths[0] if self._paths else b"")
-        for path, place in zip(self._paths, self._places, strict=True):
+        for path, place in zip(self._paths, self._shape.paths, strict=True):
             exists = question(batch.record(_FACCESSAT, AT_FDCWD, place, os.F_OK))
             number = ask(exists)
             if number in (errno.ENOENT, errno.ENOTDIR):
                 continue
-            number = ask(question(self._execution(place))) if self._fits else errno.E2BIG
+            number = ask(question(self._shape.execution(place))) if self._shape.fits else errno.E2BIG
             if number is None:
                 return None
             if number in (errno.ENOENT, errno.ENOTDIR):
@@ -98,19 +127,6 @@ class Command:
             else:
                 return _not_executed(number, path)
         return _not_executed(*failed)
-
-
-_last: list[tuple[tuple[object, ...], Command]] = []
-
-
-def command(argv: tuple[bytes, ...], env: tuple[bytes, ...], landing: int) -> Command:
-    """As `Command`; the last one again, if it is for the same."""
-    key = (argv, env, landing)
-    found = next(iter(_last), None)  # looked at once: threads share it
-    if found is None or found[0] != key:
-        found = (key, Command(argv, env, landing))
-        _last[:] = [found]
-    return found[1]
 
 
 def _not_executed(number: int, path: bytes) -> Failure:

@@ -58,9 +58,6 @@ class Limits:
         self._views: tuple[ContainerCgroup | None, dict[str, ContainerCgroup]] = (None, {})
         self._network: list[tuple[Plugin, Callable[[int], None]]] = []
         self._to_undo: list[Plugin] = []
-        #: what `_owners` has found for this config
-        self._owned_config: ResourceConfig | None = None
-        self._owned: dict[str, tuple[Plugin, ...]] = {}
         #: place in the container to the plugin that mounts there
         self.mounted_by: dict[str, str] = {}
 
@@ -70,17 +67,10 @@ class Limits:
         return self._owners() + self._accounting()
 
     def _owners(self, hook: str = "") -> tuple[Plugin, ...]:
-        """The owners of what is set; with ``hook`` those that implement it, in its order."""
+        """`Registry.implementing`, of what is set."""
         if self._registry is None or not self.config:
             return ()
-        if self._owned_config is not self.config:
-            self._owned_config, self._owned = self.config, {}
-        found = self._owned.get(hook)
-        if found is None:
-            owners = self._registry.owners(self.config, hook)
-            found = tuple(plugin for plugin in owners if hook in plugin.hooks) if hook else owners
-            self._owned[hook] = found
-        return found
+        return self._registry.implementing(self.config, hook)
 
     def _accounting(self) -> tuple[Plugin, ...]:
         if self._registry is None or not self._spec.accounting:
@@ -96,7 +86,7 @@ class Limits:
         Ours hang no more than the rest of mydocker does, and a thread for them is a good part of a short run.
         """
         if all(plugin.is_own for plugin in plugins):
-            work(hooks.Phase(0.0))
+            work(hooks.UNSUPERVISED)
         else:
             self._supervised(work)
 
@@ -118,7 +108,7 @@ class Limits:
 
     def _attempt(self, phase: Phase, plugin: Plugin, hook: str, **arguments: Any) -> None:
         """Call the hook; with best-effort limits again and again, each time without what this host lacks."""
-        while any(field.name in self.config for field in plugin.fields):
+        while not self.unenforced or any(field.name in self.config for field in plugin.fields):
             try:
                 self._call(phase, plugin, hook, config=self.config, **arguments)
                 return
@@ -143,7 +133,7 @@ class Limits:
         """The one place from which a hook is called."""
         assert self._registry is not None
         view = self._view(plugin.name)
-        phase.begin(f"{plugin} was called in {hook}", view.abandon if view is not None else None)
+        phase.begin(lambda: f"{plugin} was called in {hook}", view.abandon if view is not None else None)
         return self._registry.call(plugin, hook, cgroup=view, **arguments)
 
     def _view(self, name: str) -> ContainerCgroup | None:
@@ -373,7 +363,7 @@ class Limits:
             plugin = waiting[0]
             try:
                 answer = self._call(phase, plugin, "mydocker_usage", config=self.config)
-                found = checked_figures(str(plugin), answer)
+                found = (answer or {}) if plugin.is_own else checked_figures(str(plugin), answer)
             except MydockerError as e:
                 found = {"error": str(e)}
             if phase.abandoned:

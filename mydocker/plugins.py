@@ -119,7 +119,7 @@ def described(name: str, dist: str, version: str) -> str:
 class Registry:
     """The plugins of this environment, in the order of their names."""
 
-    __slots__ = ("_fields", "_objects", "config", "plugins", "table")
+    __slots__ = ("_fields", "_implementing", "_objects", "_parsed", "config", "plugins", "table")
 
     def __init__(self, table: Table, config: Config = configuration.NONE) -> None:
         """``config``: the configuration file by which they were selected."""
@@ -153,6 +153,9 @@ class Registry:
         )
         self._fields = {field.name: (field, plugin) for plugin in self.plugins for field in plugin.fields}
         self._objects: dict[str, Any] = {}
+        #: what `implementing` has found, and `parse` made, the last time: threads replace each as a whole
+        self._implementing: tuple[ResourceConfig | None, dict[str, tuple[Plugin, ...]]] = (None, {})
+        self._parsed: tuple[object, ResourceConfig] | None = None
 
     @property
     def fields(self) -> tuple[ResourceField, ...]:
@@ -187,6 +190,18 @@ class Registry:
         last = len(self.plugins)
         return tuple(owners[name] for _, name in sorted((p.order.get(hook, last), p.name) for p in owners.values()))
 
+    def implementing(self, config: ResourceConfig, hook: str = "") -> tuple[Plugin, ...]:
+        """As `owners`, without those that do not implement ``hook``; for who asks the same again and again."""
+        of, known = self._implementing
+        if of is not config:
+            known = {}
+            self._implementing = (config, known)
+        found = known.get(hook)
+        if found is None:
+            owners = self.owners(config, hook)
+            found = known[hook] = tuple(p for p in owners if hook in p.hooks) if hook else owners
+        return found
+
     def call(self, plugin: Plugin, hook: str, **arguments: Any) -> Any:
         """Call one hook of one plugin with those of the arguments that it takes.
 
@@ -195,9 +210,10 @@ class Registry:
         `PluginError` that names the plugin, its version and the hook. So does a `CgroupError` of a plugin that did
         not come with mydocker, by a prefix.
         """
-        if hook not in plugin.hooks:
+        implementation = plugin.hooks.get(hook)
+        if implementation is None:
             return None
-        attribute, parameters = plugin.hooks[hook]
+        attribute, parameters = implementation
         try:
             function = getattr(self._object(plugin), attribute)
             return function(**{name: arguments[name] for name in parameters})
@@ -231,9 +247,10 @@ class Registry:
             raise PluginError(f"{plugin} cannot be imported: {error_text(error)}") from error
 
     def _object(self, plugin: Plugin) -> Any:
-        if plugin.name not in self._objects:
-            self._objects[plugin.name] = resolve(plugin.target)
-        return self._objects[plugin.name]
+        found = self._objects.get(plugin.name)
+        if found is None:
+            found = self._objects[plugin.name] = resolve(plugin.target)
+        return found
 
     def parse(
         self,
@@ -249,6 +266,22 @@ class Registry:
         fails otherwise or takes longer than a hook may.
         """
         flags = flags or {}
+        key = [*values.items(), *map(type, values.values()), *flags.items()]
+        known = self._parsed
+        if known is not None and known[0] == key:
+            return known[1]
+        parsed = self._parse_or_refuse(values, flags, supervised)
+        # One text is always the same value, but to parsers of others, which may look at what they like.
+        if all(type(value) in _PLAIN and self._fields[name][1].is_own for name, value in values.items()):
+            self._parsed = (key, parsed)
+        return parsed
+
+    def _parse_or_refuse(
+        self,
+        values: Mapping[str, object],
+        flags: Mapping[str, str],
+        supervised: Callable[[Callable[[Phase], ResourceConfig]], ResourceConfig],
+    ) -> ResourceConfig:
         for name in values:
             if name not in self._fields and flags.get(name, name) != name:
                 raise UsageError(f"{flags[name]}: there is no limit of that name{self._meant(name)}")
@@ -276,6 +309,10 @@ class Registry:
             several = field.kind == "multiple" and isinstance(value, (list, tuple))
             texts[name] = [str(one) for one in value] if several else str(value)  # type: ignore[attr-defined]
         return ResourceConfig(parsed, flags, texts)
+
+
+#: Values of which two that are equal, and of one type, are the same.
+_PLAIN = frozenset((str, int, float, bool))
 
 
 def _needs_no_thread(field: ResourceField, plugin: Plugin) -> bool:

@@ -104,6 +104,10 @@ class Means:
     def abandon(self, child: Child) -> None:
         """See that there is no child of which nobody knows."""
 
+    def figures(self, cgroup: ContainerCgroup, kind: tuple[str, ...], read: Callable[[], Usage]) -> Usage:
+        """Read the figures of a container that has ended. ``kind``: what is read of two with the same is much alike."""
+        return read()
+
     def supervised(self, work: Callable[[Phase], T]) -> T:
         """Call hooks of plugins (`mydocker.hooks.supervised`)."""
         return hooks.supervised(work)
@@ -352,6 +356,8 @@ class Container:
         self._limits_written = False
         #: where and whose it was when it was made to stand by
         self._place: tuple[str, int] | None = None
+        #: the environment of a command for which none is given, if that is known beforehand
+        self._usual_env: tuple[bytes, ...] = ()
         #: whether the child waits for `handoff.PLACED`
         self._awaits_place = False
         self._ending = _Ending()
@@ -361,8 +367,9 @@ class Container:
         self._kind: tuple[Plan, int] | None = None
         #: for a child of the next container
         self._order: Order | None = None
-        #: the command of a child that takes it by machine code
+        #: the command of a child that takes it by machine code, and what lays it out
         self._command: Command | None = None
+        self._lay_out: type[Command] | None = None
         self._removed = False
         #: whether somebody looks at the figures of the Result
         self._figures = True
@@ -402,6 +409,8 @@ class Container:
         """Make the container up to the point at which it waits for a command, whatever that will be."""
         self._place = _place(self._spec)
         self._make(None)
+        if self._spec.rootfs is not None:
+            self._usual_env = _environment(self._spec, self._user, self._hostname)
         self._order = self._means.prepare_order(*self._kind) if self._kind is not None else None
         if self._order is not None:
             self._order.send()
@@ -410,9 +419,9 @@ class Container:
             self._awaits_place = False
 
     @property
-    def is_as_made_now(self) -> bool:
-        """Whether one that stands by begins where one begins that is made now, and as who."""
-        return self._place == _place(self._spec)
+    def stands_by(self) -> bool:
+        """Whether it waits for a command, which would begin where and as whom one does that is made now."""
+        return self._place == _place(self._spec) and self._child.waits
 
     def run_now(
         self, spec: Spec, streams: Streams, forwarder: Control | None, meanwhile: Callable[[], None], means: Means
@@ -427,25 +436,27 @@ class Container:
         env = (*spec.extra_env, *self._added_env)
         self._spec = self._spec.replace(args=spec.args, env=spec.env, extra_env=env, timeout=spec.timeout)
         try:
+            self._child.send_stdio(streams.for_child())
             result = self._execute(self._frame(), streams, None, meanwhile, late=True)
         finally:
             notes = self._remove()
         return result.replace(notes=(*result.notes, *notes)) if notes else result
 
     def _frame(self) -> bytes:
-        argv, env = self._spec.args, _environment(self._spec, self._user, self._hostname)
+        spec = self._spec
+        argv, env = spec.args, self._usual_env
+        if spec.env is not None or not env:
+            env = _environment(spec, self._user, self._hostname)
         try:
-            if not self._child.landing:
+            if self._lay_out is None:
                 return handoff.encode(argv, env)
-            from mydocker import landing
-
-            self._command = landing.command(argv, env, self._child.landing)
+            self._command = self._lay_out(argv, env, self._child.landing)
             return self._command.frame
         except ValueError as e:
             raise UsageError(str(e)) from None
 
     def _make(self, stdio: tuple[int, int, int] | None, *, moved: bool = False) -> bool:
-        """All up to the child that waits for a command, under its limits; whether it still waits for its streams.
+        """All up to the child that waits for a command, under its limits; whether its streams went to it late.
 
         While it makes its mounts the limits are written: it enters the cgroups last of all. ``moved``: it may be moved
         to others after that.
@@ -463,6 +474,8 @@ class Container:
             self._child.close()
             self._child = Child(self._layout, self._record.cgroup)
         self._awaits_place = self._awaits_place or self._terminal >= 0
+        if stdio is not None and now is None:
+            self._child.send_stdio(stdio)
         mark("apply")
         self._apply()
         return now is None
@@ -575,7 +588,7 @@ class Container:
         *,
         late: bool,
     ) -> Result:
-        """Hand the command over, wait for its end, and tell how it was. ``late``: the child has no streams yet."""
+        """Hand the command over, wait for its end, and tell how it was. ``late``: the child had no streams before."""
         self._means.mark("hand over")
         child, terminal = self._child, self._terminal
         words = handoff.PLACED + frame if self._awaits_place else frame
@@ -585,7 +598,7 @@ class Container:
         watcher = self._watcher(child, observer)
         started = time.monotonic()
         try:
-            self._hand_over(child, words, started, streams.for_child() if late else None)
+            self._hand_over(child, words, started)
             if late:
                 streams.started(-1, poll)
             if meanwhile is None and self._kind is not None:
@@ -681,7 +694,9 @@ class Container:
         if isinstance(report, handoff.Failure):
             raise SetupError(report.text + _about_plain_user(report), report.errno)
         if isinstance(report, handoff.Waiting):
-            child.landing = report.landing
+            from mydocker.landing import Command
+
+            child.landing, self._lay_out = report.landing, Command
             return True
         if isinstance(report, handoff.Stuck):
             from mydocker import waiting
@@ -705,20 +720,14 @@ class Container:
         if self._record.pidfile:
             state.write_pidfile(self._record.pidfile, child.pid)
 
-    def _hand_over(self, child: Child, words: bytes, started: float, stdio: tuple[int, int, int] | None) -> None:
+    def _hand_over(self, child: Child, words: bytes, started: float) -> None:
         """Send the command and wait until it runs. Once the limits are in force, and not before.
 
-        The child takes its time if it is frozen, so signals and the timeout are watched. ``stdio``: what the child
-        waits for besides, which is sent last, so that it wakes once; but not after what it must read in parts.
+        The child takes its time if it is frozen, so signals and the timeout are watched.
         """
         os.set_blocking(child.commands, False)
-        if stdio is not None and len(words) > select.PIPE_BUF:
-            child.send_stdio(stdio)
-            stdio = None
         if not child.tell(words, lambda: self._await(child.commands, select.POLLOUT, child, started)):
             self._ending.before_command = True
-        if stdio is not None:
-            child.send_stdio(stdio)
         child.close_commands()
         self._await(child.reports, select.POLLIN, child, started)
         report: object = handoff.read_report(child.reports)
@@ -869,6 +878,17 @@ class Container:
             self._ending.notes.append(f"{owner} failed to {verdict.action} the container, which was stopped: {e}")
             logs.warning("%s", self._ending.notes[-1])
 
+    def _usage(self, used: Any, *, wanted: bool) -> Usage:
+        limits = self._limits
+
+        def read() -> Usage:
+            return limits.usage_at_end(used.ru_utime, used.ru_stime, wanted=wanted)
+
+        if limits.cgroup is None or not wanted:
+            return read()
+        kind = (*limits.config, "accounting") if self._spec.accounting else tuple(limits.config)
+        return self._means.figures(limits.cgroup, kind, read)
+
     def _result(self, child: Child, status: int, used: Any, wall: float) -> Result:
         if self._spec.init:
             status = reported_status(child.status, status)
@@ -880,7 +900,7 @@ class Container:
         if self._claim.changed():
             self._limits.reload(self._claim.limits(), self._record.cgroup)
         wanted = self._figures or code == 128 + signals.SIGKILL
-        usage = self._limits.usage_at_end(used.ru_utime, used.ru_stime, wanted=wanted)
+        usage = self._usage(used, wanted=wanted)
         reason = "exited" if signal is None else "signaled"
         if self._ending.stopped and signal == signals.SIGKILL:
             reason = self._ending.stopped

@@ -98,7 +98,7 @@ class Spawner:
     def interruptible_run(self, argv: Argv, options: dict[str, Any], interrupt: Interrupt | None) -> Result:
         """`run`, which ``interrupt`` ends from another thread."""
         alike = api.Call.is_by_run(options)
-        call = api.Call(argv, {**self._options, **options}, self._base if alike else None)
+        call = api.Call(argv, options, self._base) if alike else api.Call(argv, {**self._options, **options})
         pool = self._pool
         prepared = pool.take() if pool is not None and alike else None
         if pool is None or prepared is None:

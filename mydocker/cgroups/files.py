@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 
 from mydocker.errors import CgroupError
 
@@ -25,8 +26,15 @@ if TYPE_CHECKING:
 #: The imitated cgroup file systems of this process (`mydocker.testing`): none in a run.
 imitations: list[Imitation] = []
 
+_ENCODING = sys.getfilesystemencoding()
+
 #: Bytes. Than a page, and than what there may be in it before a record that does not fit any more.
-_FAR_SHORTER = 2048
+FAR_SHORTER = 2048
+
+#: What is in files, by their paths, for the next who reads them (`mydocker.cgroups.read_ahead`).
+ahead: dict[str, bytes] = {}
+#: Lists, by their ids, each of which takes the paths of all that is read meanwhile.
+noting: dict[int, list[str]] = {}
 
 # What each refusal means for a cgroup file: Documentation/admin-guide/cgroup-v2.rst, cgroup-v1/*.rst, cgroups(7).
 _HINTS = {
@@ -63,18 +71,28 @@ def imitation_of(path: str) -> Imitation | None:
 
 def read(path: str) -> str:
     """The whole text of a cgroup file, stripped. `CgroupError` if the kernel refuses."""
+    found = ahead.pop(path, None) if ahead else None
+    if found is not None:
+        return found.strip().decode(_ENCODING, "surrogateescape")
+    for noted in tuple(noting.values()):  # threads change it
+        noted.append(path)
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             chunks = [os.read(fd, 1 << 16)]
             # The kernel gives a file of several records by pages (seq_file.rst): what is far shorter is the last of it.
-            while len(chunks[-1]) > _FAR_SHORTER:
+            while len(chunks[-1]) > FAR_SHORTER:
                 chunks.append(os.read(fd, 1 << 16))
         finally:
             os.close(fd)
     except OSError as e:
         raise refused("read", path, e) from e
-    return os.fsdecode(b"".join(chunks)).strip()
+    return b"".join(chunks).strip().decode(_ENCODING, "surrogateescape")
+
+
+def exists(path: str) -> bool:
+    """Whether there is a file of that name."""
+    return path in ahead or os.path.exists(path)
 
 
 def write(path: str, value: str) -> None:
@@ -83,6 +101,8 @@ def write(path: str, value: str) -> None:
     One write(2): a cgroup file takes each write as a whole value. The file is never created: on a file system
     that is no cgroup's, a missing file would otherwise look like a limit in force.
     """
+    if ahead:
+        ahead.pop(path, None)
     try:
         imitation = imitation_of(path) if imitations else None
         if imitation is not None:

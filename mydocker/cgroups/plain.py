@@ -50,6 +50,9 @@ class ForeignDirectory(Directory):
 
 def parse_keyed(text: str) -> dict[str, int | None]:
     """Lines of ``KEY VALUE``: integers, or ``max``, which is None."""
+    words = text.split()
+    if "max" not in words[1::2] and len(words) == 2 * len(text.splitlines()):
+        return dict(zip(words[::2], map(int, words[1::2]), strict=True))
     pairs = (line.split() for line in text.splitlines())
     return {key: None if number == "max" else int(number) for key, number in pairs}
 
@@ -63,14 +66,14 @@ class Files:
 
     def filepath(self, filename: str | bytes) -> str:
         """The full path of a file. ValueError for what is no file's name: it would lead to another cgroup."""
-        name = os.fsdecode(filename)
+        name = filename if type(filename) is str else os.fsdecode(filename)
         if "/" in name or name in ("", ".", ".."):
             raise ValueError(f'"{name}" is not the name of a file of a cgroup')
         return f"{self.path}/{name}"
 
     def has(self, filename: str) -> bool:
         """Whether this kernel has the file for this cgroup. The root cgroup lacks most of them on v2."""
-        return os.path.exists(f"{self.path}/{filename}")
+        return files.exists(f"{self.path}/{filename}")
 
     def require_for(self, field: str, *filenames: str, why: str = "") -> None:
         """An `UnsupportedLimit` for ``field`` if this cgroup lacks one of the files. ``why``: the likely reason.

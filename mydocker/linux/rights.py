@@ -67,6 +67,16 @@ class _Borrowed(_socket.socket):
     __del__ = staticmethod(int)
 
 
+#: By their numbers, whatever socket has that: the object knows nothing else of it.
+_known: dict[int, _Borrowed] = {}
+_MOST_KNOWN = 1024
+
+
 def _borrowed(connection: int) -> _Borrowed:
     """With the family and the kind, it asks the kernel for neither; what kind of AF_UNIX does not matter here."""
-    return _Borrowed(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, connection)
+    found = _known.get(connection)
+    if found is None:
+        found = _Borrowed(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, connection)
+        if len(_known) < _MOST_KNOWN:
+            _known[connection] = found
+    return found

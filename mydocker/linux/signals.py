@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import struct
-from _signal import strsignal  # type: ignore[import-not-found]  # the C part of signal, which costs nothing
+from _signal import pthread_sigmask, strsignal  # type: ignore[import-not-found]  # the C part of signal, at no cost
 
 from mydocker.linux.libc import (
     architecture_number,
@@ -11,7 +13,6 @@ from mydocker.linux.libc import (
     c_int,
     c_size_t,
     c_void_p,
-    create_string_buffer,
     function,
     system_call,
 )
@@ -29,7 +30,9 @@ _SIG_BLOCK, _SIG_SETMASK = 0, 2
 _SFD_NONBLOCK, _SFD_CLOEXEC = 0o4000, 0o2000000
 _SIGINFO_SIZE = 128
 
-_sigprocmask = function("pthread_sigmask", c_int, c_char_p, c_char_p)
+#: RWF_NOSIGNAL (pwritev2(2), linux/fs.h), Linux 6.18, as long as the kernel is not against it.
+_no_signal = [0x100] if hasattr(os, "RWF_DSYNC") else []
+
 _signalfd = function("signalfd", c_int, c_char_p, c_int)
 _signal = function("signal", c_int, c_void_p)
 _sigtimedwait = function("sigtimedwait", c_char_p, c_void_p, c_char_p)
@@ -53,29 +56,47 @@ def _sigset(signals: Iterable[int]) -> bytes:
     return mask.to_bytes(128, "little")
 
 
-_ALL = _sigset(n for n in range(1, 65) if n not in (32, 33))  # 32 and 33 are glibc's own
+_ALL = frozenset(range(1, 65)) - {32, 33}  # 32 and 33 are glibc's own
 
 
-def block(signals: Iterable[int] | None = None) -> bytes:
+def block(signals: Iterable[int] | None = None) -> set[int]:
     """Block these signals, or all, in this thread; return the mask that was, for `restore`."""
-    old = create_string_buffer(128)
-    _sigprocmask(_SIG_BLOCK, _ALL if signals is None else _sigset(signals), old)
-    return old.raw
+    old: set[int] = pthread_sigmask(_SIG_BLOCK, _ALL if signals is None else signals)
+    return old
 
 
-def current_mask() -> bytes:
+def current_mask() -> set[int]:
     """This thread's mask. Taken before a ``try`` that restores it: an interrupt may come out of `block` itself."""
-    old = create_string_buffer(128)
-    _sigprocmask(_SIG_BLOCK, None, old)
-    return old.raw
+    mask: set[int] = pthread_sigmask(_SIG_BLOCK, ())
+    return mask
 
 
-def restore(mask: bytes) -> None:
-    _sigprocmask(_SIG_SETMASK, mask, None)
+def restore(mask: Iterable[int]) -> None:
+    pthread_sigmask(_SIG_SETMASK, mask)
+
+
+def write_without_sigpipe(pipe: int, data: bytes | memoryview) -> int:
+    """write(2), of which no SIGPIPE comes: BrokenPipeError if nobody reads there any more."""
+    if _no_signal:
+        try:
+            return os.pwritev(pipe, [data], -1, _no_signal[0])
+        except OSError as e:
+            if e.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+                raise
+            _no_signal.clear()
+    mask = current_mask()
+    try:
+        block((SIGPIPE,))
+        return os.write(pipe, data)
+    except BrokenPipeError:
+        discard(SIGPIPE)
+        raise
+    finally:
+        restore(mask)
 
 
 def unblock_all() -> None:
-    _sigprocmask(_SIG_SETMASK, bytes(128), None)
+    pthread_sigmask(_SIG_SETMASK, ())
 
 
 def default_all() -> None:

@@ -8,6 +8,7 @@ import sys
 
 from mydocker import hooks, plugins
 from mydocker.cgroups import layout
+from mydocker.cgroups.read_ahead import ReadAhead
 from mydocker.runner import Means
 from mydocker.spawning.client import Helper, NoHelper
 from mydocker.spawning.mount_watch import MountWatch, mountinfo
@@ -18,12 +19,14 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     from mydocker import seccomp
+    from mydocker.cgroups.group import ContainerCgroup
     from mydocker.cgroups.layout import Layout
     from mydocker.child import Child
     from mydocker.config import Config
     from mydocker.hooks import Phase
     from mydocker.plan import Plan
     from mydocker.plugins import Registry
+    from mydocker.result import Usage
     from mydocker.spawning.client import Order
     from mydocker.spec import Spec
 
@@ -47,6 +50,7 @@ class SharedMeans(Means):
         self._mountinfo: bytes | None = None
         self._layout: Layout | None = None
         self._cgroups = b""
+        self._read_ahead = ReadAhead()
         self._registry: tuple[object, Registry] | None = None
         self._filters: dict[tuple[str, int, bool], seccomp.Filter | None] = {}
 
@@ -61,6 +65,7 @@ class SharedMeans(Means):
                 self._mountinfo = mounts
             if self._layout is None or not same:
                 self._layout, self._cgroups = layout.Layout.read(), cgroups
+                self._read_ahead = ReadAhead()
             return self._layout
 
     def registry(self, configuration: Config) -> Registry:
@@ -102,6 +107,9 @@ class SharedMeans(Means):
 
     def abandon(self, child: Child) -> None:
         self.helper.abandon(child)
+
+    def figures(self, cgroup: ContainerCgroup, kind: tuple[str, ...], read: Callable[[], Usage]) -> Usage:
+        return self._read_ahead.during(cgroup.dirs, kind, read)
 
     def supervised(self, work: Callable[[Phase], T]) -> T:
         return self.crew.supervised(work)

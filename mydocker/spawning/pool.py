@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import _thread
 import os
-import select
 
 from mydocker import logs
 from mydocker.errors import MydockerError
@@ -48,7 +47,7 @@ class Pool:
             except IndexError:
                 return None
             try:
-                if _stands_by(container):
+                if container.stands_by:
                     return container
                 self.want()
             except BaseException:  # an interrupt: nobody else knows of it
@@ -90,16 +89,6 @@ class Pool:
     def _drop_all(self) -> None:
         while self._ready:
             _drop(self._ready.pop())
-
-
-def _stands_by(container: Container) -> bool:
-    """Whether it is what a run needs, and waits: it may have been killed, or have failed after it was set up."""
-    if not container.is_as_made_now:
-        return False
-    poll = select.poll()
-    poll.register(container.child.pidfd, select.POLLIN)
-    poll.register(container.child.reports, select.POLLIN)
-    return not poll.poll(0)
 
 
 def _drop(container: Container) -> None:

@@ -9,7 +9,6 @@ there, has become another since.
 from __future__ import annotations
 
 import os
-import select
 
 from mydocker.linux import signals
 from mydocker.spec import Volume
@@ -37,10 +36,7 @@ class Spare:
         """Whether it is what would be made now, if no mount has changed. It is there."""
         if self._shown != _what_is_shown(plan):
             return False
-        poll = select.poll()
-        poll.register(self.child.pidfd, select.POLLIN)
-        poll.register(self.child.reports, select.POLLIN)
-        return not poll.poll(0)  # it could not be set up, or was killed
+        return self.child.waits  # else it could not be set up, or was killed
 
     def outlives(self, plan: Plan, mounts: bytes | None) -> bool:
         """Whether those mounts are as they were that it shows. Engines change others all the time.

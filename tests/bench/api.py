@@ -77,7 +77,7 @@ def start_to_exit(peers: Peers, floor: Floor, prepared: mydocker.Spawner | None,
         FLOOR: floor.once,
     }
     if prepared is not None:
-        calls[PREPARED] = after_refill(timed(lambda: prepared.run(["true"], check=True)))
+        calls[PREPARED] = and_refill(timed(lambda: prepared.run(["true"], check=True)))
     for name, command in commands(peers, "true").items():
         calls[name] = timed(subprocess_run(command))
     return in_turns(calls, rounds)
@@ -87,10 +87,13 @@ def subprocess_run(command: list[str]) -> Callable[[], object]:
     return lambda: subprocess.run(command, stdin=subprocess.DEVNULL, check=True)
 
 
-def after_refill(call: Timed) -> Timed:
+def and_refill(call: Timed) -> Timed:
+    """Before the next measurement, whatever that is of: none begins after a pause, or beside work, of its own."""
+
     def once() -> float:
+        taken = call()
         time.sleep(REFILL)
-        return call()
+        return taken
 
     return once
 
@@ -118,7 +121,7 @@ def to_first_instruction(peers: Peers, prepared: mydocker.Spawner) -> list[Row]:
         RUN: until_first_instruction(
             lambda: captured(mydocker.run(clock, stdout=subprocess.PIPE, rootfs=root, **KEYWORDS))
         ),
-        PREPARED: after_refill(
+        PREPARED: and_refill(
             until_first_instruction(lambda: captured(prepared.run(clock, stdout=subprocess.PIPE)))
         ),
     }

@@ -69,6 +69,28 @@ def test_the_module_of_a_plugin_is_imported_only_when_it_is_called(site: Any) ->
     assert "nofile_module" in sys.modules
 
 
+def test_the_values_of_others_are_parsed_anew_each_time(site: Any) -> None:
+    """Their parsers may look at what they like."""
+    counting = "def parse(text, calls=[]):\n    calls.append(text)\n    return len(calls)\n"
+    fields = "@hookimpl\ndef mydocker_fields():\n    return [field(NAME, parse=parse)]\n"
+    site.add("counted", source("counted", counting + fields))
+    registry = Registry(discovered())
+    assert [registry.parse({"counted": "x"})["counted"] for _ in range(3)] == [1, 2, 3]
+
+
+def test_the_same_values_of_our_own_are_the_same_config() -> None:
+    registry = Registry(discovered())
+    values, flags = {"memory": "64m", "cpus": 1}, {"memory": "-m"}
+    config = registry.parse(values, flags)
+    assert registry.parse(dict(values), dict(flags)) is config
+    assert config.texts == {"memory": "64m", "cpus": "1"}
+    assert registry.parse({**values, "cpus": 1.0}, flags).texts["cpus"] == "1.0"
+    assert registry.parse(values, {"memory": "--memory"}).flag("memory") == "--memory"
+    assert registry.parse({"memory": "65m", "cpus": 1}, flags)["memory"] == 65 << 20
+    with pytest.raises(LimitError):
+        registry.parse({"memory": "64x", "cpus": 1}, flags)
+
+
 def test_only_owners_of_a_set_field_are_owners(site: Any) -> None:
     for name in ("ccc", "aaa", "bbb"):
         site.add(name, source(name))

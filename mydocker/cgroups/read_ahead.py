@@ -1,0 +1,124 @@
+"""The figures of a container's cgroups, read in one call: a program that makes many containers reads the same files of
+each at its end, and between two system calls the interpreter takes longer than the kernel takes for one.
+
+Which files those are is seen once: the plugins read what they like, by `mydocker.cgroups.files`, which notes it. For
+the next container with the same limits they are read beforehand, and `files` has them when a plugin asks. What was not
+read so is read as ever.
+"""
+
+from __future__ import annotations
+
+import _thread
+import os
+
+from mydocker.cgroups import files
+from mydocker.linux import batch
+from mydocker.linux.libc import AT_FDCWD, addressof, architecture_number, c_char
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Sequence
+    from typing import Any, TypeVar
+
+    T = TypeVar("T")
+
+_OPENAT, _READ, _CLOSE = (architecture_number(*numbers) for numbers in ((257, 56), (0, 63), (3, 57)))
+
+#: Kinds of container, files of one directory, and directories, of which so many are remembered.
+_MOST_KINDS, _MOST_FILES, _MOST_DIRECTORIES = 32, 40, 5
+#: Bytes for the path of a directory with its NUL, and for the content of a file: a longer one is read as ever.
+_PATH, _CONTENT = 1024, files.FAR_SHORTER + 1
+
+
+class ReadAhead:
+    """For threads."""
+
+    def __init__(self) -> None:
+        self._known: dict[Hashable, _Together] = {}
+
+    def during(self, directories: Sequence[str], kind: Hashable, work: Callable[[], T]) -> T:
+        """Do ``work``, which reads files in these directories: much the same ones for all containers of a ``kind``."""
+        if not batch.code_page():
+            return work()
+        known = self._known.get(kind)
+        found = known.read(directories) if known is not None else {}
+        if found:
+            files.ahead.update(found)
+            try:
+                return work()
+            finally:
+                for path in found:
+                    files.ahead.pop(path, None)
+        noted: list[str] = []
+        files.noting[id(noted)] = noted
+        try:
+            return work()
+        finally:
+            del files.noting[id(noted)]
+            if len(self._known) >= _MOST_KINDS:
+                self._known.clear()
+            self._known[kind] = _Together(directories, noted)
+
+
+class _Together:
+    """The files of some directories, by their names, as calls that read them all."""
+
+    def __init__(self, directories: Sequence[str], paths: Sequence[str]) -> None:
+        names: dict[str, list[str]] = {directory: [] for directory in directories}
+        for path in dict.fromkeys(paths):
+            directory, _, name = path.rpartition("/")
+            if directory in names:
+                names[directory].append(name)
+        self._names = [found[:_MOST_FILES] for found in names.values()][:_MOST_DIRECTORIES]
+        self._contents_at = _PATH * len(self._names)
+        size = self._contents_at + _CONTENT * sum(map(len, self._names))
+        self._memory: Any = (c_char * size)()
+        self._view = memoryview(self._memory).cast("B")
+        self._lock = _thread.allocate_lock()
+        self._sizes: list[batch.Slot] = []
+        self._calls = batch.Batch()
+        at = addressof(self._memory)
+        content = at + self._contents_at
+        directory_slot, file = self._calls.slot(), self._calls.slot()
+        for number, found in enumerate(self._names):
+            self._calls.call(
+                _OPENAT,
+                AT_FDCWD,
+                at + _PATH * number,
+                os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC,
+                to=directory_slot,
+                failing=batch.ANY_ERROR,
+                over=3 * len(found) + 1,
+            )
+            for name in found:
+                self._add(directory_slot, file, name, content)
+                content += _CONTENT
+            self._calls.call(_CLOSE, directory_slot, failing=batch.ANY_ERROR)
+
+    def _add(self, directory: batch.Slot, file: batch.Slot, name: str, content: int) -> None:
+        size = self._calls.slot()  # 0 until something was read
+        self._sizes.append(size)
+        flags, ignored = os.O_RDONLY | os.O_CLOEXEC, batch.ANY_ERROR
+        self._calls.call(_OPENAT, directory, os.fsencode(name), flags, to=file, failing=ignored, over=2)
+        self._calls.call(_READ, file, content, _CONTENT, to=size, failing=ignored)
+        self._calls.call(_CLOSE, file, failing=ignored)
+
+    def read(self, directories: Sequence[str]) -> dict[str, bytes]:
+        """What is in those files of these directories, by their paths, as far as it can be read at once."""
+        encoded = [os.fsencode(directory) + b"\0" for directory in directories]
+        if not self._sizes or len(encoded) < len(self._names) or any(len(path) > _PATH for path in encoded):
+            return {}
+        found: dict[str, bytes] = {}
+        with self._lock:
+            for number, path in enumerate(encoded[: len(self._names)]):
+                begin = _PATH * number
+                self._view[begin : begin + len(path)] = path
+            sizes = self._calls.run({})
+            at, slots = self._contents_at, iter(self._sizes)
+            for directory, names in zip(directories, self._names, strict=False):
+                for name in names:
+                    size = sizes[next(slots)]
+                    if 0 < size < _CONTENT:
+                        found[f"{directory}/{name}"] = bytes(self._view[at : at + size])
+                    at += _CONTENT
+        return found

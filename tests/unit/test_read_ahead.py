@@ -1,0 +1,154 @@
+"""What is read of one container is read of the next one like it in one call, and is what it is then."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mydocker.cgroups import files
+from mydocker.cgroups.read_ahead import ReadAhead
+from mydocker.errors import CgroupError
+from mydocker.linux import batch
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    if not batch.code_page():
+        pytest.skip("there is no machine code for this machine, or it may not be executed: all is read one by one")
+    yield
+    assert not files.ahead
+    assert not files.noting
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The paths that were opened one by one."""
+    found: list[str] = []
+    real = os.open
+
+    def open_(path: Any, *args: Any, **kwargs: Any) -> int:
+        found.append(str(path))
+        return real(path, *args, **kwargs)
+
+    monkeypatch.setattr(files.os, "open", open_)
+    return found
+
+
+def container(tmp_path: Path, name: str, **content: str) -> list[str]:
+    """Directories of two hierarchies, with the files ``a…`` in one and the others in the other."""
+    for file, text in content.items():
+        path = tmp_path / ("one" if file.startswith("a") else "two") / name / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return [str(tmp_path / "one" / name), str(tmp_path / "two" / name)]
+
+
+def reading(directories: list[str], *names: str) -> Callable[[], list[str]]:
+    return lambda: [files.read(f"{directories[not name.startswith('a')]}/{name}") for name in names]
+
+
+def test_the_second_container_s_are_read_together(tmp_path: Path, opened: list[str]) -> None:
+    ahead = ReadAhead()
+    first = container(tmp_path, "first", a="1\n", a2="2\n", b="3\n")
+    second = container(tmp_path, "second", a="4\n", a2="5 \n6\n", b="7\n")
+    assert ahead.during(first, "kind", reading(first, "a", "a2", "b")) == ["1", "2", "3"]
+    assert len(opened) == 3
+    assert ahead.during(second, "kind", reading(second, "a", "a2", "b")) == ["4", "5 \n6", "7"]
+    assert len(opened) == 3
+
+
+def test_each_is_what_it_is_at_the_second_reading(tmp_path: Path) -> None:
+    ahead = ReadAhead()
+    here = container(tmp_path, "x", a="1", b="2")
+    path = f"{here[0]}/a"
+    ahead.during(here, "kind", reading(here, "a", "b"))
+
+    def work() -> list[str]:
+        before = files.read(path)
+        Path(path).write_text("changed")
+        return [before, files.read(path)]
+
+    assert ahead.during(here, "kind", work) == ["1", "changed"]
+
+
+def test_what_was_written_meanwhile_is_read_anew(tmp_path: Path) -> None:
+    ahead = ReadAhead()
+    here = container(tmp_path, "x", a="1")
+    ahead.during(here, "kind", reading(here, "a"))
+
+    def work() -> str:
+        files.write(f"{here[0]}/a", "22")
+        return files.read(f"{here[0]}/a")
+
+    assert ahead.during(here, "kind", work) == "22"
+
+
+def test_another_kind_and_what_is_not_known_are_read_one_by_one(tmp_path: Path, opened: list[str]) -> None:
+    ahead = ReadAhead()
+    here = container(tmp_path, "x", a="1", a2="2", b="3")
+    ahead.during(here, "kind", reading(here, "a"))
+    opened.clear()
+    ahead.during(here, "other", reading(here, "a"))
+    assert opened == [f"{here[0]}/a"]
+    assert ahead.during(here, "kind", reading(here, "a", "a2", "b")) == ["1", "2", "3"]
+    assert opened[1:] == [f"{here[0]}/a2", f"{here[1]}/b"]
+
+
+def test_a_file_that_is_gone_or_empty_or_long_is_read_as_ever(tmp_path: Path) -> None:
+    ahead = ReadAhead()
+    first = container(tmp_path, "first", a="1", a2="2", a3="3", b="4")
+    long = "x" * (files.FAR_SHORTER + 1)
+    second = container(tmp_path, "second", a2="", a3=long, b="5")
+    ahead.during(first, "kind", reading(first, "a", "a2", "a3", "b"))
+    assert ahead.during(second, "kind", reading(second, "a2", "a3", "b")) == ["", long, "5"]
+    with pytest.raises(CgroupError, match="No such file"):
+        ahead.during(second, "kind", reading(second, "a"))
+
+
+def test_a_directory_that_is_gone_takes_nothing_along(tmp_path: Path) -> None:
+    ahead = ReadAhead()
+    first = container(tmp_path, "first", a="1", b="2")
+    ahead.during(first, "kind", reading(first, "a", "b"))
+    before = len(os.listdir("/proc/self/fd"))
+    second = container(tmp_path, "second", b="3")
+    assert ahead.during(second, "kind", reading(second, "b")) == ["3"]
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_an_error_leaves_nothing_for_the_next_reader(tmp_path: Path) -> None:
+    ahead = ReadAhead()
+    here = container(tmp_path, "x", a="1")
+    ahead.during(here, "kind", reading(here, "a"))
+
+    def fail() -> None:
+        raise ValueError
+
+    with pytest.raises(ValueError):
+        ahead.during(here, "kind", fail)
+    Path(f"{here[0]}/a").write_text("2")
+    assert files.read(f"{here[0]}/a") == "2"
+
+
+def test_threads_read_their_own(tmp_path: Path) -> None:
+    ahead = ReadAhead()
+    names = [f"c{number}" for number in range(8)]
+    places = {name: container(tmp_path, name, a=name, b=name * 2) for name in names}
+    wrong: list[object] = []
+
+    def run(name: str) -> None:
+        for _ in range(200):
+            found = ahead.during(places[name], "kind", reading(places[name], "a", "b"))
+            if found != [name, name * 2]:
+                wrong.append(found)
+
+    threads = [threading.Thread(target=run, args=(name,)) for name in names]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
