@@ -119,22 +119,15 @@ class Call:
         """
         args = _arguments(argv)
         if like is not None:
-            self.registry, self.config, self._options = like.registry, like.config, like._options
-            self.spec = like.spec.replace(args=args)
-            if options:
-                self._add(options)
+            self.registry, self.config = like.registry, like.config
+            self._options = {**like._options, **options} if options else like._options
+            env, timeout = _environment(self._options["env"]), _timeout(self._options["timeout"])
+            self.spec = like.spec.replace(args=args, env=env, timeout=timeout)
         else:
             self._options = {**_DEFAULTS, **options}
             fields = {name: value for name, value in options.items() if name not in _DEFAULTS}
             self.registry, self.config = _limits(fields, accounting=self._options["accounting"])
             self.spec = _spec(args, self._options)
-            self._check_streams()
-
-    def _add(self, options: Mapping[str, Any]) -> None:
-        self._options = {**self._options, **options}
-        if "env" in options or "timeout" in options:
-            env, timeout = _environment(self._options["env"]), _timeout(self._options["timeout"])
-            self.spec = self.spec.replace(env=env, timeout=timeout)
         self._check_streams()
 
     @staticmethod

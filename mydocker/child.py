@@ -181,6 +181,7 @@ class Child:
         finally:
             descriptors = (self.pidfd, self.reports, self.status, self.messages, self._runtime)
             self.pidfd = self.reports = self.status = self.messages = self._runtime = -1
+            self._signs = None
             for fd in descriptors:
                 if fd >= 0:
                     os.close(fd)

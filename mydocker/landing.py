@@ -72,18 +72,21 @@ class _Shape:
         return batch.record(_EXECVE, path, self.argv, self.envp)
 
 
-#: The last ones, by what they were made of: containers that stand by at once have a place each.
+#: The last ones, by what they were made of, but for those of very many strings, which take megabytes.
 _shapes: dict[tuple[object, ...], _Shape] = {}
 _MOST_SHAPES = 64
+_MOST_STRINGS = 512
 
 
 def _shape(sizes: tuple[int, ...], argc: int, paths: int, landing: int) -> _Shape:
     key = (landing, argc, paths, sizes)
     found = _shapes.get(key)
     if found is None:
-        if len(_shapes) >= _MOST_SHAPES:
-            _shapes.clear()
-        found = _shapes[key] = _Shape(sizes, argc, paths, landing)
+        found = _Shape(sizes, argc, paths, landing)
+        if len(sizes) <= _MOST_STRINGS:
+            if len(_shapes) >= _MOST_SHAPES:
+                _shapes.clear()
+            _shapes[key] = found
     return found
 
 

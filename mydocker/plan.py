@@ -29,7 +29,7 @@ class Plan(Value):
     ``hierarchies``   the cgroup hierarchies to show below /sys/fs/cgroup.
     ``capabilities``  mask of the bounding, permitted and effective set.
     ``stdio``         descriptors that become 0, 1 and 2; not used where the command gets a terminal. None: they come
-                      through ``messages`` when the command does, and the host name when the entrances do.
+                      through ``messages`` before the command does, and the host name when the entrances do.
     ``commands``      read end of the pipe that brings the frame.
     ``reports``       write end of the pipe for reports.
     ``runtime``       pidfd of the runtime, readable when it has died.

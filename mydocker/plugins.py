@@ -266,14 +266,18 @@ class Registry:
         fails otherwise or takes longer than a hook may.
         """
         flags = flags or {}
-        key = [*values.items(), *map(type, values.values()), *flags.items()]
+        key = [*map(type, values.values()), *values.items(), *flags.items()]
         known = self._parsed
         if known is not None and known[0] == key:
             return known[1]
         parsed = self._parse_or_refuse(values, flags, supervised)
         # One text is always the same value, but to parsers of others, which may look at what they like.
         if all(type(value) in _PLAIN and self._fields[name][1].is_own for name, value in values.items()):
-            self._parsed = (key, parsed)
+            try:
+                hash(tuple(parsed[name] for name in parsed))
+                self._parsed = (key, parsed)
+            except TypeError:
+                pass  # somebody could change a dict in it: it is that run's own
         return parsed
 
     def _parse_or_refuse(

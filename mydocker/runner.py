@@ -410,7 +410,7 @@ class Container:
         self._place = _place(self._spec)
         self._make(None)
         if self._spec.rootfs is not None:
-            self._usual_env = _environment(self._spec, self._user, self._hostname)
+            self._usual_env = _environment(self._spec.replace(env=None), self._user, self._hostname)
         self._order = self._means.prepare_order(*self._kind) if self._kind is not None else None
         if self._order is not None:
             self._order.send()

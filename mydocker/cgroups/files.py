@@ -31,9 +31,9 @@ _ENCODING = sys.getfilesystemencoding()
 #: Bytes. Than a page, and than what there may be in it before a record that does not fit any more.
 FAR_SHORTER = 2048
 
-#: What is in files, by their paths, for the next who reads them (`mydocker.cgroups.read_ahead`).
-ahead: dict[str, bytes] = {}
-#: Lists, by their ids, each of which takes the paths of all that is read meanwhile.
+#: For `mydocker.cgroups.read_ahead`, each by its id: what is in files, by their paths, for the next who reads them, and
+#: lists that take the paths of all that is read meanwhile. Threads change them, so who looks takes a copy.
+ahead: dict[int, dict[str, bytes]] = {}
 noting: dict[int, list[str]] = {}
 
 # What each refusal means for a cgroup file: Documentation/admin-guide/cgroup-v2.rst, cgroup-v1/*.rst, cgroups(7).
@@ -71,10 +71,11 @@ def imitation_of(path: str) -> Imitation | None:
 
 def read(path: str) -> str:
     """The whole text of a cgroup file, stripped. `CgroupError` if the kernel refuses."""
-    found = ahead.pop(path, None) if ahead else None
-    if found is not None:
-        return found.strip().decode(_ENCODING, "surrogateescape")
-    for noted in tuple(noting.values()):  # threads change it
+    for contents in tuple(ahead.values()):
+        found = contents.pop(path, None)
+        if found is not None:
+            return found.strip().decode(_ENCODING, "surrogateescape")
+    for noted in tuple(noting.values()):
         noted.append(path)
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -92,7 +93,7 @@ def read(path: str) -> str:
 
 def exists(path: str) -> bool:
     """Whether there is a file of that name."""
-    return path in ahead or os.path.exists(path)
+    return any(path in contents for contents in tuple(ahead.values())) or os.path.exists(path)
 
 
 def write(path: str, value: str) -> None:
@@ -101,8 +102,10 @@ def write(path: str, value: str) -> None:
     One write(2): a cgroup file takes each write as a whole value. The file is never created: on a file system
     that is no cgroup's, a missing file would otherwise look like a limit in force.
     """
-    if ahead:
-        ahead.pop(path, None)
+    for contents in tuple(ahead.values()):
+        beside = path[: path.rindex("/") + 1]
+        if any(other.startswith(beside) for other in contents):
+            contents.clear()  # what is in one file may follow from what is written to another
     try:
         imitation = imitation_of(path) if imitations else None
         if imitation is not None:

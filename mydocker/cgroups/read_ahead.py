@@ -42,22 +42,34 @@ class ReadAhead:
             return work()
         known = self._known.get(kind)
         found = known.read(directories) if known is not None else {}
+        # Put there, and taken away, in one step each: an interrupt leaves nothing.
         if found:
-            files.ahead.update(found)
+            key = id(found)
             try:
+                files.ahead[key] = found
                 return work()
             finally:
-                for path in found:
-                    files.ahead.pop(path, None)
+                files.ahead.pop(key, None)
         noted: list[str] = []
-        files.noting[id(noted)] = noted
+        key = id(noted)
         try:
-            return work()
+            files.noting[key] = noted
+            result = work()
         finally:
-            del files.noting[id(noted)]
-            if len(self._known) >= _MOST_KINDS:
-                self._known.clear()
-            self._known[kind] = _Together(directories, noted)
+            files.noting.pop(key, None)
+        if len(self._known) >= _MOST_KINDS:
+            self._known.clear()
+        self._known[kind] = _Together(directories, noted)
+        return result
+
+
+def _forget_all() -> None:
+    """What was another thread's in the process from which this one was forked."""
+    files.ahead.clear()
+    files.noting.clear()
+
+
+os.register_at_fork(after_in_child=_forget_all)
 
 
 class _Together:

@@ -77,6 +77,8 @@ def _borrowed(connection: int) -> _Borrowed:
     found = _known.get(connection)
     if found is None:
         found = _Borrowed(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, connection)
+        if _socket.getdefaulttimeout() is not None:  # the program's, for its own
+            found.settimeout(None)
         if len(_known) < _MOST_KNOWN:
             _known[connection] = found
     return found

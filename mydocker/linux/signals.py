@@ -5,7 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import struct
-from _signal import pthread_sigmask, strsignal  # type: ignore[import-not-found]  # the C part of signal, at no cost
+from _signal import (  # type: ignore[import-not-found]  # the C part of signal, at no cost
+    pthread_sigmask,
+    strsignal,
+    valid_signals,
+)
 
 from mydocker.linux.libc import (
     architecture_number,
@@ -56,12 +60,12 @@ def _sigset(signals: Iterable[int]) -> bytes:
     return mask.to_bytes(128, "little")
 
 
-_ALL = frozenset(range(1, 65)) - {32, 33}  # 32 and 33 are glibc's own
+_ALL: frozenset[int] = frozenset(valid_signals())  # but for libc's own
 
 
 def block(signals: Iterable[int] | None = None) -> set[int]:
     """Block these signals, or all, in this thread; return the mask that was, for `restore`."""
-    old: set[int] = pthread_sigmask(_SIG_BLOCK, _ALL if signals is None else signals)
+    old: set[int] = pthread_sigmask(_SIG_BLOCK, _ALL if signals is None else _ALL.intersection(signals))
     return old
 
 
@@ -72,16 +76,16 @@ def current_mask() -> set[int]:
 
 
 def restore(mask: Iterable[int]) -> None:
-    pthread_sigmask(_SIG_SETMASK, mask)
+    pthread_sigmask(_SIG_SETMASK, _ALL.intersection(mask))
 
 
 def write_without_sigpipe(pipe: int, data: bytes | memoryview) -> int:
     """write(2), of which no SIGPIPE comes: BrokenPipeError if nobody reads there any more."""
-    if _no_signal:
+    for flag in tuple(_no_signal):
         try:
-            return os.pwritev(pipe, [data], -1, _no_signal[0])
+            return os.pwritev(pipe, [data], -1, flag)
         except OSError as e:
-            if e.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+            if e.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.EPERM):  # or a seccomp filter's
                 raise
             _no_signal.clear()
     mask = current_mask()

@@ -208,6 +208,24 @@ class TestTheSpawner:
             assert spawner.run(["hostname"], hostname="other", capture_output=True, text=True).stdout == "other\n"
             assert waiting(spawner) == pids
 
+    def test_the_environment_is_that_of_the_run(self, rootfs: Path, eventually: Eventually) -> None:
+        """Whether a container stood by for it or not."""
+        given = {"V": "first"}
+        own = {"PATH": "/bin", "V": "own"}
+        with mydocker.Spawner(prepare=1, rootfs=rootfs, env=given, capture_output=True, text=True) as spawner:
+
+            def v(**options: Any) -> str:
+                eventually(lambda: waiting(spawner))
+                result = spawner.run(["/bin/sh", "-c", "echo $V $HOME"], **options)
+                assert isinstance(result.stdout, str)
+                return result.stdout
+
+            assert v() == "first\n"
+            assert v(env=None) == "/root\n"
+            assert v(env=own) == "own\n"
+            given["V"] = "second"
+            assert v() == v(timeout=10) == v(hostname="other") == "second\n"
+
     def test_another_working_directory_is_not_that_of_what_stands_by(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:

@@ -63,6 +63,13 @@ def test_what_has_no_place_is_its_paths_alone() -> None:
     assert frame[HEADER.size :] == b"/bin/true\0/usr/bin/true\0"
 
 
+def test_what_has_very_many_strings_is_not_kept() -> None:
+    landing._shapes.clear()
+    argv = [b"x"] * 1000
+    assert strings_of(Command(argv, ENV, AT).frame, AT, len(argv), len(ENV))[:2] == (argv, ENV)
+    assert not landing._shapes
+
+
 def test_the_last_shapes_are_kept_and_no_more() -> None:
     for size in range(3 * landing._MOST_SHAPES):
         Command([b"x" * (size + 1)], ENV, AT)

@@ -91,6 +91,13 @@ def test_the_same_values_of_our_own_are_the_same_config() -> None:
         registry.parse({"memory": "64x", "cpus": 1}, flags)
 
 
+def test_what_a_program_may_change_in_a_config_is_that_one_s() -> None:
+    registry = Registry(discovered())
+    values = {"io_max": "/dev/null rbps=1m"}
+    registry.parse(values)["io_max"][0][1]["rbps"] = 7
+    assert registry.parse(values)["io_max"][0][1]["rbps"] == 1 << 20
+
+
 def test_only_owners_of_a_set_field_are_owners(site: Any) -> None:
     for name in ("ccc", "aaa", "bbb"):
         site.add(name, source(name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -86,6 +87,69 @@ def test_what_was_written_meanwhile_is_read_anew(tmp_path: Path) -> None:
         return files.read(f"{here[0]}/a")
 
     assert ahead.during(here, "kind", work) == "22"
+
+
+def test_what_is_beside_a_written_file_is_read_anew(tmp_path: Path) -> None:
+    """It may follow from that."""
+    ahead = ReadAhead()
+    here = container(tmp_path, "x", a="1", a2="2")
+    ahead.during(here, "kind", reading(here, "a", "a2"))
+
+    def work() -> str:
+        Path(f"{here[0]}/a2").write_text("3")
+        files.write(f"{here[0]}/a", "4")
+        return files.read(f"{here[0]}/a2")
+
+    assert ahead.during(here, "kind", work) == "3"
+
+
+def test_a_fork_has_nothing_of_another_thread_s(tmp_path: Path) -> None:
+    ahead = ReadAhead()
+    here = container(tmp_path, "x", a="1")
+
+    def in_fork() -> int:
+        files.read(f"{here[0]}/a")
+        pid = os.fork()
+        if pid == 0:
+            os._exit(7 if not files.ahead and not files.noting else 1)
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+    assert [ahead.during(here, "kind", in_fork) for _ in range(2)] == [7, 7]
+
+
+def test_interrupts_leave_nothing(tmp_path: Path) -> None:
+    ahead = ReadAhead()
+    here = container(tmp_path, "x", a="1", b="2")
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    seen = 0
+    try:
+        for n in range(3000):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0.000002 + n % 60 * 0.000001)
+                for kind in range(20):
+                    ahead.during(here, (n, kind // 4), reading(here, "a", "b"))
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except KeyboardInterrupt:
+                seen += 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert seen > 100
+
+
+def test_a_first_reading_that_fails_is_not_what_is_known(tmp_path: Path, opened: list[str]) -> None:
+    ahead = ReadAhead()
+    here = container(tmp_path, "x", a="1", b="2")
+    with pytest.raises(CgroupError):
+        ahead.during(here, "kind", reading(here, "a", "a9"))
+    ahead.during(here, "kind", reading(here, "a", "b"))
+    opened.clear()
+    assert ahead.during(here, "kind", reading(here, "a", "b")) == ["1", "2"]
+    assert not opened
 
 
 def test_another_kind_and_what_is_not_known_are_read_one_by_one(tmp_path: Path, opened: list[str]) -> None:
