@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -30,6 +31,33 @@ APPLETS = (
 # No test fails for the time it takes.
 settings.register_profile("mydocker", deadline=None)
 settings.load_profile("mydocker")
+
+
+
+@pytest.fixture
+def interrupted() -> Callable[[Callable[[int], object]], None]:
+    """Calls something again and again, with the number of the call, and interrupts it some microseconds later."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def again_and_again(work: Callable[[int], object]) -> None:
+        before = signal.signal(signal.SIGALRM, interrupt)
+        seen = 0
+        try:
+            for n in range(4000):
+                try:
+                    signal.setitimer(signal.ITIMER_REAL, 0.000002 + n % 60 * 0.000001)
+                    work(n)
+                    signal.setitimer(signal.ITIMER_REAL, 0)
+                except KeyboardInterrupt:
+                    seen += 1
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+        assert seen > 100
+
+    return again_and_again
 
 
 @pytest.fixture(autouse=True)

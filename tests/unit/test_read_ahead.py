@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -117,28 +116,15 @@ def test_a_fork_has_nothing_of_another_thread_s(tmp_path: Path) -> None:
     assert [ahead.during(here, "kind", in_fork) for _ in range(2)] == [7, 7]
 
 
-def test_interrupts_leave_nothing(tmp_path: Path) -> None:
+def test_interrupts_leave_nothing(tmp_path: Path, interrupted: Callable[[Callable[[int], object]], None]) -> None:
     ahead = ReadAhead()
     here = container(tmp_path, "x", a="1", b="2")
 
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
+    def read(n: int) -> None:
+        for kind in range(20):
+            ahead.during(here, (n, kind // 4), reading(here, "a", "b"))
 
-    before = signal.signal(signal.SIGALRM, interrupt)
-    seen = 0
-    try:
-        for n in range(3000):
-            try:
-                signal.setitimer(signal.ITIMER_REAL, 0.000002 + n % 60 * 0.000001)
-                for kind in range(20):
-                    ahead.during(here, (n, kind // 4), reading(here, "a", "b"))
-                signal.setitimer(signal.ITIMER_REAL, 0)
-            except KeyboardInterrupt:
-                seen += 1
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-    assert seen > 100
+    interrupted(read)
 
 
 def test_a_first_reading_that_fails_is_not_what_is_known(tmp_path: Path, opened: list[str]) -> None:
