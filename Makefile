@@ -30,8 +30,8 @@ run: $(VENV)/.installed  ## Set up .venv, then run a command in a container with
 test: $(VENV)/.installed-dev uidmap peers  ## Run the unit and integration tests on this host
 	@$(AS_ROOT) $(BIN)/pytest -o faulthandler_timeout=300 tests/unit tests/integration
 
-test-vm: $(VENV)/.installed-dev uidmap peers  ## Run what goes by cgroup versions in virtual machines with v2, v1 and hybrid
-	@$(AS_ROOT) $(BIN)/python tests/vm/run_layouts.py
+test-vm: $(VENV)/.installed-dev uidmap peers  ## Run what goes by cgroup versions in virtual machines with v2, v1 and hybrid; VM=--others: but for this host's own
+	@$(AS_ROOT) $(BIN)/python tests/vm/run_layouts.py $(VM)
 
 test-engines: $(VENV)/.installed-dev  ## Run containers by Podman, Docker and containerd, on mydocker-oci and on runc
 	@$(AS_ROOT) $(BIN)/python tests/engines/install.py
