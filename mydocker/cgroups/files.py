@@ -104,7 +104,7 @@ def write(path: str, value: str) -> None:
     """
     for contents in tuple(ahead.values()):
         beside = path[: path.rindex("/") + 1]
-        if any(other.startswith(beside) for other in contents):
+        if any(other.startswith(beside) for other in tuple(contents)):
             contents.clear()  # what is in one file may follow from what is written to another
     try:
         imitation = imitation_of(path) if imitations else None

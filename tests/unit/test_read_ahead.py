@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -184,21 +185,36 @@ def test_an_error_leaves_nothing_for_the_next_reader(tmp_path: Path) -> None:
     assert files.read(f"{here[0]}/a") == "2"
 
 
-def test_threads_read_their_own(tmp_path: Path) -> None:
+def test_threads_read_their_own_while_others_write(tmp_path: Path) -> None:
     ahead = ReadAhead()
-    names = [f"c{number}" for number in range(8)]
-    places = {name: container(tmp_path, name, a=name, b=name * 2) for name in names}
+    many = [f"a{number}" for number in range(20)]
+    names = [f"c{number}" for number in range(4)]
+    places = {name: container(tmp_path, name, b=name * 2, **dict.fromkeys(many, name)) for name in names}
     wrong: list[object] = []
 
-    def run(name: str) -> None:
-        for _ in range(200):
-            found = ahead.during(places[name], "kind", reading(places[name], "a", "b"))
-            if found != [name, name * 2]:
+    def read(name: str) -> None:
+        for _ in range(600):
+            found = ahead.during(places[name], "kind", reading(places[name], *many, "b"))
+            if found != [*[name] * len(many), name * 2]:
                 wrong.append(found)
 
-    threads = [threading.Thread(target=run, args=(name,)) for name in names]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    def write(name: str) -> None:
+        try:
+            while any(thread.is_alive() for thread in threads[: len(names)]):
+                files.write(f"{other}/{name}", "x")
+        except BaseException as e:
+            wrong.append(e)
+
+    other = container(tmp_path, "other", a0="", a1="")[0]
+    works = [*((read, name) for name in names), (write, "a0"), (write, "a1")]
+    threads = [threading.Thread(target=work, args=(name,)) for work, name in works]
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
     assert not wrong
