@@ -100,8 +100,9 @@ def main() -> int:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--layout", choices=LAYOUTS, action="append", help="only this one (may be repeated)")
-    parser.add_argument("--others", action="store_true", help="all but the one that this host has itself")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--layout", choices=LAYOUTS, action="append", help="only this one (may be repeated)")
+    which.add_argument("--others", action="store_true", help="all but the one that this host has itself")
     parser.add_argument("--all", action="store_true", help="all that are marked")
     parser.add_argument("--jobs", type=int, default=2, help="how many layouts at a time (default: 2)")
     parser.add_argument("--timeout", type=float, default=3500, help="seconds for each layout (default: 3500)")
