@@ -363,7 +363,7 @@ class Limits:
             plugin = waiting[0]
             try:
                 answer = self._call(phase, plugin, "mydocker_usage", config=self.config)
-                found = (answer or {}) if plugin.is_own else checked_figures(str(plugin), answer)
+                found = checked_figures(str(plugin), answer)
             except MydockerError as e:
                 found = {"error": str(e)}
             if phase.abandoned:

@@ -74,7 +74,7 @@ def read(path: str) -> str:
     for contents in tuple(ahead.values()):
         found = contents.pop(path, None)
         if found is not None:
-            return found.strip().decode(_ENCODING, "surrogateescape")
+            return _text(found)
     for noted in tuple(noting.values()):
         noted.append(path)
     try:
@@ -88,7 +88,12 @@ def read(path: str) -> str:
             os.close(fd)
     except OSError as e:
         raise refused("read", path, e) from e
-    return b"".join(chunks).strip().decode(_ENCODING, "surrogateescape")
+    return _text(b"".join(chunks))
+
+
+def _text(content: bytes) -> str:
+    """As os.fsdecode has it, in one call."""
+    return content.strip().decode(_ENCODING, "surrogateescape")
 
 
 def exists(path: str) -> bool:
