@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from mydocker.cgroups.creation import descendants
+from mydocker.cgroups.moving import descendants
 from mydocker.value import Value
 
 

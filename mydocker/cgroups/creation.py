@@ -15,9 +15,6 @@ if TYPE_CHECKING:
 
     from mydocker.cgroups.layout import Hierarchy
 
-#: The cgroup to which the processes at the top of a container, or of a delegated subtree, move.
-HOST_LEAF = "mydocker-host"
-
 # What a user without the right to make cgroups hears, and everybody where they are mounted read-only.
 _DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -48,7 +45,7 @@ def make(hierarchy: Hierarchy, path: str) -> str:
             ) from None
         except OSError as e:
             if e.errno not in _VANISHED:
-                raise _mkdir_refused(directory, e) from e
+                raise mkdir_refused(directory, e) from e
             _make_parents(parents)
         else:
             return directory
@@ -59,7 +56,9 @@ def is_there(directory: str) -> bool:
     """Whether the cgroup exists. `CgroupError` if something runs in it, or in one below it."""
     if not os.path.isdir(directory):
         return False
-    running = removal.pids(directory)
+    from mydocker.cgroups.contents import pids
+
+    running = pids(directory)
     if running:
         raise CgroupError(
             f"container's cgroup is not empty: {len(running)} process(es) found in {directory}", errno.EBUSY
@@ -76,7 +75,7 @@ def _make_parents(parents: list[str]) -> None:
         except OSError as e:
             if e.errno in _VANISHED and parent is not parents[0]:
                 return  # removed meanwhile: the caller starts again
-            raise _mkdir_refused(parent, e) from e
+            raise mkdir_refused(parent, e) from e
         _mark(parent)
 
 
@@ -103,7 +102,8 @@ def is_allowed(hierarchy: Hierarchy) -> bool:
     return os.geteuid() == 0 and process.in_initial_user_namespace()
 
 
-def _mkdir_refused(directory: str, error: OSError) -> CgroupError:
+def mkdir_refused(directory: str, error: OSError) -> CgroupError:
+    """The error for a cgroup that the kernel did not make."""
     hints = {
         errno.EAGAIN: "cgroup.max.descendants or cgroup.max.depth of a cgroup above allow no more",
         errno.ENOSPC: "the kernel has no room for more cgroups of this kind",
@@ -155,7 +155,9 @@ def enable(hierarchy: Hierarchy, path: str, controller: str) -> None:
                 raise _denied(e) from e
             if e.errno != errno.EBUSY:
                 raise
-            _make_room(hierarchy, directory, e)
+            from mydocker.cgroups import moving
+
+            moving.make_room(hierarchy, directory, e)
             files.write(control, word)
 
 
@@ -178,84 +180,6 @@ def enable_all(hierarchy: Hierarchy, path: str) -> None:
                     files.write(control, word)
                 except CgroupError:
                     continue
-
-
-def _make_room(hierarchy: Hierarchy, directory: str, refusal: CgroupError) -> None:
-    """Empty ``directory``, whose own processes are in the way of its controllers, where that is ours to do.
-
-    "No internal process" (cgroup-v2.rst): a cgroup that gives controllers to its children holds no process itself.
-    The top of a container's cgroup namespace and the top of a delegated subtree are ours to arrange; in any other
-    cgroup somebody put the processes where they are.
-    """
-    if directory != hierarchy.base:
-        raise CgroupError(
-            f"the cgroup {directory} holds processes itself, so the kernel does not let it pass limits on to the "
-            "cgroups below it: choose another --cgroup-parent",
-            errno.EBUSY,
-        ) from refusal
-    leaf = f"{directory}/{HOST_LEAF}"
-    try:
-        files.make_directory(leaf)
-    except FileExistsError:
-        pass
-    except OSError as e:
-        raise _mkdir_refused(leaf, e) from e
-    # More than once: a process may have forked between the reading and the move.
-    for _ in range(100):
-        pids = files.read(f"{directory}/cgroup.procs").split()
-        if not pids:
-            return
-        if "0" in pids:  # how a process of another PID namespace shows
-            raise CgroupError(
-                f"the cgroup {directory} holds processes that cannot be seen from this PID namespace, so they cannot "
-                "be moved out of the way: run mydocker in a cgroup of its own",
-                errno.EBUSY,
-            ) from refusal
-        for pid in pids:
-            _move(pid, f"{leaf}/cgroup.procs")
-
-
-def _move(pid: str, procs: str) -> None:
-    try:
-        files.write(procs, pid)
-    except CgroupError as e:
-        if e.errno != errno.ESRCH:  # it has ended: as good as moved
-            raise
-
-
-def move_tree(first: int, directory: str) -> None:
-    """Move the process ``first`` and all its descendants into the cgroup ``directory``, while they run.
-
-    In a container all processes descend from the first one, which the kernel makes the parent of orphans
-    (pid_namespaces(7)). A child that is forked meanwhile is in its parent's cgroup or is found in the next round.
-    """
-    procs = f"{directory}/cgroup.procs"
-    for _ in range(1000):
-        outside = descendants(first) - set(removal.pids(directory))
-        if not outside:
-            return
-        for pid in outside:
-            _move(str(pid), procs)
-    raise CgroupError(f"cannot move the container's processes to {directory}: they fork too fast", errno.EBUSY)
-
-
-def descendants(first: int) -> set[int]:
-    """The process ``first``, its children and theirs (/proc/PID/task/TID/children, proc(5)), but for zombies."""
-    found: set[int] = set()
-    waiting = [first]
-    while waiting:
-        pid = waiting.pop()
-        try:
-            with open(f"/proc/{pid}/stat", "rb") as f:
-                stat = f.read()
-            if stat[stat.rindex(b")") + 2 : stat.rindex(b")") + 3] not in (b"Z", b"X"):
-                found.add(pid)
-            for task in os.listdir(f"/proc/{pid}/task"):
-                with open(f"/proc/{pid}/task/{task}/children", "rb") as f:
-                    waiting += [int(child) for child in f.read().split()]
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-    return found
 
 
 def inherit_cpuset(hierarchy: Hierarchy, path: str) -> None:

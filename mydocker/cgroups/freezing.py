@@ -145,7 +145,7 @@ def let_killed_end(layout: Layout, path: str) -> None:
     hierarchy = layout.find("freezer")
     if hierarchy is None or not os.path.exists(f"{hierarchy.base}/{path}/freezer.state"):
         return
-    from mydocker.cgroups.removal import walk
+    from mydocker.cgroups.contents import walk
 
     for directory in walk(f"{hierarchy.base}/{path}"):
         request_if_there(directory, 1, frozen=False)

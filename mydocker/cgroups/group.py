@@ -150,7 +150,9 @@ class ContainerCgroup:
             if made.running:
                 if "cpuset" in hierarchy.controllers and hierarchy.version == 1:
                     creation.inherit_cpuset(hierarchy, self.path)
-                creation.move_tree(made.running, made.directories[hierarchy.mountpoint][1])
+                from mydocker.cgroups import moving
+
+                moving.move_tree(made.running, made.directories[hierarchy.mountpoint][1])
         return made.directories[hierarchy.mountpoint][1]
 
     def make_everywhere(self, version: int | None = None) -> None:
@@ -448,14 +450,18 @@ class ContainerCgroup:
 
     def pids(self) -> list[int]:
         """The processes in the cgroup and those nested in it, as seen from this PID namespace, in no order."""
-        return list({pid for directory in self.dirs for pid in removal.pids(directory)})
+        from mydocker.cgroups import contents
+
+        return list({pid for directory in self.dirs for pid in contents.pids(directory)})
 
     def kill(self) -> None:
         """Kill every process in the cgroup and wait until all have ended. `CgroupError` if some do not."""
+        from mydocker.cgroups import contents
+
         for hierarchy, directory in removal.freezer_first(self._made.directories.values()):
-            removal.kill(directory, hierarchy.version)
+            contents.kill(directory, hierarchy.version)
         for hierarchy, directory in removal.freezer_first(self._made.directories.values()):
-            removal.kill_and_wait(directory, hierarchy.version)
+            contents.kill_and_wait(directory, hierarchy.version)
 
     def remove(self) -> None:
         """Kill what is left in the cgroup, remove it with all that is nested in it, then its parents if empty.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 
-from mydocker.cgroups.creation import descendants
+from mydocker.cgroups.moving import descendants
 from mydocker.errors import CgroupError
 
 TYPE_CHECKING = False

@@ -41,8 +41,8 @@ def processes(found: Container) -> set[int]:
 
     Of a container without a cgroup: its first process and what descends from it.
     """
-    from mydocker.cgroups.creation import descendants
-    from mydocker.cgroups.removal import pids
+    from mydocker.cgroups.contents import pids
+    from mydocker.cgroups.moving import descendants
 
     directories = found.record.oci.get("cgroups") or ()
     if directories:

@@ -6,9 +6,10 @@ import _thread
 import os
 import sys
 
-from mydocker import hooks, plugins
+from mydocker import plugins
 from mydocker.cgroups import layout
 from mydocker.cgroups.read_ahead import ReadAhead
+from mydocker.crew import Crew
 from mydocker.runner import Means
 from mydocker.spawning.client import Helper, NoHelper
 from mydocker.spawning.mount_watch import MountWatch, mountinfo
@@ -43,7 +44,7 @@ class SharedMeans(Means):
 
     def __init__(self) -> None:
         self.helper = Helper(self._rest)
-        self.crew = hooks.Crew()
+        self.crew = Crew()
         self._lock = _thread.allocate_lock()
         self._mounts = MountWatch()
         #: when `_layout` was read, or since

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 import pytest
 
 from mydocker import PluginError
-from mydocker.hooks import Crew, Phase
+from mydocker.crew import Crew
+from mydocker.hooks import Phase
 
 
 @pytest.fixture

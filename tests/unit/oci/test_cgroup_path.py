@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from mydocker.cgroups import removal
+from mydocker.cgroups import contents
 from mydocker.cgroups.group import ContainerCgroup
 from mydocker.errors import CgroupError
 from mydocker.oci.cgroup_path import Place, begun
@@ -63,10 +63,10 @@ def test_what_is_there_already_is_taken_and_what_holds_it_stays(cgroup_layout):
 
 def test_one_with_processes_is_refused_and_nothing_is_left(cgroup_layout, monkeypatch):
     *_, last = places(cgroup_layout, "engine/a")
-    real = removal.pids
+    real = contents.pids
     first = ContainerCgroup(cgroup_layout.layout, "engine/a")
     first.make_everywhere()
-    monkeypatch.setattr(removal, "pids", lambda path: [7] if path == last else real(path))
+    monkeypatch.setattr(contents, "pids", lambda path: [7] if path == last else real(path))
     with pytest.raises(CgroupError, match=r"container's cgroup is not empty: 1 process\(es\) found"):
         ContainerCgroup(cgroup_layout.layout, "engine/a").make_everywhere()
     assert os.path.isdir(last)
@@ -89,9 +89,9 @@ def test_one_that_is_made_in_two_steps(cgroup_layout, monkeypatch):
     first = ContainerCgroup(cgroup_layout.layout, "engine/a")
     first.make_everywhere()
     last = f"{older.base}/engine/a"
-    real = removal.pids
+    real = contents.pids
     group = begun(place, cgroup_layout.layout)
-    monkeypatch.setattr(removal, "pids", lambda path: [7] if path == last else real(path))
+    monkeypatch.setattr(contents, "pids", lambda path: [7] if path == last else real(path))
     with pytest.raises(CgroupError, match="not empty"):
         group.make_everywhere()
     group.remove()
