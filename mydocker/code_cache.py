@@ -10,9 +10,9 @@ What a module of mydocker's own imports as it begins is noted when it has been s
 that is loaded before it, one after another, and its import statements find it there: all that they do besides takes
 a module 12 µs. They also do it for several threads at once; so this is left to them from `release` on.
 
-Modules within packages are served, in the one directory that their package has: which package a name stands for, and
-so what was installed or removed, is always for Python to find. Of the standard library those are served that stand by
-themselves, as long as no directory in which Python would look for them first has changed.
+Modules within packages are served, in the one directory that their package has. Packages, and of the standard library
+the modules that stand by themselves, are as long as no directory in which Python would look for one first has changed,
+and so nothing was installed or removed there: else it is for Python to find what their names stand for.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class CodeCache:
         self._name = cache_file.path("code", "\0".join(self._key(kind)).encode("utf-8", "surrogateescape"))
         self._key_here = self._key(kind)
         self._entries: dict[str, Entry] = {}
-        #: the directories in which Python would look for what stands by itself, and whether these are as they were
+        #: the directories in which Python would look for what is in no package, and whether these are as they were
         self._search: tuple[tuple[str, Stamp], ...] = ()
         self._is_same: bool | None = None
         #: its file, while that is open; when it was last seen; and where in it the modules begin
@@ -146,7 +146,7 @@ class CodeCache:
         return spec
 
     def _is_found_where_it_was(self) -> bool:
-        """Whether Python would find what stands by itself, and is known, where that was."""
+        """Whether Python would find what is in no package, and is known, where that was."""
         if self._is_same is None:
             self._is_same = all(cache_file.stamp(path) == found for path, found in self._search)
         here = [path for path, _ in self._search]
@@ -165,7 +165,7 @@ class CodeCache:
                 spec = self._spec(needed, package.__path__ if package is not None else None)
                 if spec is None:
                     return  # what comes after it is to be loaded after it
-                module = _load_unlocked(spec)
+                module = _loaded(spec)
                 if package is not None:
                     setattr(package, last, module)
         except Exception:
@@ -217,7 +217,7 @@ class CodeCache:
         loaded = {module: sys.modules[module] for module in self._missed if module in sys.modules}
         missing = [module for module, found in loaded.items() if _is_read_from_source(found)]
         if _begins_as_script():
-            missing += [module for module, found in loaded.items() if _stands_by_itself(found)]
+            missing += [module for module, found in loaded.items() if _is_in_no_package(found)]
         if not missing and not self._learned:
             return
         looked = cache_file.now()
@@ -248,7 +248,7 @@ class CodeCache:
             code = b"" if compiled is None else marshal.dumps(compiled)
             # Python may have compiled what the file held a moment ago.
             if stamp is not None and cache_file.settled(stamp[0], looked) and cache_file.stamp(spec.origin) == stamp:
-                package = spec.submodule_search_locations is not None
+                package = _is_package(spec)
                 entries[module] = (spec.origin, stamp, spec.cached or "", package, at, len(code), None)
                 parts.append(code)
                 at += len(code)
@@ -258,10 +258,10 @@ class CodeCache:
 
     def _where_python_looks(self, specs: Sequence[Any]) -> tuple[tuple[str, Stamp], ...]:
         """The directories of ``sys.path`` up to the last that has one of these or of those that are known."""
-        files = [spec.origin for spec in specs if "." not in spec.name]
-        if self._is_found_where_it_was():
-            files += [entry[0] for name, entry in self._entries.items() if "." not in name]
-        count = max(sys.path.index(_directory(file)) for file in files) + 1
+        places = [_place(spec) for spec in specs if "." not in spec.name]
+        if self._is_found_where_it_was() and self._search:
+            places.append(self._search[-1][0])
+        count = max(map(sys.path.index, places)) + 1
         return tuple((path, cache_file.stamp(path)) for path in sys.path[:count])
 
 
@@ -286,6 +286,31 @@ def _out_of_the_way(fd: int) -> int:
     finally:
         os.close(fd)
     return -1
+
+
+def _loaded(spec: Any) -> ModuleType:
+    """The module, as importlib loads one (Python's documentation, "The import system", 5.4), but without a look at what
+    neither the loader nor the module has: that is half of what it does.
+    """
+    if type(spec.loader) is not _Loader:
+        return _load_unlocked(spec)  # type: ignore[no-any-return]
+    name = spec.name
+    module = type(sys)(name)
+    attributes = module.__dict__
+    attributes["__spec__"] = spec
+    attributes["__loader__"] = spec.loader
+    attributes["__package__"] = spec.parent
+    attributes["__file__"] = spec.origin
+    attributes["__cached__"] = spec.cached
+    if _is_package(spec):
+        attributes["__path__"] = spec.submodule_search_locations
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
 
 
 def _is_what_its_package_has(name: str) -> bool:
@@ -341,13 +366,24 @@ def _is_read_from_source(module: ModuleType) -> bool:
     return bool(dot) and top not in sys.stdlib_module_names
 
 
-def _stands_by_itself(module: ModuleType) -> bool:
-    """Whether it is a module of the standard library, in no package, that Python has looked for and read from a file.
+def _is_in_no_package(module: ModuleType) -> bool:
+    """Whether Python has looked for it in the directories of its path and read it from a file, and it is a package or a
+    module of the standard library.
     """
     spec = getattr(module, "__spec__", None)
-    if spec is None or type(spec.loader) not in (SourceFileLoader, ExtensionFileLoader):
+    if spec is None or type(spec.loader) not in (SourceFileLoader, ExtensionFileLoader) or "." in spec.name:
         return False
-    return "." not in spec.name and spec.name in sys.stdlib_module_names and _directory(spec.origin) in sys.path
+    return (_is_package(spec) or spec.name in sys.stdlib_module_names) and _place(spec) in sys.path
+
+
+def _is_package(spec: Any) -> bool:
+    return spec.submodule_search_locations is not None
+
+
+def _place(spec: Any) -> str:
+    """The directory in which Python has found what is in no package."""
+    directory = _directory(spec.origin)
+    return _directory(directory) if _is_package(spec) else directory
 
 
 def _directory(path: str) -> str:

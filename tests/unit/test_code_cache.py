@@ -93,7 +93,7 @@ def packages(tmp_path: Path) -> Packages:
 
 
 FOUND_BY_PYTHON = [False, False, False, False]
-#: The package itself never comes from the cache: which one its name stands for is for Python to find.
+#: The package itself does not come from the cache but for a script: else who knows what is in the working directory.
 FROM_THE_CACHE = [False, True, True, True]
 
 
@@ -240,6 +240,56 @@ def test_modules_of_the_standard_library(packages: Packages) -> None:
     changed(100)
     assert run(as_script) == (both, python[1])
     assert run(as_script) == ([], python[1])
+
+
+IMPORTING = """
+import json, sys
+from mydocker.code_cache import CodeCache
+class Told:
+    asked = []
+    def find_spec(self, name, path=None, target=None):
+        self.asked.append(name)
+cache = CodeCache("importing")
+cache.install()
+sys.meta_path.insert(1, Told())
+import kit.part
+assert kit.__path__ == [kit.__file__.rpartition("/")[0]] and kit.__spec__.submodule_search_locations == kit.__path__
+cache.keep()
+print(json.dumps([[name for name in Told.asked if name.startswith("kit")], kit.word]))
+"""
+
+
+def test_package_that_a_script_imports(packages: Packages) -> None:
+    """Unless another of its name may have been installed meanwhile."""
+    script = packages.write("bin/tool", IMPORTING)
+    packages.write("site/kit/__init__.py", "word = 'one'")
+    packages.write("site/kit/part.py", "")
+
+    def changed(*, bin_age: float, site_age: float) -> None:
+        for place, age in ((script.parent, bin_age), (packages.directory / "site", site_age)):
+            os.utime(place, (time.time() - age,) * 2)
+
+    def run() -> tuple[list[str], str]:
+        asked, word = packages.run([sys.executable, str(script)], PYTHONPATH=str(packages.directory / "site"))
+        return asked, word
+
+    changed(bin_age=300, site_age=300)
+    assert [run(), run()] == [(["kit", "kit.part"], "one"), ([], "one")]
+    changed(bin_age=300, site_age=200)
+    assert [run(), run()] == [(["kit"], "one"), ([], "one")]
+    packages.write("site/kit/__init__.py", "word = 'two'", age=50)
+    assert [run(), run()] == [(["kit"], "two"), ([], "two")]
+    nearer = packages.write("bin/kit/__init__.py", "word = 'three'").parent
+    packages.write("bin/kit/part.py", "")
+    changed(bin_age=200, site_age=200)
+    assert [run(), run()] == [(["kit", "kit.part"], "three"), ([], "three")]
+    shutil.rmtree(nearer)
+    changed(bin_age=100, site_age=200)
+    assert run()[1] == "two"
+    shutil.rmtree(packages.directory / "site/kit")
+    changed(bin_age=100, site_age=100)
+    with pytest.raises(AssertionError, match="No module named 'kit'"):
+        run()
 
 
 def test_what_is_imported_on_an_unusual_way_is_not_kept(packages: Packages) -> None:
