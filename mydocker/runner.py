@@ -551,7 +551,8 @@ class Container:
 
     def _undo(self, cgroup: ContainerCgroup) -> tuple[str, ...]:
         """What cannot be undone does not change how the run ended: a warning and a note. The next call tries again."""
-        cgroup.adopt()  # an update, or a pause, may have made more of it
+        if self._claim.changed():  # by an update, or a pause, which may have made more of it
+            cgroup.adopt()
         try:
             self._limits.undo()
         except MydockerError as e:
