@@ -358,6 +358,8 @@ class Container:
         self._place: tuple[str, int] | None = None
         #: the environment of a command for which none is given, if that is known beforehand
         self._usual_env: tuple[bytes, ...] = ()
+        #: whether no plugin looks at the container while it runs, if that is known beforehand
+        self._unwatched = False
         #: whether the child waits for `handoff.PLACED`
         self._awaits_place = False
         self._ending = _Ending()
@@ -411,6 +413,7 @@ class Container:
         self._make(None)
         if self._spec.rootfs is not None:
             self._usual_env = _environment(self._spec.replace(env=None), self._user, self._hostname)
+        self._unwatched = not self._limits.watching
         self._order = self._means.prepare_order(*self._kind) if self._kind is not None else None
         if self._order is not None:
             self._order.send()
@@ -478,6 +481,7 @@ class Container:
             self._child.send_stdio(stdio)
         mark("apply")
         self._apply()
+        os.set_blocking(self._child.commands, False)
         return now is None
 
     def _begin(self, means: Means, stdio: tuple[int, int, int] | None, *, moved: bool) -> bool:
@@ -596,7 +600,7 @@ class Container:
         poll = select.poll()
         if not late:
             streams.started(process.pidfd_getfd(child.pidfd, terminal) if terminal >= 0 else -1, poll)
-        watcher = self._watcher(child, observer)
+        watcher = None if self._unwatched else self._watcher(child, observer)
         started = time.monotonic()
         try:
             self._hand_over(child, words, started)
@@ -726,7 +730,6 @@ class Container:
 
         The child takes its time if it is frozen, so signals and the timeout are watched.
         """
-        os.set_blocking(child.commands, False)
         if not child.tell(words, lambda: self._await(child.commands, select.POLLOUT, child, started)):
             self._ending.before_command = True
         child.close_commands()
