@@ -10,9 +10,9 @@ What a module of mydocker's own imports as it begins is noted when it has been s
 that is loaded before it, one after another, and its import statements find it there: all that they do besides takes
 a module 12 µs. They also do it for several threads at once; so this is left to them from `release` on.
 
-Modules within packages are served, in the one directory that their package has. Packages, and of the standard library
-the modules that stand by themselves, are as long as no directory in which Python would look for one first has changed,
-and so nothing was installed or removed there: else it is for Python to find what their names stand for.
+Modules within packages are served, in the one directory that their package has. So are packages, and of the standard
+library the modules that stand by themselves, as long as neither the directory in which Python has found one has changed
+nor one in which it would look first: else it is for Python to find what their names stand for.
 """
 
 from __future__ import annotations
@@ -66,9 +66,13 @@ class CodeCache:
         self._name = cache_file.path("code", "\0".join(self._key(kind)).encode("utf-8", "surrogateescape"))
         self._key_here = self._key(kind)
         self._entries: dict[str, Entry] = {}
-        #: the directories in which Python would look for what is in no package, and whether these are as they were
+        #: the directories in which Python looks for what is in no package; and those that are known, each as it was,
+        #: and how many of them are still so
+        self._path: tuple[str, ...] = ()
         self._search: tuple[tuple[str, Stamp], ...] = ()
-        self._is_same: bool | None = None
+        self._same: int | None = None
+        #: nanoseconds; what has changed since may have been found as it was before
+        self._installed = 0
         #: its file, while that is open; when it was last seen; and where in it the modules begin
         self._file = -1
         self._seen: tuple[int, int, int] | None = None
@@ -91,6 +95,8 @@ class CodeCache:
             self._read()
         except Exception:  # whatever is wrong with the file, Python itself knows better
             self._entries = {}
+        self._installed = cache_file.now()
+        self._path = tuple(sys.path)
         _installed.append(self)
         sys.meta_path.insert(0, self)  # type: ignore[arg-type]
 
@@ -131,7 +137,7 @@ class CodeCache:
             return None
         file, stamp, bytecode, package, _, size, _ = entry
         if path is None:
-            is_there = self._is_found_where_it_was()
+            is_there = self._is_found_where_it_was(entry)
         else:
             last = f"{name.rpartition('.')[2]}{'/__init__.py' if package else '.py'}"
             is_there = len(path) == 1 and f"{path[0]}/{last}" == file
@@ -145,12 +151,20 @@ class CodeCache:
             spec.submodule_search_locations.append(_directory(file))
         return spec
 
-    def _is_found_where_it_was(self) -> bool:
+    def _is_found_where_it_was(self, entry: Entry) -> bool:
         """Whether Python would find what is in no package, and is known, where that was."""
-        if self._is_same is None:
-            self._is_same = all(cache_file.stamp(path) == found for path, found in self._search)
-        here = [path for path, _ in self._search]
-        return self._is_same and bool(here) and sys.path[: len(here)] == here
+        place = _place(entry[0], package=entry[3])
+        return any(path == place for path, _ in self._unchanged())
+
+    def _unchanged(self) -> tuple[tuple[str, Stamp], ...]:
+        """The directories in which Python looks first that are as they were."""
+        if self._same is None:
+            self._same = 0
+            for (path, found), now in zip(self._search, sys.path, strict=False):
+                if path != now or cache_file.stamp(path) != found:
+                    break
+                self._same += 1
+        return self._search[: self._same]
 
     def load_needs(self, name: str) -> None:
         """Load what a module imports as it begins. Where that cannot be, its own import says why."""
@@ -216,17 +230,15 @@ class CodeCache:
     def _keep(self, name: str) -> None:
         loaded = {module: sys.modules[module] for module in self._missed if module in sys.modules}
         missing = [module for module, found in loaded.items() if _is_read_from_source(found)]
+        search = self._search
         if _begins_as_script():
-            missing += [module for module, found in loaded.items() if _is_in_no_package(found)]
+            top = [module for module, found in loaded.items() if self._is_in_no_package(found)]
+            if top:
+                top, search = self._where_python_looks({module: loaded[module].__spec__ for module in top})
+            missing += top
+        served = [path for path, _ in search]
         if not missing and not self._learned:
             return
-        looked = cache_file.now()
-        search = self._search
-        if any("." not in module for module in missing):
-            search = self._where_python_looks([loaded[module].__spec__ for module in missing])
-            if not all(found is None or cache_file.settled(found[0], looked) for _, found in search):
-                search = self._search
-                missing = [module for module in missing if "." in module]
         entries: dict[str, Entry] = {}
         parts: list[bytes] = []
         at = 0
@@ -234,7 +246,7 @@ class CodeCache:
             file, stamp, bytecode, package, _, size, needs = entry
             # What is new may stand for something that is not needed any more: it is all to be learned again.
             needs = None if missing else self._learned.get(module, needs)
-            if "." not in module and search is not self._search and not self._is_found_where_it_was():
+            if "." not in module and _place(file, package=package) not in served:
                 continue
             if module not in missing and cache_file.stamp(file) == stamp:
                 entries[module] = (file, stamp, bytecode, package, at, size, needs)
@@ -247,7 +259,7 @@ class CodeCache:
             compiled = spec.loader.get_code(module)
             code = b"" if compiled is None else marshal.dumps(compiled)
             # Python may have compiled what the file held a moment ago.
-            if stamp is not None and cache_file.settled(stamp[0], looked) and cache_file.stamp(spec.origin) == stamp:
+            if stamp is not None and self._is_trusted(stamp) and cache_file.stamp(spec.origin) == stamp:
                 package = _is_package(spec)
                 entries[module] = (spec.origin, stamp, spec.cached or "", package, at, len(code), None)
                 parts.append(code)
@@ -256,13 +268,43 @@ class CodeCache:
             head = marshal.dumps((FORMAT, self._key_here, at, entries, search))
             cache_file.write(name, b"".join((len(head).to_bytes(_SIZE, "little"), head, *parts)), summed=False)
 
-    def _where_python_looks(self, specs: Sequence[Any]) -> tuple[tuple[str, Stamp], ...]:
-        """The directories of ``sys.path`` up to the last that has one of these or of those that are known."""
-        places = [_place(spec) for spec in specs if "." not in spec.name]
-        if self._is_found_where_it_was() and self._search:
-            places.append(self._search[-1][0])
-        count = max(map(sys.path.index, places)) + 1
-        return tuple((path, cache_file.stamp(path)) for path in sys.path[:count])
+    def _is_in_no_package(self, module: ModuleType) -> bool:
+        """Whether Python has looked for it in the directories of its path and read it from a file, and it is a package
+        or a module of the standard library.
+        """
+        spec = getattr(module, "__spec__", None)
+        if spec is None or type(spec.loader) not in (SourceFileLoader, ExtensionFileLoader) or "." in spec.name:
+            return False
+        package = _is_package(spec)
+        return (package or spec.name in sys.stdlib_module_names) and _place(spec.origin, package=package) in self._path
+
+    def _where_python_looks(self, specs: dict[str, Any]) -> tuple[list[str], tuple[tuple[str, Stamp], ...]]:
+        """Those of the modules that Python would find there again, and the directories in which it looks for them and
+        for those that are known.
+        """
+        search = list(self._unchanged())
+        for path in self._path[len(search) :]:
+            found = cache_file.stamp(path)
+            if not self._is_trusted(found):
+                break
+            search.append((path, found))
+        found_in = {name: _place(spec.origin, package=_is_package(spec)) for name, spec in specs.items()}
+        places = {name: self._path.index(path) for name, path in found_in.items()}
+        names = [name for name, at in places.items() if at < len(search) and not self._may_be_found_before(name, at)]
+        if not names:
+            return [], self._search
+        count = max(len(self._unchanged()), *(places[name] + 1 for name in names))
+        return names, tuple(search[:count])
+
+    def _is_trusted(self, found: Stamp) -> bool:
+        """Whether what has this stamp now is as it was when this command began."""
+        return found is None or cache_file.settled(found[0], self._installed)
+
+    def _may_be_found_before(self, name: str, at: int) -> bool:
+        """Whether one of the first ``at`` directories has something of that name that is no module yet: it may become
+        one without a change of the directory.
+        """
+        return any(os.path.lexists(f"{path}/{name}") for path in self._path[:at])
 
 
 def release() -> None:
@@ -308,9 +350,9 @@ def _loaded(spec: Any) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except BaseException:
-        del sys.modules[name]
+        sys.modules.pop(name, None)
         raise
-    return module
+    return sys.modules[name]  # it may have put something else there
 
 
 def _is_what_its_package_has(name: str) -> bool:
@@ -366,24 +408,14 @@ def _is_read_from_source(module: ModuleType) -> bool:
     return bool(dot) and top not in sys.stdlib_module_names
 
 
-def _is_in_no_package(module: ModuleType) -> bool:
-    """Whether Python has looked for it in the directories of its path and read it from a file, and it is a package or a
-    module of the standard library.
-    """
-    spec = getattr(module, "__spec__", None)
-    if spec is None or type(spec.loader) not in (SourceFileLoader, ExtensionFileLoader) or "." in spec.name:
-        return False
-    return (_is_package(spec) or spec.name in sys.stdlib_module_names) and _place(spec) in sys.path
-
-
 def _is_package(spec: Any) -> bool:
     return spec.submodule_search_locations is not None
 
 
-def _place(spec: Any) -> str:
+def _place(file: str, *, package: bool) -> str:
     """The directory in which Python has found what is in no package."""
-    directory = _directory(spec.origin)
-    return _directory(directory) if _is_package(spec) else directory
+    directory = _directory(file)
+    return _directory(directory) if package else directory
 
 
 def _directory(path: str) -> str:

@@ -243,7 +243,7 @@ def test_modules_of_the_standard_library(packages: Packages) -> None:
 
 
 IMPORTING = """
-import json, sys
+import json, sys, time
 from mydocker.code_cache import CodeCache
 class Told:
     asked = []
@@ -252,44 +252,95 @@ class Told:
 cache = CodeCache("importing")
 cache.install()
 sys.meta_path.insert(1, Told())
+if len(sys.argv) > 1:
+    sys.path.append(sys.argv[1])
+    import vendored
 import kit.part
 assert kit.__path__ == [kit.__file__.rpartition("/")[0]] and kit.__spec__.submodule_search_locations == kit.__path__
+if len(sys.argv) > 2:
+    open(sys.argv[2] + "/kit.py", "w").close()
+    time.sleep(2.2)  # after that the directory's time could be relied on
 cache.keep()
-print(json.dumps([[name for name in Told.asked if name.startswith("kit")], kit.word]))
+print(json.dumps([[name for name in Told.asked if name.partition(".")[0] in ("kit", "vendored")], kit.word]))
 """
 
 
-def test_package_that_a_script_imports(packages: Packages) -> None:
-    """Unless another of its name may have been installed meanwhile."""
-    script = packages.write("bin/tool", IMPORTING)
-    packages.write("site/kit/__init__.py", "word = 'one'")
-    packages.write("site/kit/part.py", "")
+class Kits:
+    """A script that imports the package ``kit``, which is in ``site``; Python looks in ``bin`` and ``near`` first."""
 
-    def changed(*, bin_age: float, site_age: float) -> None:
-        for place, age in ((script.parent, bin_age), (packages.directory / "site", site_age)):
-            os.utime(place, (time.time() - age,) * 2)
+    def __init__(self, packages: Packages) -> None:
+        self._packages = packages
+        self.directory = packages.directory
+        self.script = packages.write("bin/tool", IMPORTING)
+        (self.directory / "near").mkdir()
+        self.add("site", "one")
 
-    def run() -> tuple[list[str], str]:
-        asked, word = packages.run([sys.executable, str(script)], PYTHONPATH=str(packages.directory / "site"))
+    def add(self, place: str, word: str) -> None:
+        self._packages.write(f"{place}/kit/__init__.py", f"word = {word!r}", age=50)
+        self._packages.write(f"{place}/kit/part.py", "")
+
+    def changed(self, **ages: float) -> None:
+        for place, age in {"bin": 300.0, "near": 300.0, "site": 300.0, **ages}.items():
+            os.utime(self.directory / place, (time.time() - age,) * 2)
+
+    def run(self, *words: str) -> tuple[list[str], str]:
+        search = f"{self.directory}/near:{self.directory}/site"
+        asked, word = self._packages.run([sys.executable, str(self.script), *words], PYTHONPATH=search)
         return asked, word
 
-    changed(bin_age=300, site_age=300)
-    assert [run(), run()] == [(["kit", "kit.part"], "one"), ([], "one")]
-    changed(bin_age=300, site_age=200)
-    assert [run(), run()] == [(["kit"], "one"), ([], "one")]
-    packages.write("site/kit/__init__.py", "word = 'two'", age=50)
-    assert [run(), run()] == [(["kit"], "two"), ([], "two")]
-    nearer = packages.write("bin/kit/__init__.py", "word = 'three'").parent
-    packages.write("bin/kit/part.py", "")
-    changed(bin_age=200, site_age=200)
-    assert [run(), run()] == [(["kit", "kit.part"], "three"), ([], "three")]
-    shutil.rmtree(nearer)
-    changed(bin_age=100, site_age=200)
-    assert run()[1] == "two"
-    shutil.rmtree(packages.directory / "site/kit")
-    changed(bin_age=100, site_age=100)
+
+@pytest.fixture
+def kits(packages: Packages) -> Kits:
+    kits = Kits(packages)
+    kits.changed()
+    assert [kits.run(), kits.run()] == [(["kit", "kit.part"], "one"), ([], "one")]
+    return kits
+
+
+def test_package_that_a_script_imports(kits: Kits) -> None:
+    """Unless another of its name may have been installed meanwhile."""
+    kits.changed(site=200)
+    assert [kits.run(), kits.run()] == [(["kit"], "one"), ([], "one")]
+    kits.add("site", "two")
+    kits.changed()
+    assert [kits.run(), kits.run()] == [(["kit", "kit.part"], "two"), ([], "two")]
+    kits.add("bin", "three")
+    kits.changed(bin=200)
+    assert [kits.run(), kits.run()] == [(["kit", "kit.part"], "three"), ([], "three")]
+    shutil.rmtree(kits.directory / "bin/kit")
+    kits.changed(bin=100)
+    assert kits.run()[1] == "two"
+    shutil.rmtree(kits.directory / "site/kit")
+    kits.changed(bin=100, site=100)
     with pytest.raises(AssertionError, match="No module named 'kit'"):
-        run()
+        kits.run()
+
+
+def test_package_that_is_installed_while_a_command_runs(kits: Kits, packages: Packages) -> None:
+    packages.write("vendor/vendored/__init__.py", "")
+    packages.files[0].unlink()
+    assert kits.run(f"{kits.directory}/vendor", f"{kits.directory}/near")[1] == "one"
+    with pytest.raises(AssertionError, match="'kit' is not a package"):  # but what was installed
+        kits.run()
+
+
+def test_package_that_a_directory_becomes(kits: Kits, packages: Packages) -> None:
+    """Without ``__init__.py`` it is passed over, and that may come without a change of what it is in."""
+    (kits.directory / "near/kit").mkdir()
+    kits.changed(near=200)
+    assert [kits.run()[1], kits.run()[1]] == ["one", "one"]
+    kits.add("near", "two")  # in near/kit, and not in near
+    assert kits.run()[1] == "two"
+
+
+def test_directory_that_comes_to_the_path_later(kits: Kits, packages: Packages) -> None:
+    packages.write("vendor/vendored/__init__.py", "")
+    os.utime(kits.directory / "vendor", (1, 1))
+    (written,) = packages.files
+    number = written.stat().st_ino
+    for _ in range(2):
+        assert kits.run(f"{kits.directory}/vendor") == (["vendored"], "one")
+    assert written.stat().st_ino == number, "it is not written for what cannot be kept"
 
 
 def test_what_is_imported_on_an_unusual_way_is_not_kept(packages: Packages) -> None:
@@ -323,6 +374,7 @@ if "threads" in sys.argv:
 import package.top
 assert package.top.package is package and package.top.named == package.named == "named"
 assert package.low.word == "low" and package.low.__package__ == "package"
+assert package.low is sys.modules["package.low"] and package.low.replaced
 cache.keep()
 print(json.dumps([Told.asked, sys.began, package.top.failed]))
 """
@@ -336,6 +388,14 @@ def __getattr__(name):
     import package.named
     globals()["named"] = found = package.named.word
     return found
+"""
+
+
+#: A module that puts another object in its own place.
+_REPLACING = """
+other = Low(__name__)
+other.__dict__.update(globals(), word="low")
+sys.modules[__name__] = other
 """
 
 
@@ -353,7 +413,7 @@ def test_what_a_module_needs_is_loaded_before_it(packages: Packages) -> None:
         asked, began, failed = packages.run(command, PYTHONPATH=str(packages.directory))
         return asked, began, failed
 
-    write("low")
+    write("low", "class Low(type(sys)): replaced = True", *(_REPLACING.splitlines()))
     write("middle", "import package.low")
     write("rare")
     write("weak", "if 'broken' in sys.argv: raise ImportError('it is broken')")
