@@ -373,6 +373,8 @@ class Container:
         self._command: Command | None = None
         self._lay_out: type[Command] | None = None
         self._removed = False
+        #: whether somebody else has changed the record of a child that was replaced
+        self._meddled = False
         #: whether somebody looks at the figures of the Result
         self._figures = True
 
@@ -474,6 +476,7 @@ class Container:
                 self._note_pid(self._child)
                 if self._await_ready(self._child):
                     break
+            self._meddled = self._meddled or self._claim.changed()  # its record is written anew
             self._child.close()
             self._child = Child(self._layout, self._record.cgroup)
         self._awaits_place = self._awaits_place or self._terminal >= 0
@@ -555,7 +558,7 @@ class Container:
 
     def _undo(self, cgroup: ContainerCgroup) -> tuple[str, ...]:
         """What cannot be undone does not change how the run ended: a warning and a note. The next call tries again."""
-        if self._claim.changed():  # by an update, or a pause, which may have made more of it
+        if self._meddled or self._claim.changed():  # by an update, or a pause, which may have made more of it
             cgroup.adopt()
         try:
             self._limits.undo()
@@ -612,7 +615,7 @@ class Container:
             self._means.mark("wait")
             if watcher is not None:
                 watcher.start()
-            self._wait(child, poll, started, watcher, streams, meanwhile)
+            self._wait(child, poll, started, watcher, streams, lambda: self._while_it_takes_long(meanwhile))
         finally:
             if watcher is not None:
                 watcher.stop()
@@ -621,6 +624,13 @@ class Container:
         wall = time.monotonic() - started
         streams.finish()
         return self._result(child, status, usage, wall)
+
+    def _while_it_takes_long(self, work: Callable[[], None] | None) -> None:
+        if work is not None:
+            work()
+        if self._limits.cgroup is not None:
+            # By the end there may be another version of this package, or none.
+            from mydocker.cgroups import contents  # noqa: F401
 
     def _clone(self, means: Means, stdio: tuple[int, int, int] | None) -> Callable[[], bool]:
         """Begin the child; what is returned waits until it is there (`Means.clone`), and is owed.
@@ -807,14 +817,14 @@ class Container:
         started: float,
         watcher: Watcher | None,
         streams: Streams,
-        meanwhile: Callable[[], None] | None,
+        meanwhile: Callable[[], None],
     ) -> None:
         """Serve streams, signals and watches until the container has ended; `_ending` says what did it.
 
         ``meanwhile`` is called if it takes long.
         """
         forwarder = self._forwarder
-        settled = time.monotonic() + _LONG
+        settled: float | None = time.monotonic() + _LONG
         poll.register(child.pidfd, select.POLLIN)
         if forwarder is not None:
             poll.register(forwarder.fd, select.POLLIN)
@@ -823,9 +833,9 @@ class Container:
         deadline = None if self._spec.timeout is None else started + self._spec.timeout
         while True:
             now = time.monotonic()
-            if meanwhile is not None and now >= settled:
+            if settled is not None and now >= settled:
                 meanwhile()
-                meanwhile = None
+                settled = None
             limits = [at for at in (deadline, forwarder.kill_at if forwarder else None) if at is not None]
             remaining = min(limits) - now if limits else None
             if remaining is not None and remaining <= 0:
@@ -840,7 +850,7 @@ class Container:
                 if overdue is not None:
                     self._act(overdue, child)
                 remaining = watcher.patience if remaining is None else min(remaining, watcher.patience)
-            if meanwhile is not None:
+            if settled is not None:
                 remaining = settled - now if remaining is None else min(remaining, settled - now)
             for fd, _ in poll.poll(None if remaining is None else remaining * 1000 + 1):
                 if fd == child.pidfd:

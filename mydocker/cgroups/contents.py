@@ -9,6 +9,7 @@ import time
 from mydocker.cgroups import files, freezing
 from mydocker.cgroups.removal import GONE, PATIENCE, rmdir
 from mydocker.errors import CgroupError
+from mydocker.linux.pidfd import SIGKILL, send_signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -87,8 +88,6 @@ def _kill_listed(cgroup: int) -> None:
     By pidfd, and only those that are still listed after it was opened: a PID read from a file may belong to a
     process outside by now.
     """
-    from mydocker.linux.pidfd import SIGKILL, send_signal
-
     descriptors: list[tuple[int, int]] = []
     try:
         for pid in _listed(cgroup):

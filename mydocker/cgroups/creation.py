@@ -40,7 +40,8 @@ def make(hierarchy: Hierarchy, path: str) -> str:
             files.make_directory(directory)
         except FileExistsError:
             raise CgroupError(
-                f"the cgroup {directory} exists already: a container of that name runs, or left it behind",
+                f"the cgroup {directory} exists already: a container of that name runs, or has left it; "
+                "if nothing runs in it, remove it by rmdir",
                 errno.EEXIST,
             ) from None
         except OSError as e:

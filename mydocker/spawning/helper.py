@@ -58,6 +58,8 @@ def _become_helper() -> None:
 
 
 def _serve(connection: int, program: int) -> None:
+    from mydocker.cgroups import creation  # at the end this package may not be there any more
+
     poll = select.poll()
     poll.register(connection, select.POLLIN)
     poll.register(program, select.POLLIN)  # a fork of the program may hold the other end longer than it lives
@@ -69,8 +71,6 @@ def _serve(connection: int, program: int) -> None:
                 break
             _make(request, templates)
     finally:
-        from mydocker.cgroups import creation  # what no child needs
-
         creation.remove_common_parents(templates.hierarchies)
 
 

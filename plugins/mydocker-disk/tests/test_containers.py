@@ -136,7 +136,13 @@ def mydocker(*arguments: str) -> subprocess.Popen[str]:
 
 def loop_files() -> list[str]:
     """The files behind the loop devices of this host."""
-    return [path.read_text().strip() for path in Path("/sys/block").glob("loop*/loop/backing_file")]
+    found = []
+    for path in Path("/sys/block").glob("loop*/loop/backing_file"):
+        try:
+            found.append(path.read_text().strip())
+        except OSError:  # let go of in this moment
+            continue
+    return found
 
 
 def nothing_left(directory: Path, eventually: Callable[..., None]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ import uuid
 
 import pytest
 
+import mydocker
 from mydocker import CgroupError, ConflictError, MydockerError
 from mydocker.cgroups import group as group_module
 from mydocker.cgroups.group import ContainerCgroup
@@ -81,6 +83,47 @@ def test_a_cgroup_that_exists_is_not_taken_over(layout, cgroup):
     with pytest.raises(CgroupError, match="exists already"):
         ContainerCgroup(layout, cgroup.path).controller("pids")
     assert cgroup.controller("pids").has("cgroup.procs")
+
+
+def test_a_run_leaves_a_cgroup_of_its_name_alone_that_it_has_not_made(layout, new_cgroup, sleeper):
+    name = f"taken-{uuid.uuid4().hex[:12]}"
+    others = new_cgroup(f"mydocker/{name}")
+    others.attach("pids", sleeper.pid)
+    with pytest.raises(CgroupError, match=r"exists already.*rmdir"):
+        mydocker.run(["true"], name=name, pids_limit=5)
+    assert others.pids() == [sleeper.pid]
+    others.remove()
+    assert mydocker.run(["true"], name=name, pids_limit=5).exit_code == 0
+
+
+WITHOUT_PACKAGE = """
+import os, sys, threading, time
+import mydocker
+directory, name = sys.argv[1:]
+package = os.path.dirname(mydocker.__file__)
+assert package.startswith(os.environ["PYTHONPATH"]), "not the copy"
+def disturb():
+    while not os.path.isdir(directory):
+        time.sleep(0.01)
+    time.sleep(0.5)
+    os.makedirs(f"{directory}/nested/deeper")
+    os.rename(package, f"{package}.gone")
+thread = threading.Thread(target=disturb)
+thread.start()
+result = mydocker.run(["sleep", "2"], name=name, pids_limit=50)
+thread.join()
+assert os.path.isdir(f"{package}.gone") and (result.exit_code, result.notes) == (0, ()), result
+"""
+
+
+def test_a_run_ends_well_though_the_package_was_replaced_meanwhile(layout, tmp_path):
+    shutil.copytree(os.path.dirname(mydocker.__file__), tmp_path / "mydocker")
+    name = f"replaced-{uuid.uuid4().hex[:12]}"
+    command = [sys.executable, "-P", "-c", WITHOUT_PACKAGE, f"{layout.require('pids').base}/mydocker/{name}", name]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert not done.returncode, done.stderr
+    assert directories_named(layout, f"mydocker/{name}") == []
 
 
 def test_attaching_moves_the_process_and_its_later_children(layout, cgroup, hold):
