@@ -23,6 +23,9 @@ pytestmark = pytest.mark.vm
 # Controllers that every layout of the tests has, on whichever version.
 SOME = ("memory", "cpu", "pids")
 
+#: Seconds after which what does not happen never will.
+PATIENCE = 60
+
 
 def directories_named(layout, name):
     return [path for found in layout.hierarchies if os.path.isdir(path := f"{found.base}/{name}")]
@@ -99,18 +102,22 @@ def test_a_run_leaves_a_cgroup_of_its_name_alone_that_it_has_not_made(layout, ne
 WITHOUT_PACKAGE = """
 import os, sys, threading, time
 import mydocker
-directory, name = sys.argv[1:]
+directory, name, end, patience = sys.argv[1:]
 package = os.path.dirname(mydocker.__file__)
 assert package.startswith(os.environ["PYTHONPATH"]), "not the copy"
 def disturb():
-    while not os.path.isdir(directory):
+    last = time.monotonic() + float(patience)
+    # By its last function: it is in the table of modules before its code has run.
+    while not hasattr(sys.modules.get("mydocker.cgroups.contents"), "processes") and time.monotonic() < last:
         time.sleep(0.01)
-    time.sleep(0.5)
-    os.makedirs(f"{directory}/nested/deeper")
-    os.rename(package, f"{package}.gone")
+    try:
+        os.makedirs(f"{directory}/nested/deeper")
+        os.rename(package, f"{package}.gone")
+    finally:
+        open(end, "w").close()
 thread = threading.Thread(target=disturb)
 thread.start()
-result = mydocker.run(["sleep", "2"], name=name, pids_limit=50)
+result = mydocker.run(["sh", "-c", f"until [ -e {end} ]; do sleep 0.1; done"], name=name, pids_limit=50)
 thread.join()
 assert os.path.isdir(f"{package}.gone") and (result.exit_code, result.notes) == (0, ()), result
 """
@@ -119,7 +126,8 @@ assert os.path.isdir(f"{package}.gone") and (result.exit_code, result.notes) == 
 def test_a_run_ends_well_though_the_package_was_replaced_meanwhile(layout, tmp_path):
     shutil.copytree(os.path.dirname(mydocker.__file__), tmp_path / "mydocker")
     name = f"replaced-{uuid.uuid4().hex[:12]}"
-    command = [sys.executable, "-P", "-c", WITHOUT_PACKAGE, f"{layout.require('pids').base}/mydocker/{name}", name]
+    place, end = f"{layout.require('pids').base}/mydocker/{name}", tmp_path / "end"
+    command = [sys.executable, "-P", "-c", WITHOUT_PACKAGE, place, name, end, str(PATIENCE)]
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert not done.returncode, done.stderr
