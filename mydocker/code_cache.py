@@ -232,13 +232,13 @@ class CodeCache:
         missing = [module for module, found in loaded.items() if _is_read_from_source(found)]
         search = self._search
         if _begins_as_script():
-            top = [module for module, found in loaded.items() if self._is_in_no_package(found)]
-            if top:
-                top, search = self._where_python_looks({module: loaded[module].__spec__ for module in top})
-            missing += top
-        served = [path for path, _ in search]
+            places = {module: place for module, found in loaded.items() if (place := self._place_of(found)) is not None}
+            if places:
+                top, search = self._where_python_looks(places)
+                missing += top
         if not missing and not self._learned:
             return
+        served = [path for path, _ in search]
         entries: dict[str, Entry] = {}
         parts: list[bytes] = []
         at = 0
@@ -268,19 +268,20 @@ class CodeCache:
             head = marshal.dumps((FORMAT, self._key_here, at, entries, search))
             cache_file.write(name, b"".join((len(head).to_bytes(_SIZE, "little"), head, *parts)), summed=False)
 
-    def _is_in_no_package(self, module: ModuleType) -> bool:
-        """Whether Python has looked for it in the directories of its path and read it from a file, and it is a package
-        or a module of the standard library.
+    def _place_of(self, module: ModuleType) -> str | None:
+        """The directory of the path in which Python has found it, of a package or a module of the standard library that
+        is in no package and was read from a file.
         """
         spec = getattr(module, "__spec__", None)
         if spec is None or type(spec.loader) not in (SourceFileLoader, ExtensionFileLoader) or "." in spec.name:
-            return False
+            return None
         package = _is_package(spec)
-        return (package or spec.name in sys.stdlib_module_names) and _place(spec.origin, package=package) in self._path
+        place = _place(spec.origin, package=package)
+        return place if (package or spec.name in sys.stdlib_module_names) and place in self._path else None
 
-    def _where_python_looks(self, specs: dict[str, Any]) -> tuple[list[str], tuple[tuple[str, Stamp], ...]]:
-        """Those of the modules that Python would find there again, and the directories in which it looks for them and
-        for those that are known.
+    def _where_python_looks(self, places: dict[str, str]) -> tuple[list[str], tuple[tuple[str, Stamp], ...]]:
+        """Those of the modules that Python would find again in these places, and the directories in which it looks for
+        them and for those that are known.
         """
         search = list(self._unchanged())
         for path in self._path[len(search) :]:
@@ -288,12 +289,11 @@ class CodeCache:
             if not self._is_trusted(found):
                 break
             search.append((path, found))
-        found_in = {name: _place(spec.origin, package=_is_package(spec)) for name, spec in specs.items()}
-        places = {name: self._path.index(path) for name, path in found_in.items()}
-        names = [name for name, at in places.items() if at < len(search) and not self._may_be_found_before(name, at)]
+        numbers = {name: self._path.index(place) for name, place in places.items()}
+        names = [name for name, at in numbers.items() if at < len(search) and not self._may_be_found_before(name, at)]
         if not names:
             return [], self._search
-        count = max(len(self._unchanged()), *(places[name] + 1 for name in names))
+        count = max(len(self._unchanged()), *(numbers[name] + 1 for name in names))
         return names, tuple(search[:count])
 
     def _is_trusted(self, found: Stamp) -> bool:

@@ -79,13 +79,11 @@ def remove(directory: str, version: int, patience: float = PATIENCE) -> None:
 
     `CgroupError` if something stays after ``patience`` seconds.
     """
-    if rmdir(directory):
-        return
-    from mydocker.cgroups import contents
-
     deadline = time.monotonic() + patience
     pause = 0.0002
     while not rmdir(directory):
+        from mydocker.cgroups import contents  # mostly there is nothing in it
+
         if time.monotonic() > deadline:
             left = contents.pids(directory)
             what = f"{contents.processes(left)} in it do not end when killed" if left else "the kernel keeps it busy"

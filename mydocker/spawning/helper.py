@@ -15,6 +15,7 @@ import select
 import sys
 
 from mydocker import init, table, waiting
+from mydocker.cgroups import creation  # for the end, when this package may not be there any more
 from mydocker.linux import machine, process, signals
 from mydocker.spawning import wire
 
@@ -58,8 +59,6 @@ def _become_helper() -> None:
 
 
 def _serve(connection: int, program: int) -> None:
-    from mydocker.cgroups import creation  # at the end this package may not be there any more
-
     poll = select.poll()
     poll.register(connection, select.POLLIN)
     poll.register(program, select.POLLIN)  # a fork of the program may hold the other end longer than it lives

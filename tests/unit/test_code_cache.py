@@ -324,7 +324,7 @@ def test_package_that_is_installed_while_a_command_runs(kits: Kits, packages: Pa
         kits.run()
 
 
-def test_package_that_a_directory_becomes(kits: Kits, packages: Packages) -> None:
+def test_package_that_a_directory_becomes(kits: Kits) -> None:
     """Without ``__init__.py`` it is passed over, and that may come without a change of what it is in."""
     (kits.directory / "near/kit").mkdir()
     kits.changed(near=200)
