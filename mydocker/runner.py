@@ -224,7 +224,7 @@ def claimed(
             command=os.fsdecode(b" ".join(spec.args)[:1000]),
             limits=limits.config.texts,
         )
-        claim.write(record)
+        claim.announce(record)
         return Container(spec, limits, claim, record, layout, user, powers, means, forwarder)
     except BaseException:
         claim.release()

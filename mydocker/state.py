@@ -5,9 +5,10 @@ for as long as it lives, and ``state.json``, which says what there is to remove.
 the runtime dies in whatever way; a directory whose lock can be taken is a leftover. The directory is also
 where the child assembles the container's root, in its own mount namespace.
 
-The record is written before the first cgroup is made, so there is no moment at which a kill leaves something
-that no record names. And before the directory is made, its name is in the table of `mydocker.claims`: by that a
-leftover is found, and no container that lives is looked at.
+What there will be is written into ``lock`` before the first cgroup is made, and the whole record when the child's PID
+is known, so there is no moment at which a kill leaves something that no record names. A second file would take longer
+to make than all that is written. And before the directory is made, its name is in the table of `mydocker.claims`: by
+that a leftover is found, and no container that lives is looked at.
 
 A container of `mydocker.oci` has no runtime that lives as long as it does: its record says so (``oci``), its lock is
 held for one call only, it is in no table, and nothing but ``mydocker-oci delete`` removes it. Engines keep such
@@ -102,10 +103,14 @@ class Claim:
         self._entry = entry
         self._written = (0, 0)
 
+    def announce(self, record: Record) -> None:
+        """Say what there will be to remove. Once, and before any of it is made; `write` says what there is."""
+        os.pwrite(self.lock, _text(record), 0)
+
     def write(self, record: Record) -> None:
         """Replace state.json by a whole new one: a reader sees the old or the new.
 
-        The first is written in its place: while there is no whole record, there is nothing yet that one would name.
+        The first is written in its place: until it is whole, what was announced counts, if there is anything yet.
         """
         if self._written == (0, 0):
             self._written = _write(f"{self.path}/state.json", record)
@@ -152,10 +157,14 @@ def _write(path: str, record: Record, directory: int | None = None) -> tuple[int
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
     fd = os.open(path, flags, 0o600, dir_fd=directory)
     try:
-        os.write(fd, plain_json.dumps(record.asdict()).encode() + b"\n")
+        os.write(fd, _text(record))
         return _identity(os.fstat(fd))
     finally:
         os.close(fd)
+
+
+def _text(record: Record) -> bytes:
+    return plain_json.dumps(record.asdict()).encode() + b"\n"
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:
@@ -224,7 +233,10 @@ def _make_root(root: str) -> None:
 
             places.make(root)
             return
-        os.makedirs(root, 0o711, exist_ok=True)
+        try:
+            os.mkdir(root, 0o711)  # mostly the last directory alone is missing
+        except (FileNotFoundError, FileExistsError):
+            os.makedirs(root, 0o711, exist_ok=True)
     except OSError as e:
         # EEXIST without a link: another container's end has just removed the root, which was empty
         if e.errno != errno.EEXIST or os.path.islink(root):
@@ -555,12 +567,16 @@ def is_alive(pid: int, start_time: int) -> bool:
 
 
 def _read(path: str) -> Mapping[str, Any] | None:
-    try:
-        with open(f"{path}/state.json", encoding="utf-8", errors="surrogateescape") as f:
-            record = plain_json.loads(f.read())
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        return None
-    return record if isinstance(record, dict) else None
+    """The record, or what was announced."""
+    for name in ("state.json", "lock"):
+        try:
+            with open(f"{path}/{name}", encoding="utf-8", errors="surrogateescape") as f:
+                record = plain_json.loads(f.read())
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            continue
+        if isinstance(record, dict):
+            return record
+    return None
 
 
 def _kill(pid: int, start_time: int) -> int | None:

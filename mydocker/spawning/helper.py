@@ -63,14 +63,42 @@ def _serve(connection: int, program: int) -> None:
     poll.register(connection, select.POLLIN)
     poll.register(program, select.POLLIN)  # a fork of the program may hold the other end longer than it lives
     templates = _Templates(program)
+    courtesy = _Courtesy()
     try:
         while program not in dict(poll.poll()):
             request = wire.receive(connection)
             if request is None:
                 break
+            courtesy.end()  # a child has the policy of who clones it
             _make(request, templates)
+            courtesy.begin()
     finally:
         creation.remove_common_parents(templates.hierarchies)
+
+
+class _Courtesy:
+    """While this process waits, its policy is SCHED_BATCH: who sends a request keeps its CPU.
+
+    Of SCHED_OTHER a process that has slept for long takes the CPU from who wakes it, if no other is free (sched(7)), and
+    the program that has just asked for the spare child of its next run would wait until that is cloned.
+    """
+
+    def __init__(self) -> None:
+        self._wanted = os.sched_getscheduler(0) == os.SCHED_OTHER  # another one was chosen, and stays
+        self._param = os.sched_param(0)
+        self.begin()
+
+    def begin(self) -> None:
+        if self._wanted:
+            try:
+                os.sched_setscheduler(0, os.SCHED_BATCH, self._param)
+            except OSError:
+                self._wanted = False  # a filter of system calls forbids it
+
+    def end(self) -> None:
+        """OSError."""
+        if self._wanted:
+            os.sched_setscheduler(0, os.SCHED_OTHER, self._param)
 
 
 def _make(request: wire.Request, templates: _Templates) -> None:

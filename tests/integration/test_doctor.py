@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from mydocker import state
 from mydocker.linux import mount, process
 
 pytestmark = pytest.mark.vm
@@ -245,7 +246,7 @@ def test_what_a_killed_runtime_leaves_is_shown_and_left_alone(
 ) -> None:
     assert doctor().ok("mydocker", "leftovers")
     runtime = start("--name", "left-alone", "-m", "64m", "-w", "/", "sleep", "1000")
-    eventually(lambda: '"pid": 0' not in _text(state_dir / "left-alone/state.json"))
+    eventually(lambda: getattr(state.read(str(state_dir / "left-alone")), "pid", 0))
     assert doctor().ok("mydocker", "leftovers"), "it runs"
     runtime.kill()
     runtime.wait()
@@ -254,13 +255,6 @@ def test_what_a_killed_runtime_leaves_is_shown_and_left_alone(
     assert (state_dir / "left-alone/lock").exists()
     assert run("-w", "/", "true").returncode == 0  # as the advice says
     assert doctor().ok("mydocker", "leftovers")
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_text()
-    except FileNotFoundError:
-        return '"pid": 0'
 
 
 def test_nothing_is_made_that_stays(

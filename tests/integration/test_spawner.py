@@ -161,6 +161,25 @@ class TestTheHelper:
         assert not [place for place in held if place.startswith(("/", "pipe:")) and place not in known(helper())]
         assert os.getsid(helper()) == helper()
 
+    @pytest.mark.parametrize(("own", "waiting"), [(os.SCHED_OTHER, os.SCHED_BATCH), (os.SCHED_IDLE, os.SCHED_IDLE)])
+    def test_it_takes_nobodys_cpu_and_its_children_have_the_programs_policy(self, own: int, waiting: int) -> None:
+        """By another policy than SCHED_OTHER a process preempts nobody when it is woken (sched(7))."""
+        seen = program(
+            f"""
+            os.sched_setscheduler(0, {own}, os.sched_param(0))
+            os.nice(1)
+            def policies():
+                stat = ["cut", "-d ", "-f19,41", "/proc/self/stat"]  # proc_pid_stat(5)
+                print(mydocker.run(stat, capture_output=True, text=True).stdout.strip())
+                until = time.monotonic() + 30
+                while os.sched_getscheduler(api.means().helper.pid) != {waiting}:
+                    assert time.monotonic() < until
+            for _ in range(4):  # by itself, and as a spare child
+                policies()
+            """
+        )
+        assert seen.stdout.splitlines() == [f"1 {own}"] * 4
+
     def test_killed_it_is_replaced(self) -> None:
         mydocker.run(["true"])
         for _ in range(3):

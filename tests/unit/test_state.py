@@ -101,6 +101,39 @@ def test_what_is_written_is_read_back(tmp_path_factory: pytest.TempPathFactory, 
     claim.release()
 
 
+def test_what_was_announced_counts_until_there_is_a_whole_record(root: str) -> None:
+    claim = state.claim("c", root)
+    announced = state.Record(id="c", runtime=os.getpid(), command="x" * 1000, cgroup="a/c")
+    claim.announce(announced)
+    assert os.listdir(claim.path) == ["lock"]
+    assert state.read(claim.path) == announced
+    assert state.find("c", root) == announced
+    record = Path(claim.path, "state.json")
+    for unfinished in (b"", b'{"id":"c","runtime":1,'):
+        record.write_bytes(unfinished)
+        assert state.read(claim.path) == announced
+    record.unlink()
+    assert not claim.changed()
+    claim.write(announced.replace(pid=1, start_time=2))
+    assert state.read(claim.path) == announced.replace(pid=1, start_time=2)
+    assert not claim.changed()
+    claim.release()
+
+
+def test_what_was_announced_by_a_killed_runtime_is_removed(root: str, tmp_path: Path) -> None:
+    pidfile = tmp_path / "pid"
+    if os.fork() == 0:
+        try:
+            state.claim("gone", root).announce(state.Record(id="gone", runtime=os.getpid(), pidfile=str(pidfile)))
+            (tmp_path / f"pid.{os.getpid()}.new").touch()  # is being written
+        finally:
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.wait()
+    assert list(tmp_path.glob("pid.*"))
+    assert state.recover(root) == ["gone"]
+    assert not list(tmp_path.glob("pid.*"))
+
+
 def test_the_record_of_a_live_container_is_left_alone(root: str) -> None:
     claim = state.claim("alive", root)
     claim.write(state.Record(id="alive", runtime=os.getpid()))
