@@ -244,16 +244,19 @@ class Creation:
         )
 
     def _note(self, *, oci: dict[str, Any] | None = None, **changes: Any) -> None:
+        self._claim.write(self._changed(oci=oci, **changes))
+
+    def _changed(self, *, oci: dict[str, Any] | None = None, **changes: Any) -> state.Record:
         record = self.container.record
         self.container.record = record.replace(**changes, oci={**record.oci, **(oci or {})})
-        self._claim.write(self.container.record)
+        return self.container.record
 
     def _make(self, layout: Layout, preserved: frozenset[int]) -> None:
         from mydocker.oci import cgroup_path
 
         place = cgroup_path.place_of(self.config, self._call.id, systemd=self._call.systemd_cgroup, layout=layout)
         cgroup_path.require_empty(place, layout)  # what the record names is removed with all that is in it
-        self._note(cgroup=place.path, oci={"unit": place.unit})
+        self._claim.announce(self._changed(cgroup=place.path, oci={"unit": place.unit}))
         meanwhile = not (place.unit or self._limits.making_is_others or self._begins_under_limits(layout))
         self._cgroup = (cgroup_path.begun if meanwhile else cgroup_path.make)(place, layout)
         if self._cgroup.path != place.path:
