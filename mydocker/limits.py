@@ -342,6 +342,16 @@ class Limits:
                 logs.warning("%s", figures["error"])
         return usage
 
+    def remembered(self) -> Limits | None:
+        """The same, for `usage_at_end` when the cgroup is removed (`mydocker.cgroups.read_ahead`). None if a plugin is
+        another's: that may do more than to read files of the cgroup.
+        """
+        if self.cgroup is None or not all(plugin.is_own for plugin in self.plugins):
+            return None
+        copy = object.__new__(Limits)
+        copy.__dict__.update(self.__dict__, cgroup=self.cgroup.remembered(), _views=(None, {}))
+        return copy
+
     def usage(self, cpu_user: float = 0.0, cpu_system: float = 0.0, *, wanted: bool = True) -> Usage:
         """The figures of the plugins, also while the container runs. See `Usage.of` and `usage_at_end`."""
         from mydocker.result import Usage  # none of an engine's containers as it is made

@@ -7,7 +7,7 @@ from mydocker.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     from mydocker.tracing import Stage
@@ -115,6 +115,17 @@ class Usage(Value):
         return cls(pressure=pressure, plugins=figures, **found)
 
 
+class UsageLater(Usage):
+    """Stands for a Usage in a `Result` until somebody looks at it."""
+
+    @classmethod
+    def by(cls, work: Callable[[], Usage]) -> UsageLater:
+        """``work`` works it out."""
+        later = object.__new__(cls)
+        later.__dict__["work"] = work
+        return later
+
+
 def checked_figures(plugin: str, answer: object) -> dict[str, Any]:
     """What ``mydocker_usage`` returned, None being nothing. `PluginError` for what JSON cannot hold."""
     if answer is None:
@@ -186,6 +197,28 @@ class Result(Value):
     error: str = ""
     trace: tuple[Stage, ...] = ()
 
+    if not TYPE_CHECKING:
+
+        def __eq__(self, other: object) -> bool:
+            _look(self, other)
+            return super().__eq__(other)
+
+        def __hash__(self) -> int:
+            _look(self)
+            return super().__hash__()
+
+        def __repr__(self) -> str:
+            _look(self)
+            return super().__repr__()
+
+        def __getstate__(self) -> dict[str, Any]:
+            _look(self)
+            return self.__dict__
+
+        def asdict(self) -> dict[str, Any]:
+            _look(self)
+            return super().asdict()
+
     @property
     def oom_kills(self) -> int:
         return self.usage.oom_kills
@@ -227,3 +260,22 @@ class Result(Value):
             },
             default=str,
         )
+
+
+def _look(*results: object) -> None:
+    """Have the figures of those that are Results worked out."""
+    for result in results:
+        if isinstance(result, Result):
+            _usage(result)
+
+
+def _usage(result: Result) -> Usage:
+    found: Usage = result.__dict__["usage"]
+    if type(found) is UsageLater:
+        found = result.__dict__["usage"] = found.__dict__["work"]()
+    return found
+
+
+if not TYPE_CHECKING:
+    # In the place of the default value, of which `Value` has taken note; it comes before what the instance has.
+    Result.usage = property(_usage)

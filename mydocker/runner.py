@@ -104,8 +104,16 @@ class Means:
     def abandon(self, child: Child) -> None:
         """See that there is no child of which nobody knows."""
 
-    def figures(self, cgroup: ContainerCgroup, kind: tuple[str, ...], read: Callable[[], Usage]) -> Usage:
-        """Read the figures of a container that has ended. ``kind``: what is read of two with the same is much alike."""
+    def figures(
+        self,
+        cgroup: ContainerCgroup,
+        kind: tuple[str, ...],
+        read: Callable[[], Usage],
+        later: Callable[[], Usage] | None,
+    ) -> Usage:
+        """The figures of a container that has ended: ``read`` reads them. ``kind``: what is read of two with the same
+        is much alike. ``later``: gives them by what was in the files, when the cgroup is removed.
+        """
         return read()
 
     def supervised(self, work: Callable[[Phase], T]) -> T:
@@ -892,7 +900,8 @@ class Container:
             self._ending.notes.append(f"{owner} failed to {verdict.action} the container, which was stopped: {e}")
             logs.warning("%s", self._ending.notes[-1])
 
-    def _usage(self, used: Any, *, wanted: bool) -> Usage:
+    def _usage(self, used: Any, *, wanted: bool, later: bool) -> Usage:
+        """``later``: it may be worked out when somebody looks at it."""
         limits = self._limits
 
         def read() -> Usage:
@@ -901,7 +910,13 @@ class Container:
         if limits.cgroup is None or not wanted:
             return read()
         kind = (*limits.config, "accounting") if self._spec.accounting else tuple(limits.config)
-        return self._means.figures(limits.cgroup, kind, read)
+        remembered = limits.remembered() if later else None
+        if remembered is None:
+            return self._means.figures(limits.cgroup, kind, read, None)
+        usage_at_end = remembered.usage_at_end
+        return self._means.figures(
+            limits.cgroup, kind, read, lambda: usage_at_end(used.ru_utime, used.ru_stime)
+        )
 
     def _result(self, child: Child, status: int, used: Any, wall: float) -> Result:
         if self._spec.init:
@@ -913,14 +928,14 @@ class Container:
             code = 128 + signal
         if self._claim.changed():
             self._limits.reload(self._claim.limits(), self._record.cgroup)
-        wanted = self._figures or code == 128 + signals.SIGKILL
-        usage = self._usage(used, wanted=wanted)
+        killed = code == 128 + signals.SIGKILL
+        usage = self._usage(used, wanted=self._figures or killed, later=not killed)
         reason = "exited" if signal is None else "signaled"
         if self._ending.stopped and signal == signals.SIGKILL:
             reason = self._ending.stopped
         elif self._ending.timed_out and signal == signals.SIGKILL:
             reason = "timeout"
-        elif usage.oom_kills and code == 128 + signals.SIGKILL:
+        elif killed and usage.oom_kills:
             reason = "oom"
         if reason == "signaled" and self._ending.before_command:
             raise HandoffError("the container's first process was killed before it took its command: nothing of it ran")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import errno
 import os
 import sys
@@ -22,6 +23,21 @@ if TYPE_CHECKING:
         def remove_directory(self, path: str) -> None: ...
         def kill(self, path: str) -> None: ...
 
+    class Noting(Protocol):
+        """What takes note of all that is asked of the kernel."""
+
+        def note_read(self, path: str) -> None: ...
+        def note_look(self, path: str, found: bool) -> None: ...
+        def note_nested(self, path: str) -> None: ...
+
+    class Past(Protocol):
+        """What answers in place of the kernel for cgroups that were removed: all that will be asked of them."""
+
+        directories: frozenset[str]
+
+        def read(self, path: str) -> bytes: ...
+        def exists(self, path: str) -> bool: ...
+
 
 #: The imitated cgroup file systems of this process (`mydocker.testing`): none in a run.
 imitations: list[Imitation] = []
@@ -32,9 +48,12 @@ _ENCODING = sys.getfilesystemencoding()
 FAR_SHORTER = 2048
 
 #: For `mydocker.cgroups.read_ahead`, each by its id: what is in files, by their paths, for the next who reads them, and
-#: lists that take the paths of all that is read meanwhile. Threads change them, so who looks takes a copy.
+#: who takes note of all that is asked meanwhile. Threads change them, so who looks takes a copy.
 ahead: dict[int, dict[str, bytes]] = {}
-noting: dict[int, list[str]] = {}
+noting: dict[int, Noting] = {}
+
+#: And for a thread, by its ident, that asks about cgroups which were removed.
+past: dict[int, Past] = {}
 
 # What each refusal means for a cgroup file: Documentation/admin-guide/cgroup-v2.rst, cgroup-v1/*.rst, cgroups(7).
 _HINTS = {
@@ -71,12 +90,18 @@ def imitation_of(path: str) -> Imitation | None:
 
 def read(path: str) -> str:
     """The whole text of a cgroup file, stripped. `CgroupError` if the kernel refuses."""
+    was = _past_of(path.rpartition("/")[0]) if past else None
+    if was is not None:
+        try:
+            return _text(was.read(path))
+        except OSError as e:
+            raise refused("read", path, e) from e
     for contents in tuple(ahead.values()):
         found = contents.pop(path, None)
         if found is not None:
             return _text(found)
     for noted in tuple(noting.values()):
-        noted.append(path)
+        noted.note_read(path)
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -98,7 +123,28 @@ def _text(content: bytes) -> str:
 
 def exists(path: str) -> bool:
     """Whether there is a file of that name."""
-    return any(path in contents for contents in tuple(ahead.values())) or os.path.exists(path)
+    was = _past_of(path.rpartition("/")[0]) if past else None
+    if was is not None:
+        return was.exists(path)
+    found = any(path in contents for contents in tuple(ahead.values())) or os.path.exists(path)
+    for noted in tuple(noting.values()):
+        noted.note_look(path, found)
+    return found
+
+
+def has_nested(path: str) -> bool:
+    """Whether there are cgroups in the cgroup ``path``: a directory counts its subdirectories in its links. OSError."""
+    if past and _past_of(path) is not None:
+        return False
+    for noted in tuple(noting.values()):
+        noted.note_nested(path)
+    return os.stat(path).st_nlink != 2
+
+
+def _past_of(directory: str) -> Past | None:
+    """What answers for the cgroup ``directory`` in this thread, if it was removed."""
+    found = past.get(_thread.get_ident())
+    return found if found is not None and directory in found.directories else None
 
 
 def write(path: str, value: str) -> None:

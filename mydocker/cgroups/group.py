@@ -93,6 +93,14 @@ class ContainerCgroup:
         group._made.running = pid or -1
         return group
 
+    def remembered(self) -> ContainerCgroup:
+        """The same, for who asks about it when it is removed (`mydocker.cgroups.read_ahead`): nothing is ever made."""
+        copy = type(self)(self.layout, self.path)
+        copy._made.directories.update(self._made.directories)
+        copy._made.enabled.update(self._made.enabled)
+        copy._made.running = -1
+        return copy
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.path} in {', '.join(self.dirs) or 'no hierarchy yet'}>"
 

@@ -105,8 +105,7 @@ class Files:
 
     def below(self) -> Iterator[Controller]:
         """The same controller of every cgroup nested in this one, which the container itself may have made."""
-        # A cgroup directory counts its subdirectories in its links: mostly there is nothing to list.
-        if os.stat(self.path).st_nlink != 2:
+        if files.has_nested(self.path):  # mostly there is nothing to list
             from mydocker.cgroups.tree import nested
 
             yield from nested(self)  # type: ignore[arg-type]

@@ -4,11 +4,15 @@ each at its end, and between two system calls the interpreter takes longer than 
 Which files those are is seen once: the plugins read what they like, by `mydocker.cgroups.files`, which notes it. For
 the next container with the same limits they are read beforehand, and `files` has them when a plugin asks. What was not
 read so is read as ever.
+
+Where that is all that was asked of the kernel, the plugins need not be asked before the cgroups are removed, and who
+does not look at the figures does not wait for them.
 """
 
 from __future__ import annotations
 
 import _thread
+import errno
 import os
 
 from mydocker.cgroups import files
@@ -36,21 +40,29 @@ class ReadAhead:
     def __init__(self) -> None:
         self._known: dict[Hashable, _Together] = {}
 
-    def during(self, directories: Sequence[str], kind: Hashable, work: Callable[[], T]) -> T:
-        """Do ``work``, which reads files in these directories: much the same ones for all containers of a ``kind``."""
+    def during(
+        self, directories: Sequence[str], kind: Hashable, work: Callable[[], T], later: Callable[[], T] | None = None
+    ) -> T | Callable[[], T]:
+        """Do ``work``, which reads files in these directories: much the same ones for all containers of a ``kind``.
+
+        ``later``: does the same, in one thread, when the directories are gone. Where all that ``work`` would ask is
+        known, what is returned does this, with all as it is now; in any thread, and more than once if need be.
+        """
         if not batch.code_page():
             return work()
         known = self._known.get(kind)
         found = known.read(directories) if known is not None else {}
         # Put there, and taken away, in one step each: an interrupt leaves nothing.
         if found:
+            if known is not None and later is not None and known.is_all(directories, found):
+                return _put_off(later, _Past(directories, found, known.looks(directories)))
             key = id(found)
             try:
                 files.ahead[key] = found
                 return work()
             finally:
                 files.ahead.pop(key, None)
-        noted: list[str] = []
+        noted = _Noted(directories)
         key = id(noted)
         try:
             files.noting[key] = noted
@@ -67,21 +79,64 @@ def _forget_all() -> None:
     """What was another thread's in the process from which this one was forked."""
     files.ahead.clear()
     files.noting.clear()
+    files.past.clear()
 
 
 os.register_at_fork(after_in_child=_forget_all)
 
 
+class _Noted:
+    """What was asked of the kernel about some directories."""
+
+    def __init__(self, directories: Sequence[str]) -> None:
+        #: by directory the names of the files that were read, each once
+        self.read: dict[str, dict[str, None]] = {directory: {} for directory in directories}
+        #: by path whether something was there
+        self.looks: dict[str, bool] = {}
+        #: the directories that were asked whether there are others in them
+        self.nested: set[str] = set()
+        #: whether this thread has asked about something else
+        self.elsewhere = False
+        self._thread = _thread.get_ident()
+
+    def note_read(self, path: str) -> None:
+        directory, _, name = path.rpartition("/")
+        if directory in self.read:
+            self.read[directory][name] = None
+        else:
+            self._note_elsewhere()
+
+    def note_look(self, path: str, found: bool) -> None:
+        if path.rpartition("/")[0] in self.read:
+            self.looks[path] = found
+        else:
+            self._note_elsewhere()
+
+    def note_nested(self, path: str) -> None:
+        if path in self.read:
+            self.nested.add(path)
+        else:
+            self._note_elsewhere()
+
+    def _note_elsewhere(self) -> None:
+        self.elsewhere = self.elsewhere or self._thread == _thread.get_ident()
+
+
 class _Together:
     """The files of some directories, by their names, as calls that read them all."""
 
-    def __init__(self, directories: Sequence[str], paths: Sequence[str]) -> None:
-        names: dict[str, list[str]] = {directory: [] for directory in directories}
-        for path in dict.fromkeys(paths):
-            directory, _, name = path.rpartition("/")
-            if directory in names:
-                names[directory].append(name)
-        self._names = [found[:_MOST_FILES] for found in names.values()][:_MOST_DIRECTORIES]
+    def __init__(self, directories: Sequence[str], noted: _Noted) -> None:
+        read = [list(noted.read[directory]) for directory in directories]
+        self._names = [found[:_MOST_FILES] for found in read][:_MOST_DIRECTORIES]
+        self._asked_for_more = noted.elsewhere or self._names != read
+        #: by the number of the directory and the name of the file
+        self._looks = {
+            (number, path.rpartition("/")[2]): found
+            for number, directory in enumerate(directories)
+            for path, found in noted.looks.items()
+            if path.rpartition("/")[0] == directory
+        }
+        self._nested = [number for number, directory in enumerate(directories) if directory in noted.nested]
         self._contents_at = _PATH * len(self._names)
         size = self._contents_at + _CONTENT * sum(map(len, self._names))
         self._memory: Any = (c_char * size)()
@@ -134,3 +189,49 @@ class _Together:
                         found[f"{directory}/{name}"] = bytes(self._view[at : at + size])
                     at += _CONTENT
         return found
+
+    def is_all(self, directories: Sequence[str], found: dict[str, bytes]) -> bool:
+        """Whether what was ``found`` is all that there is to be asked about these directories, as far as is known."""
+        if self._asked_for_more or len(found) < len(self._sizes) or len(directories) != len(self._names):
+            return False
+        try:
+            return not any(files.has_nested(directories[number]) for number in self._nested)
+        except OSError:
+            return False
+
+    def looks(self, directories: Sequence[str]) -> dict[str, bool]:
+        """By path whether something is there, of what nobody has read."""
+        return {f"{directories[number]}/{name}": found for (number, name), found in self._looks.items()}
+
+
+class _Past:
+    """These directories as they were."""
+
+    def __init__(self, directories: Sequence[str], contents: dict[str, bytes], looks: dict[str, bool]) -> None:
+        self.directories = frozenset(directories)
+        self._contents = contents
+        self._looks = looks
+
+    def read(self, path: str) -> bytes:
+        if path not in self._contents:
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+        return self._contents[path]
+
+    def exists(self, path: str) -> bool:
+        return path in self._contents or self._looks.get(path, False)
+
+
+def _put_off(work: Callable[[], T], past: _Past) -> Callable[[], T]:
+    def do() -> T:
+        thread = _thread.get_ident()
+        before = files.past.get(thread)  # of what was interrupted by a handler of signals that came to this
+        try:
+            files.past[thread] = past
+            return work()
+        finally:
+            if before is None:
+                files.past.pop(thread, None)
+            else:
+                files.past[thread] = before
+
+    return do

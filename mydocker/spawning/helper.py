@@ -79,8 +79,8 @@ def _serve(connection: int, program: int) -> None:
 class _Courtesy:
     """While this process waits, its policy is SCHED_BATCH: who sends a request keeps its CPU.
 
-    Of SCHED_OTHER a process that has slept for long takes the CPU from who wakes it, if no other is free (sched(7)), and
-    the program that has just asked for the spare child of its next run would wait until that is cloned.
+    Of SCHED_OTHER a process that has slept for long takes the CPU from who wakes it, if no other is free (sched(7)).
+    The program that has just asked for the spare child of its next run would wait until that is cloned.
     """
 
     def __init__(self) -> None:

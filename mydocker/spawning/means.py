@@ -10,6 +10,7 @@ from mydocker import plugins
 from mydocker.cgroups import layout
 from mydocker.cgroups.read_ahead import ReadAhead
 from mydocker.crew import Crew
+from mydocker.result import Usage, UsageLater
 from mydocker.runner import Means
 from mydocker.spawning.client import Helper, NoHelper
 from mydocker.spawning.mount_watch import MountWatch, mountinfo
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from mydocker.hooks import Phase
     from mydocker.plan import Plan
     from mydocker.plugins import Registry
-    from mydocker.result import Usage
     from mydocker.spawning.client import Order
     from mydocker.spec import Spec
 
@@ -109,8 +109,15 @@ class SharedMeans(Means):
     def abandon(self, child: Child) -> None:
         self.helper.abandon(child)
 
-    def figures(self, cgroup: ContainerCgroup, kind: tuple[str, ...], read: Callable[[], Usage]) -> Usage:
-        return self._read_ahead.during(cgroup.dirs, kind, read)
+    def figures(
+        self,
+        cgroup: ContainerCgroup,
+        kind: tuple[str, ...],
+        read: Callable[[], Usage],
+        later: Callable[[], Usage] | None,
+    ) -> Usage:
+        found = self._read_ahead.during(cgroup.dirs, kind, read, later)
+        return found if isinstance(found, Usage) else UsageLater.by(found)
 
     def supervised(self, work: Callable[[Phase], T]) -> T:
         return self.crew.supervised(work)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ def nothing_left() -> Iterator[None]:
     yield
     assert not files.ahead
     assert not files.noting
+    assert not files.past
 
 
 @pytest.fixture
@@ -111,7 +113,7 @@ def test_a_fork_has_nothing_of_another_thread_s(tmp_path: Path) -> None:
         files.read(f"{here[0]}/a")
         pid = os.fork()
         if pid == 0:
-            os._exit(7 if not files.ahead and not files.noting else 1)
+            os._exit(7 if not files.ahead and not files.noting and not files.past else 1)
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
     assert [ahead.during(here, "kind", in_fork) for _ in range(2)] == [7, 7]
@@ -218,3 +220,137 @@ def test_threads_read_their_own_while_others_write(tmp_path: Path) -> None:
     finally:
         sys.setswitchinterval(before)
     assert not wrong
+
+
+def gone(directories: list[str]) -> None:
+    for directory in directories:
+        shutil.rmtree(directory)
+
+
+class TestPuttingOff:
+    """Work that asks for nothing but what is known beforehand."""
+
+    @staticmethod
+    def asking(directories: list[str]) -> Callable[[], list[object]]:
+        def work() -> list[object]:
+            one, two = directories
+            looks = [files.exists(f"{one}/{name}") for name in ("a", "a8", "a9")]
+            return [files.read(f"{one}/a"), *looks, files.has_nested(two), files.read(f"{two}/b")]
+
+        return work
+
+    def test_is_done_by_what_was_there(self, tmp_path: Path, opened: list[str]) -> None:
+        ahead = ReadAhead()
+        first = container(tmp_path, "first", a="1", a8="", b="2")
+        work = self.asking(first)
+        assert ahead.during(first, "kind", work, work) == ["1", True, True, False, False, "2"]
+        second = container(tmp_path, "second", a="3", a8="", b="4")
+        work = self.asking(second)
+        later = ahead.during(second, "kind", work, work)
+        assert callable(later)
+        gone(second)
+        container(tmp_path, "second", a="another's", a9="", b="of the same name")
+        opened.clear()
+        expected = ["3", True, True, False, False, "4"]
+        assert later() == later() == expected
+        in_thread: list[object] = []
+        thread = threading.Thread(target=lambda: in_thread.append(later()))
+        thread.start()
+        thread.join()
+        assert in_thread == [expected]
+        assert not opened
+
+    def test_no_other_thread_is_told_of_it(self, tmp_path: Path) -> None:
+        ahead = ReadAhead()
+        here = container(tmp_path, "x", a="1")
+        seen: list[object] = []
+
+        def live() -> None:
+            seen.extend([files.read(f"{here[0]}/a"), files.exists(f"{here[0]}/a2"), files.has_nested(here[0])])
+
+        def later() -> str:
+            thread = threading.Thread(target=live)
+            thread.start()
+            thread.join()
+            return files.read(f"{here[0]}/a")
+
+        ahead.during(here[:1], "kind", reading(here, "a"))
+        done = ahead.during(here[:1], "kind", lambda: "", later)
+        assert callable(done)
+        container(tmp_path, "x", a="new", a2="")
+        Path(here[0], "nested").mkdir()
+        assert done() == "1"
+        assert seen == ["new", True, True]
+
+    def test_what_nobody_has_asked_for_before_is_an_error(self, tmp_path: Path) -> None:
+        ahead = ReadAhead()
+        here = container(tmp_path, "x", a="1", a2="2")
+        ahead.during(here[:1], "kind", reading(here, "a"))
+        later = ahead.during(here[:1], "kind", lambda: [], reading(here, "a2"))
+        assert callable(later)
+        with pytest.raises(CgroupError, match="the cgroup was removed"):
+            later()
+        assert files.read(f"{here[0]}/a2") == "2"
+
+    def test_interrupted_by_another_it_goes_on(self, tmp_path: Path) -> None:
+        """A handler of signals may look at figures."""
+        ahead = ReadAhead()
+        places = [container(tmp_path, name, a=name)[:1] for name in ("first", "inner", "outer")]
+        ahead.during(places[0], "kind", reading(places[0], "a"))
+        inner = ahead.during(places[1], "kind", lambda: [], reading(places[1], "a"))
+        assert callable(inner)
+
+        def work() -> list[str]:
+            return [*inner(), *reading(places[2], "a")()]
+
+        outer = ahead.during(places[2], "kind", lambda: [], work)
+        assert callable(outer)
+        gone([place[0] for place in places])
+        assert outer() == ["inner", "outer"]
+
+    @pytest.mark.parametrize("change", ["missing", "empty", "long", "nested", "fewer directories"])
+    def test_is_not_done_where_something_is_otherwise(self, tmp_path: Path, change: str) -> None:
+        ahead = ReadAhead()
+        here = container(tmp_path, "x", a="1", a2="2", a8="", b="3")
+
+        def work() -> list[object]:
+            return [files.exists(f"{here[0]}/a2") and files.read(f"{here[0]}/a2"), *self.asking(here)()]
+
+        assert ahead.during(here, "kind", work, work) == ["2", "1", True, True, False, False, "3"]
+        assert callable(ahead.during(here, "kind", work, work))
+        if change == "missing":
+            Path(here[0], "a2").unlink()
+        elif change == "nested":
+            Path(here[1], "nested").mkdir()
+        else:
+            Path(here[0], "a2").write_text({"empty": "", "long": "x" * 5000}.get(change, "2"))
+        found = ahead.during(here[: 1 if change == "fewer directories" else 2], "kind", work, work)
+        expected = {"missing": False, "empty": "", "long": "x" * 5000}.get(change, "2")
+        assert found == [expected, "1", True, True, False, change == "nested", "3"]
+
+    @pytest.mark.parametrize("ask", [files.read, files.exists, lambda path: files.has_nested(os.path.dirname(path))])
+    def test_is_not_done_where_more_is_asked(self, tmp_path: Path, ask: Callable[[str], object]) -> None:
+        """About what is not of these directories, and so may be otherwise later."""
+        ahead = ReadAhead()
+        here = container(tmp_path, "x", a="1", b="2")
+        other = f"{here[1]}/b"
+
+        def work() -> list[object]:
+            return [files.read(f"{here[0]}/a"), ask(other)]
+
+        found = ahead.during(here[:1], "kind", work, work)
+        assert isinstance(found, list)
+        assert ahead.during(here[:1], "kind", work, work) == found
+
+    def test_what_other_threads_ask_for_meanwhile_is_theirs(self, tmp_path: Path) -> None:
+        ahead = ReadAhead()
+        here = container(tmp_path, "x", a="1", b="2")
+
+        def work() -> list[str]:
+            thread = threading.Thread(target=files.read, args=(f"{here[1]}/b",))
+            thread.start()
+            thread.join()
+            return reading(here, "a")()
+
+        ahead.during(here[:1], "kind", work, work)
+        assert callable(ahead.during(here[:1], "kind", work, work))

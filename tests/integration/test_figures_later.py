@@ -1,0 +1,105 @@
+"""The figures of a run from Python are worked out when somebody looks at them, by what was in the files at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import mydocker
+from mydocker import state
+from mydocker.cgroups.layout import Layout
+from mydocker.linux import batch
+from mydocker.result import UsageLater
+
+BUSY = ["sh", "-c", "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; true & wait"]
+
+pytestmark = pytest.mark.skipif(not batch.code_page(), reason="there is no machine code, by which all is read at once")
+
+
+def is_put_off(result: mydocker.Result) -> bool:
+    return type(result.__dict__["usage"]) is UsageLater
+
+
+def names_of(usage: mydocker.Usage) -> dict[str, set[str]]:
+    return {plugin: set(figures) for plugin, figures in usage.plugins.items()}
+
+
+@pytest.mark.vm
+def test_they_are_what_they_were(layout: Layout) -> None:
+    """Also where the kernel has files by which not all can be put off."""
+    limits: dict[str, Any] = {"memory": "64m", "cpus": 1.0, "pids_limit": 20}
+    at_once, *others = [mydocker.run(BUSY, accounting=accounting, **limits) for accounting in (False,) * 3]
+    assert not is_put_off(at_once)
+    for result in others:
+        usage = result.usage
+        assert names_of(usage) == names_of(at_once.usage)
+        assert (usage.memory_limit, usage.cpu_limit, usage.pids_limit) == (64 << 20, 1.0, 20)
+        assert usage.memory_kinds.keys() == at_once.usage.memory_kinds.keys()
+        assert usage.memory_peak is None or usage.memory_peak > 100_000
+        assert usage.pids_peak is None or usage.pids_peak >= 2
+        assert 0.005 < usage.cpu_user + usage.cpu_system < result.wall_seconds + 0.1
+        assert not is_put_off(result)
+    accounted = [mydocker.run(["true"], accounting=True) for _ in range(3)]
+    assert names_of(accounted[0].usage) == names_of(accounted[2].usage)
+    assert not [figures for figures in accounted[2].usage.plugins.values() if "error" in figures]
+
+
+@pytest.mark.vm
+def test_a_later_container_of_the_same_name_is_another(
+    name: str, start: Callable[..., Any], eventually: Callable[..., Any], state_dir: Path
+) -> None:
+    results = [mydocker.run(["true"], name=name, pids_limit=limit) for limit in (20, 30, 40)]
+    assert [is_put_off(result) for result in results] == [False, True, True]
+    process = start("--name", name, "--pids-limit", "50", "sleep", "1000")
+    eventually(lambda: getattr(state.read(str(state_dir / name)), "pid", 0))
+    assert [result.usage.pids_limit for result in results] == [20, 30, 40]
+    assert [result.usage.pids_current for result in results] == [0, 0, 0]
+    assert process.poll() is None
+    process.kill()
+    process.wait()
+    mydocker.run(["true"])  # removes what it has left
+
+
+@pytest.mark.vm
+def test_one_that_was_killed_for_memory_says_so_at_once() -> None:
+    eat = ["sh", "-c", 'x=x; while :; do x="$x$x"; done']
+    results = [mydocker.run(eat, memory="20m", memory_swap="20m") for _ in range(3)]
+    assert [result.reason for result in results] == ["oom"] * 3
+    assert not any(is_put_off(result) for result in results)
+    assert all(result.oom_kills for result in results)
+
+
+@pytest.mark.vm
+def test_what_the_container_has_nested_counts(layout: Layout) -> None:
+    """It is gone when somebody looks."""
+    if layout.version("memory") != 1:
+        pytest.skip("the figures of a v2 cgroup are those of all that are nested in it")
+    nest = ["mkdir", f"{layout.require('memory').mountpoint}/nested"]
+    for _ in range(2):
+        mydocker.run(["true"], memory="50m")
+    result = mydocker.run(nest, memory="50m", privileged=True)
+    again = mydocker.run(["true"], memory="50m")
+    assert result.exit_code == 0
+    assert (is_put_off(result), is_put_off(again)) == (False, True)
+    assert again.usage.memory_limit == 50 << 20
+
+
+def test_a_plugin_of_others_is_asked_while_the_cgroup_is_there(plugin: Any, tmp_path: Path) -> None:
+    seen = tmp_path / "seen"
+    plugin(
+        "asked",
+        f"""
+        @hookimpl
+        def mydocker_usage(cgroup):
+            with open({str(seen)!r}, "a") as f:
+                print(all(map(os.path.isdir, cgroup.dirs)), len(cgroup.dirs), file=f)
+            return {{"x": 1}}
+        """,
+    )
+    results = [mydocker.run(["true"], asked=1, pids_limit=20) for _ in range(3)]
+    assert seen.read_text() == "True 1\n" * 3
+    assert not any(is_put_off(result) for result in results)
+    assert [result.usage.plugins["asked"] for result in results] == [{"x": 1}] * 3
