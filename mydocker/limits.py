@@ -68,9 +68,7 @@ class Limits:
 
     def _owners(self, hook: str = "") -> tuple[Plugin, ...]:
         """`Registry.implementing`, of what is set."""
-        if self._registry is None or not self.config:
-            return ()
-        return self._registry.implementing(self.config, hook)
+        return () if self._registry is None else self._registry.implementing(self.config, hook)
 
     def _accounting(self) -> tuple[Plugin, ...]:
         if self._registry is None or not self._spec.accounting:
@@ -85,7 +83,7 @@ class Limits:
 
         Ours hang no more than the rest of mydocker does, and a thread for them is a good part of a short run.
         """
-        if all(plugin.is_own for plugin in plugins):
+        if _are_own(plugins):
             work(hooks.UNSUPERVISED)
         else:
             self._supervised(work)
@@ -93,7 +91,7 @@ class Limits:
     @property
     def may_make_more(self) -> bool:
         """Whether a plugin may make a cgroup as late as when the child is there: mydocker's own do so before."""
-        return any(not plugin.is_own for plugin in self._owners("mydocker_apply"))
+        return not _are_own(self._owners("mydocker_apply"))
 
     def validate(self) -> None:
         """All plugins, before anything exists."""
@@ -167,7 +165,7 @@ class Limits:
     @property
     def making_is_others(self) -> bool:
         """Whether a plugin may make something before the child is cloned that is not as mydocker's own have it."""
-        return self.amending_makes or any(not plugin.is_own for plugin in self._owners("mydocker_prepare"))
+        return self.amending_makes or not _are_own(self._owners("mydocker_prepare"))
 
     def amend(self, cgroup: ContainerCgroup | None) -> Spec:
         """Let the plugins amend the container; the Spec as it is then. `undo` is owed from now on, whatever comes.
@@ -346,7 +344,7 @@ class Limits:
         """The same, for `usage_at_end` when the cgroup is removed (`mydocker.cgroups.read_ahead`). None if a plugin is
         another's: that may do more than to read files of the cgroup.
         """
-        if self.cgroup is None or not all(plugin.is_own for plugin in self.plugins):
+        if self.cgroup is None or not _are_own(self.plugins):
             return None
         copy = object.__new__(Limits)
         copy.__dict__.update(self.__dict__, cgroup=self.cgroup.remembered(), _views=(None, {}))
@@ -467,6 +465,14 @@ class _Claims:
         if name in claimed:
             raise ConflictError(f"{claimed[name]} and {plugin} both {deed}: leave one of them out")
         claimed[name] = str(plugin)
+
+
+def _are_own(plugins: Iterable[Plugin]) -> bool:
+    """Whether all came with mydocker."""
+    for plugin in plugins:  # noqa: SIM110 (asked a dozen times in a run, and a generator is one call more for each)
+        if not plugin.is_own:
+            return False
+    return True
 
 
 def _is_open(descriptor: int) -> bool:

@@ -126,7 +126,7 @@ def exists(path: str) -> bool:
     was = _past_of(path.rpartition("/")[0]) if past else None
     if was is not None:
         return was.exists(path)
-    found = any(path in contents for contents in tuple(ahead.values())) or os.path.exists(path)
+    found = (bool(ahead) and any(path in contents for contents in tuple(ahead.values()))) or os.path.exists(path)
     for noted in tuple(noting.values()):
         noted.note_look(path, found)
     return found

@@ -95,10 +95,11 @@ class ContainerCgroup:
 
     def remembered(self) -> ContainerCgroup:
         """The same, for who asks about it when it is removed (`mydocker.cgroups.read_ahead`): nothing is ever made."""
-        copy = type(self)(self.layout, self.path)
-        copy._made.directories.update(self._made.directories)
-        copy._made.enabled.update(self._made.enabled)
-        copy._made.running = -1
+        copy, made = self.for_plugin(""), _Made()
+        made.directories.update(self._made.directories)
+        made.enabled.update(self._made.enabled)
+        made.running = -1
+        copy._made = made
         return copy
 
     def __repr__(self) -> str:

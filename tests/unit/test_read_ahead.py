@@ -286,7 +286,7 @@ class TestPuttingOff:
         ahead = ReadAhead()
         here = container(tmp_path, "x", a="1", a2="2")
         ahead.during(here[:1], "kind", reading(here, "a"))
-        later = ahead.during(here[:1], "kind", lambda: [], reading(here, "a2"))
+        later = ahead.during(here[:1], "kind", list, reading(here, "a2"))
         assert callable(later)
         with pytest.raises(CgroupError, match="the cgroup was removed"):
             later()
@@ -297,13 +297,13 @@ class TestPuttingOff:
         ahead = ReadAhead()
         places = [container(tmp_path, name, a=name)[:1] for name in ("first", "inner", "outer")]
         ahead.during(places[0], "kind", reading(places[0], "a"))
-        inner = ahead.during(places[1], "kind", lambda: [], reading(places[1], "a"))
+        inner = ahead.during(places[1], "kind", list, reading(places[1], "a"))
         assert callable(inner)
 
         def work() -> list[str]:
             return [*inner(), *reading(places[2], "a")()]
 
-        outer = ahead.during(places[2], "kind", lambda: [], work)
+        outer = ahead.during(places[2], "kind", list, work)
         assert callable(outer)
         gone([place[0] for place in places])
         assert outer() == ["inner", "outer"]
