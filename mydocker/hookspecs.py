@@ -164,7 +164,8 @@ def mydocker_remove(cgroup: ContainerCgroup) -> None:
     """Undo what ``amend``, ``prepare`` and ``apply`` made outside the container's cgroup.
 
     The cgroup itself is removed by the core afterwards. Called after the end of the command, after a
-    failed start, and for a plugin whose ``amend`` or ``prepare`` raised. If this raises, the other plugins are still
+    failed start, and for a plugin whose ``amend`` or ``prepare`` raised; not where all fields of the plugin that were
+    ever set are ``traceless``. If this raises, the other plugins are still
     undone, and the error is a warning and one of the Result's notes. After that, and for a container whose runtime was
     killed, the next run calls it once, in another process, perhaps before ``amend`` has made anything.
     """

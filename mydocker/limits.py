@@ -58,6 +58,8 @@ class Limits:
         self._views: tuple[ContainerCgroup | None, dict[str, ContainerCgroup]] = (None, {})
         self._network: list[tuple[Plugin, Callable[[int], None]]] = []
         self._to_undo: list[Plugin] = []
+        #: whether somebody else may have changed them since
+        self._updated = False
         #: place in the container to the plugin that mounts there
         self.mounted_by: dict[str, str] = {}
 
@@ -315,17 +317,26 @@ class Limits:
         """Take over what an update has put in force meanwhile: the limits, and what it made of the cgroup ``path``."""
         from mydocker.cgroups.group import ContainerCgroup
 
+        self._updated = True
         try:
             if self._registry is None:
                 from mydocker import plugins
 
                 self._registry = plugins.load()
             self.config = self._registry.parse(texts)
+            for plugin in self._owners("mydocker_remove"):
+                self._will_undo(plugin)
         except MydockerError as e:  # such as a plugin that this process does not have: the command has run all the same
             logs.warning("the Result has the limits of the start: %s", e)
         if self.cgroup is None:
             self.cgroup = ContainerCgroup.opened(self._layout, path)
         else:
+            self.adopt()
+
+    def adopt(self) -> None:
+        """`undo` will take it that somebody else, an update or a pause, has made more of the cgroup and elsewhere."""
+        self._updated = True
+        if self.cgroup is not None:
             self.cgroup.adopt()
 
     def usage_at_end(self, cpu_user: float, cpu_system: float, *, wanted: bool = True) -> Usage:
@@ -340,15 +351,27 @@ class Limits:
                 logs.warning("%s", figures["error"])
         return usage
 
-    def remembered(self) -> Limits | None:
-        """The same, for `usage_at_end` when the cgroup is removed (`mydocker.cgroups.read_ahead`). None if a plugin is
-        another's: that may do more than to read files of the cgroup.
+    def usage_later(self, cpu_user: float, cpu_system: float) -> Callable[[], Usage] | None:
+        """What gives the same as `usage_at_end` when the cgroup is removed (`mydocker.cgroups.read_ahead`), in any
+        thread. None if a plugin is another's: that may do more than to read files of the cgroup.
         """
-        if self.cgroup is None or not _are_own(self.plugins):
+        plugins, registry, config = self.plugins, self._registry, self.config
+        if self.cgroup is None or registry is None or not _are_own(plugins):
             return None
-        copy = object.__new__(Limits)
-        copy.__dict__.update(self.__dict__, cgroup=self.cgroup.remembered(), _views=(None, {}))
-        return copy
+        cgroup = self.cgroup.remembered()
+
+        def usage() -> Usage:
+            from mydocker.result import Usage
+
+            figures = {}
+            for plugin in plugins:
+                view = cgroup.for_plugin(plugin.name)
+                figures[plugin.name] = _figures(
+                    plugin, lambda hook: registry.call(plugin, hook, cgroup=view, config=config)  # noqa: B023
+                )
+            return Usage.of(figures, cpu_user, cpu_system)
+
+        return usage
 
     def usage(self, cpu_user: float = 0.0, cpu_system: float = 0.0, *, wanted: bool = True) -> Usage:
         """The figures of the plugins, also while the container runs. See `Usage.of` and `usage_at_end`."""
@@ -365,15 +388,9 @@ class Limits:
         return Usage.of(figures, cpu_user, cpu_system)
 
     def _ask_for_figures(self, phase: Phase, waiting: list[Plugin], figures: dict[str, Any]) -> None:
-        from mydocker.result import checked_figures
-
         while waiting:
             plugin = waiting[0]
-            try:
-                answer = self._call(phase, plugin, "mydocker_usage", config=self.config)
-                found = checked_figures(str(plugin), answer)
-            except MydockerError as e:
-                found = {"error": str(e)}
+            found = _figures(plugin, lambda hook: self._call(phase, plugin, hook, config=self.config))  # noqa: B023
             if phase.abandoned:
                 return
             figures[plugin.name] = found
@@ -388,6 +405,11 @@ class Limits:
             if field.name in self.config and (field.traceless or "mydocker_remove" not in plugin.hooks)
         ]
 
+    def _is_traceless(self, plugin: Plugin) -> bool:
+        """Whether all that is set of the plugin is in force by the container's own cgroup alone."""
+        fields = [field for field in plugin.fields if field.name in self.config]
+        return bool(fields) and all(field.traceless for field in fields)
+
     def undo(self) -> None:
         """Undo what the plugins made, the last one first, and remove the cgroup. Raises the first error at the end."""
         failed: list[MydockerError] = []
@@ -397,7 +419,12 @@ class Limits:
         except OSError as e:  # the plugin has closed what it gave away
             failed.append(PluginError(f"the descriptor of the overlay's upper layer cannot be closed: {e.strerror}"))
         self.upper = -1
-        waiting = [plugin for plugin in reversed(self._to_undo) if "mydocker_remove" in plugin.hooks]
+        all_of_them = self._updated or self._spec.accounting
+        waiting = [
+            plugin
+            for plugin in reversed(self._to_undo)
+            if "mydocker_remove" in plugin.hooks and (all_of_them or not self._is_traceless(plugin))
+        ]
         try:
             while waiting:
                 try:
@@ -465,6 +492,16 @@ class _Claims:
         if name in claimed:
             raise ConflictError(f"{claimed[name]} and {plugin} both {deed}: leave one of them out")
         claimed[name] = str(plugin)
+
+
+def _figures(plugin: Plugin, call: Callable[[str], object]) -> dict[str, Any]:
+    """What the plugin has counted, or why there is nothing. ``call`` calls a hook of it."""
+    from mydocker.result import checked_figures
+
+    try:
+        return checked_figures(str(plugin), call("mydocker_usage"))
+    except MydockerError as e:
+        return {"error": str(e)}
 
 
 def _are_own(plugins: Iterable[Plugin]) -> bool:

@@ -43,7 +43,7 @@ class ResourceField(Value):
         at least. ValueError with the reason if that cannot be one.
     ``traceless``
         True if it is in force by the container's own cgroup alone: then ``mydocker_remove`` has nothing to undo for it,
-        and who deletes an engine's container does not load the plugin.
+        and is not called if nothing else of the plugin is set. Who deletes an engine's container does not load it then.
 
     An engine that passes no such path in config.json can set every field by its `annotation`.
     """

@@ -115,15 +115,19 @@ class Usage(Value):
         return cls(pressure=pressure, plugins=figures, **found)
 
 
-class UsageLater(Usage):
-    """Stands for a Usage in a `Result` until somebody looks at it."""
+class UsageLater:
+    """Stands for a Usage in a `Result` until somebody looks at it. For threads: to all it is the same."""
 
-    @classmethod
-    def by(cls, work: Callable[[], Usage]) -> UsageLater:
-        """``work`` works it out."""
-        later = object.__new__(cls)
-        later.__dict__["work"] = work
-        return later
+    __slots__ = ("_found", "_work")
+
+    def __init__(self, work: Callable[[], Usage]) -> None:
+        """``work`` works it out; in the worst case more than once."""
+        self._work = work
+        self._found: dict[str, Usage] = {}
+
+    def look(self) -> Usage:
+        """The Usage."""
+        return self._found.get("usage") or self._found.setdefault("usage", self._work())
 
 
 def checked_figures(plugin: str, answer: object) -> dict[str, Any]:
@@ -203,9 +207,7 @@ class Result(Value):
             _look(self, other)
             return super().__eq__(other)
 
-        def __hash__(self) -> int:
-            _look(self)
-            return super().__hash__()
+        __hash__ = Value.__hash__
 
         def __repr__(self) -> str:
             _look(self)
@@ -270,10 +272,11 @@ def _look(*results: object) -> None:
 
 
 def _usage(result: Result) -> Usage:
-    found: Usage = result.__dict__["usage"]
+    found = result.__dict__["usage"]
     if type(found) is UsageLater:
-        found = result.__dict__["usage"] = found.__dict__["work"]()
-    return found
+        found = result.__dict__["usage"] = found.look()
+    usage: Usage = found
+    return usage
 
 
 if not TYPE_CHECKING:

@@ -22,7 +22,7 @@ from mydocker.linux import capabilities, process, signals
 from mydocker.linux.paths import read_in_root
 from mydocker.plan import Plan
 from mydocker.resources import ResourceConfig
-from mydocker.result import Result
+from mydocker.result import Result, Usage
 from mydocker.spec import DEFAULT_PATH, Volume
 from mydocker.user import User, resolve
 from mydocker.value import Value
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from mydocker.hooks import Phase
     from mydocker.landing import Command
     from mydocker.plugins import Registry
-    from mydocker.result import Usage
+    from mydocker.result import UsageLater
     from mydocker.spawning.client import Order
     from mydocker.spec import Spec, Tmpfs
     from mydocker.streams import Streams
@@ -110,7 +110,7 @@ class Means:
         kind: tuple[str, ...],
         read: Callable[[], Usage],
         later: Callable[[], Usage] | None,
-    ) -> Usage:
+    ) -> Usage | UsageLater:
         """The figures of a container that has ended: ``read`` reads them. ``kind``: what is read of two with the same
         is much alike. ``later``: gives them by what was in the files, when the cgroup is removed.
         """
@@ -561,13 +561,13 @@ class Container:
             if self._record.pidfile:
                 state.remove_pidfile(self._record.pidfile, pid)
         finally:
-            notes = self._undo(self._limits.cgroup) if self._limits.cgroup else self._remove_made_meanwhile()
+            notes = self._undo() if self._limits.cgroup else self._remove_made_meanwhile()
         return notes
 
-    def _undo(self, cgroup: ContainerCgroup) -> tuple[str, ...]:
+    def _undo(self) -> tuple[str, ...]:
         """What cannot be undone does not change how the run ended: a warning and a note. The next call tries again."""
         if self._meddled or self._claim.changed():  # by an update, or a pause, which may have made more of it
-            cgroup.adopt()
+            self._limits.adopt()
         try:
             self._limits.undo()
         except MydockerError as e:
@@ -900,8 +900,8 @@ class Container:
             self._ending.notes.append(f"{owner} failed to {verdict.action} the container, which was stopped: {e}")
             logs.warning("%s", self._ending.notes[-1])
 
-    def _usage(self, used: Any, *, wanted: bool, later: bool) -> Usage:
-        """``later``: it may be worked out when somebody looks at it."""
+    def _usage(self, used: Any, *, wanted: bool, at_once: bool) -> Usage | UsageLater:
+        """``at_once``: and not when somebody looks at it."""
         limits = self._limits
 
         def read() -> Usage:
@@ -910,13 +910,8 @@ class Container:
         if limits.cgroup is None or not wanted:
             return read()
         kind = (*limits.config, "accounting") if self._spec.accounting else tuple(limits.config)
-        remembered = limits.remembered() if later else None
-        if remembered is None:
-            return self._means.figures(limits.cgroup, kind, read, None)
-        usage_at_end = remembered.usage_at_end
-        return self._means.figures(
-            limits.cgroup, kind, read, lambda: usage_at_end(used.ru_utime, used.ru_stime)
-        )
+        later = None if at_once else limits.usage_later(used.ru_utime, used.ru_stime)
+        return self._means.figures(limits.cgroup, kind, read, later)
 
     def _result(self, child: Child, status: int, used: Any, wall: float) -> Result:
         if self._spec.init:
@@ -929,13 +924,13 @@ class Container:
         if self._claim.changed():
             self._limits.reload(self._claim.limits(), self._record.cgroup)
         killed = code == 128 + signals.SIGKILL
-        usage = self._usage(used, wanted=self._figures or killed, later=not killed)
+        usage = self._usage(used, wanted=self._figures or killed, at_once=killed)
         reason = "exited" if signal is None else "signaled"
         if self._ending.stopped and signal == signals.SIGKILL:
             reason = self._ending.stopped
         elif self._ending.timed_out and signal == signals.SIGKILL:
             reason = "timeout"
-        elif killed and usage.oom_kills:
+        elif killed and isinstance(usage, Usage) and usage.oom_kills:
             reason = "oom"
         if reason == "signaled" and self._ending.before_command:
             raise HandoffError("the container's first process was killed before it took its command: nothing of it ran")
@@ -949,7 +944,7 @@ class Container:
             limits=self._limits.config.asdict(),
             unenforced=self._limits.unenforced,
             notes=tuple(self._ending.notes),
-            usage=usage,
+            usage=usage,  # type: ignore[arg-type]  # to who looks at it, it is a Usage
         )
 
 

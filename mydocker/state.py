@@ -69,7 +69,7 @@ def check_name(name: str) -> str:
 
 
 class Record(Value):
-    """What `Claim.write` keeps: enough to remove everything of the container without its runtime.
+    """What `Claim.announce` and `Claim.write` keep: enough to remove everything of the container without its runtime.
 
     ``cgroup`` is the path of the container's cgroup below the base of each hierarchy, where it has one. ``pid`` and
     ``start_time`` (clock ticks since boot) name the container's first process, 0 before it exists. ``limits`` is
@@ -104,16 +104,17 @@ class Claim:
         self._written = (0, 0)
 
     def announce(self, record: Record) -> None:
-        """Say what there will be to remove. Once, and before any of it is made; `write` says what there is."""
-        os.pwrite(self.lock, _text(record), 0)
+        """Say what there will be to remove, before any of it is made: that counts until the first `write`. Once."""
+        _write_all(self.lock, record)
 
     def write(self, record: Record) -> None:
         """Replace state.json by a whole new one: a reader sees the old or the new.
 
-        The first is written in its place: until it is whole, what was announced counts, if there is anything yet.
+        The first is written in its place, and what was announced counts until it is whole.
         """
         if self._written == (0, 0):
             self._written = _write(f"{self.path}/state.json", record)
+            os.ftruncate(self.lock, 0)  # when state.json is removed, there is no record
             return
         from mydocker.linux import rename  # of no use to who only reads records
 
@@ -121,7 +122,12 @@ class Claim:
         rename.replace(f"{self.path}/state.json", f"{self.path}/state.json.new")
 
     def changed(self) -> bool:
-        """Whether somebody else has replaced the record since: an update of the container's limits."""
+        """Whether somebody else has replaced the record since: an update of the container's limits.
+
+        Nobody does so before there is one with a PID.
+        """
+        if self._written == (0, 0):
+            return False
         try:
             return _identity(os.stat(f"{self.path}/state.json")) != self._written
         except FileNotFoundError:
@@ -157,14 +163,17 @@ def _write(path: str, record: Record, directory: int | None = None) -> tuple[int
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
     fd = os.open(path, flags, 0o600, dir_fd=directory)
     try:
-        os.write(fd, _text(record))
+        _write_all(fd, record)
         return _identity(os.fstat(fd))
     finally:
         os.close(fd)
 
 
-def _text(record: Record) -> bytes:
-    return plain_json.dumps(record.asdict()).encode() + b"\n"
+def _write_all(fd: int, record: Record) -> None:
+    """OSError if it does not fit: of what is longer than a page, a file system may take a part."""
+    data = memoryview(plain_json.dumps(record.asdict()).encode() + b"\n")
+    while data:
+        data = data[os.write(fd, data) :]
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:
@@ -568,7 +577,7 @@ def is_alive(pid: int, start_time: int) -> bool:
 
 def _read(path: str) -> Mapping[str, Any] | None:
     """The record, or what was announced."""
-    for name in ("state.json", "lock"):
+    for name in ("state.json", "lock", "state.json"):  # what was announced goes when the record is there
         try:
             with open(f"{path}/{name}", encoding="utf-8", errors="surrogateescape") as f:
                 record = plain_json.loads(f.read())

@@ -520,7 +520,8 @@ def _figures_v1(controller: Controller) -> dict[str, int]:
         counts = [cgroup.throttle_io_serviced for cgroup in everywhere]
     else:
         return {}
-    if not any(sizes) and not _counts_v1(controller):
+    counts_at_all = _counts_v1(controller)  # asked for in any case: what is asked is the same for all containers
+    if not any(sizes) and not counts_at_all:
         return {}
     return {
         "read_bytes": _sum(sizes, "Read"),

@@ -31,12 +31,11 @@ if TYPE_CHECKING:
         def note_nested(self, path: str) -> None: ...
 
     class Past(Protocol):
-        """What answers in place of the kernel for cgroups that were removed: all that will be asked of them."""
-
-        directories: frozenset[str]
+        """What answers in place of the kernel for cgroups that were removed. OSError for what is not known of them."""
 
         def read(self, path: str) -> bytes: ...
         def exists(self, path: str) -> bool: ...
+        def has_nested(self, path: str) -> bool: ...
 
 
 #: The imitated cgroup file systems of this process (`mydocker.testing`): none in a run.
@@ -52,7 +51,7 @@ FAR_SHORTER = 2048
 ahead: dict[int, dict[str, bytes]] = {}
 noting: dict[int, Noting] = {}
 
-#: And for a thread, by its ident, that asks about cgroups which were removed.
+#: And for a thread, by its ident, that asks about cgroups which were removed, and about nothing else.
 past: dict[int, Past] = {}
 
 # What each refusal means for a cgroup file: Documentation/admin-guide/cgroup-v2.rst, cgroup-v1/*.rst, cgroups(7).
@@ -90,7 +89,7 @@ def imitation_of(path: str) -> Imitation | None:
 
 def read(path: str) -> str:
     """The whole text of a cgroup file, stripped. `CgroupError` if the kernel refuses."""
-    was = _past_of(path.rpartition("/")[0]) if past else None
+    was = past.get(_thread.get_ident()) if past else None
     if was is not None:
         try:
             return _text(was.read(path))
@@ -123,9 +122,12 @@ def _text(content: bytes) -> str:
 
 def exists(path: str) -> bool:
     """Whether there is a file of that name."""
-    was = _past_of(path.rpartition("/")[0]) if past else None
+    was = past.get(_thread.get_ident()) if past else None
     if was is not None:
-        return was.exists(path)
+        try:
+            return was.exists(path)
+        except OSError as e:
+            raise refused("look for", path, e) from e
     found = (bool(ahead) and any(path in contents for contents in tuple(ahead.values()))) or os.path.exists(path)
     for noted in tuple(noting.values()):
         noted.note_look(path, found)
@@ -134,17 +136,12 @@ def exists(path: str) -> bool:
 
 def has_nested(path: str) -> bool:
     """Whether there are cgroups in the cgroup ``path``: a directory counts its subdirectories in its links. OSError."""
-    if past and _past_of(path) is not None:
-        return False
+    was = past.get(_thread.get_ident()) if past else None
+    if was is not None:
+        return was.has_nested(path)
     for noted in tuple(noting.values()):
         noted.note_nested(path)
     return os.stat(path).st_nlink != 2
-
-
-def _past_of(directory: str) -> Past | None:
-    """What answers for the cgroup ``directory`` in this thread, if it was removed."""
-    found = past.get(_thread.get_ident())
-    return found if found is not None and directory in found.directories else None
 
 
 def write(path: str, value: str) -> None:

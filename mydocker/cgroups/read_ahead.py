@@ -55,7 +55,7 @@ class ReadAhead:
         # Put there, and taken away, in one step each: an interrupt leaves nothing.
         if found:
             if known is not None and later is not None and known.is_all(directories, found):
-                return _put_off(later, _Past(directories, found, known.looks(directories)))
+                return _put_off(later, known.past(directories, found))
             key = id(found)
             try:
                 files.ahead[key] = found
@@ -199,26 +199,40 @@ class _Together:
         except OSError:
             return False
 
-    def looks(self, directories: Sequence[str]) -> dict[str, bool]:
-        """By path whether something is there, of what nobody has read."""
-        return {f"{directories[number]}/{name}": found for (number, name), found in self._looks.items()}
+    def past(self, directories: Sequence[str], found: dict[str, bytes]) -> _Past:
+        """These directories as they are now, if what was ``found`` `is_all`."""
+        looks = {f"{directories[number]}/{name}": there for (number, name), there in self._looks.items()}
+        return _Past(found, looks, frozenset(directories[number] for number in self._nested))
 
 
 class _Past:
-    """These directories as they were."""
+    """Directories as they were."""
 
-    def __init__(self, directories: Sequence[str], contents: dict[str, bytes], looks: dict[str, bool]) -> None:
-        self.directories = frozenset(directories)
+    def __init__(self, contents: dict[str, bytes], looks: dict[str, bool], without_nested: frozenset[str]) -> None:
         self._contents = contents
         self._looks = looks
+        self._without_nested = without_nested
 
     def read(self, path: str) -> bytes:
         if path not in self._contents:
-            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+            raise _unknown()
         return self._contents[path]
 
     def exists(self, path: str) -> bool:
-        return path in self._contents or self._looks.get(path, False)
+        if path in self._contents:
+            return True
+        if path not in self._looks:
+            raise _unknown()
+        return self._looks[path]
+
+    def has_nested(self, path: str) -> bool:
+        if path not in self._without_nested:
+            raise _unknown()
+        return False
+
+
+def _unknown() -> OSError:
+    return OSError(errno.ENODEV, os.strerror(errno.ENODEV))
 
 
 def _put_off(work: Callable[[], T], past: _Past) -> Callable[[], T]:

@@ -78,7 +78,10 @@ class SharedMeans(Means):
         places = (os.environ.get(plugins.DISABLE_VARIABLE), *((path, _changed(path)) for path in sys.path))
         known = self._registry
         if known is None or known[0] != (configuration, places):
-            self._registry = known = ((configuration, places), plugins.load(configuration))
+            found = plugins.load(configuration)
+            if known is not None and (found.table, found.config) == (known[1].table, known[1].config):
+                found = known[1]  # Results may hold it
+            self._registry = known = ((configuration, places), found)
         return known[1]
 
     def filter(self, spec: Spec, capabilities: int) -> seccomp.Filter | None:
@@ -115,9 +118,9 @@ class SharedMeans(Means):
         kind: tuple[str, ...],
         read: Callable[[], Usage],
         later: Callable[[], Usage] | None,
-    ) -> Usage:
+    ) -> Usage | UsageLater:
         found = self._read_ahead.during(cgroup.dirs, kind, read, later)
-        return found if isinstance(found, Usage) else UsageLater.by(found)
+        return found if isinstance(found, Usage) else UsageLater(found)
 
     def supervised(self, work: Callable[[Phase], T]) -> T:
         return self.crew.supervised(work)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -591,6 +592,83 @@ def test_a_plugin_of_others_is_asked_for_figures_that_nobody_looks_at(plugin: An
     plugin("asked", f"@hookimpl\ndef mydocker_usage():\n    {made}\n    return {{}}\n")
     assert run("--asked", "1", "-m", "50m", "true").returncode == 0
     assert (tmp_path / "asked").exists()
+
+
+class TestWhatLeavesNoTrace:
+    """``traceless``: there is nothing to undo for such a field."""
+
+    @pytest.fixture
+    def undone(self, plugin: Any, tmp_path: Path) -> Callable[[], int]:
+        """How often the plugin was asked to undo something, since the last time."""
+        mark = tmp_path / "undone"
+        plugin(
+            "odd",
+            f"""
+            @hookimpl
+            def mydocker_fields():
+                return [
+                    ResourceField(name=n, flags=("--" + n,), parse=parse_integer, metavar="N", help="One.", traceless=t)
+                    for n, t in (("light", True), ("heavy", False))
+                ]
+
+            @hookimpl
+            def mydocker_prepare(cgroup):
+                pass
+
+            @hookimpl
+            def mydocker_update(config, previous, cgroup, pid):
+                pass
+
+            @hookimpl
+            def mydocker_account(cgroup):
+                pass
+
+            @hookimpl
+            def mydocker_remove():
+                with open({str(mark)!r}, "a") as f:
+                    f.write("x")
+            """,
+        )
+
+        def count() -> int:
+            found = len(mark.read_text()) if mark.exists() else 0
+            mark.unlink(missing_ok=True)
+            return found
+
+        return count
+
+    @pytest.mark.parametrize(
+        ("limits", "times"),
+        [
+            (("--light=1",), 0),
+            (("--heavy=1",), 1),
+            (("--light=1", "--heavy=1"), 1),
+            (("-m", "50m"), 0),
+            (("--light=1", "-m", "50m", "--result", "/dev/null"), 1),
+        ],
+    )
+    def test_nobody_is_called_for_it(
+        self, run: Any, undone: Callable[[], int], limits: tuple[str, ...], times: int
+    ) -> None:
+        """``--result`` asks for all figures, for which a plugin may have made something."""
+        assert run(*limits, "true").returncode == 0
+        assert undone() == times
+        assert run(*limits, "no-such-command").returncode == 127
+        assert undone() == times
+
+    @pytest.mark.parametrize("first", [{"pids_limit": 50}, {"light": 1}])
+    def test_an_update_may_set_more(
+        self, start: Any, name: str, undone: Callable[[], int], first: dict[str, int]
+    ) -> None:
+        flags = [f"--{field.replace('_', '-')}={value}" for field, value in first.items()]
+        process = start("--name", name, "-i", *flags, "cat", stdin=subprocess.PIPE)
+        process.stdin.write("ready\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == "ready\n"
+        mydocker.update(name, heavy=2)
+        process.stdin.close()
+        assert process.wait() == 0
+        assert undone() == 1
 
 
 @pytest.mark.vm

@@ -282,15 +282,21 @@ class TestPuttingOff:
         assert done() == "1"
         assert seen == ["new", True, True]
 
-    def test_what_nobody_has_asked_for_before_is_an_error(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("ask", [files.read, files.exists, lambda path: files.has_nested(os.path.dirname(path))])
+    @pytest.mark.parametrize("number", [0, 1])
+    def test_what_nobody_has_asked_for_before_is_an_error(
+        self, tmp_path: Path, ask: Callable[[str], object], number: int
+    ) -> None:
+        """Never an answer of what is there now. Also about what is not of these directories."""
         ahead = ReadAhead()
-        here = container(tmp_path, "x", a="1", a2="2")
+        here = container(tmp_path, "x", a="1", a2="2", b2="2")
+        asked = f"{here[number]}/{'ab'[number]}2"
         ahead.during(here[:1], "kind", reading(here, "a"))
-        later = ahead.during(here[:1], "kind", list, reading(here, "a2"))
+        later = ahead.during(here[:1], "kind", list, lambda: [ask(asked)])
         assert callable(later)
-        with pytest.raises(CgroupError, match="the cgroup was removed"):
+        with pytest.raises((CgroupError, OSError), match=r"the cgroup was removed|No such device"):
             later()
-        assert files.read(f"{here[0]}/a2") == "2"
+        assert files.read(asked) == "2"
 
     def test_interrupted_by_another_it_goes_on(self, tmp_path: Path) -> None:
         """A handler of signals may look at figures."""

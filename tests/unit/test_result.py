@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -14,7 +15,7 @@ USAGE = Usage(cpu_user=1.5, memory_peak=7, plugins={"memory": {"peak_bytes": 7}}
 
 
 def result(work: Callable[[], Usage]) -> Result:
-    return Result(args=("true",), id="x", exit_code=0, usage=UsageLater.by(work))
+    return Result(args=("true",), id="x", exit_code=0, usage=UsageLater(work))  # type: ignore[arg-type]
 
 
 AT_ONCE = Result(args=("true",), id="x", exit_code=0, usage=USAGE)
@@ -50,7 +51,7 @@ def test_whoever_looks_finds_what_is_there_at_once_in_others(way: Callable[[Resu
     assert type(found.replace(id="y").usage) is Usage
 
 
-def test_it_is_worked_out_once() -> None:
+def test_it_is_worked_out_once_for_all_that_have_it() -> None:
     done: list[int] = []
 
     def work() -> Usage:
@@ -58,9 +59,29 @@ def test_it_is_worked_out_once() -> None:
         return USAGE
 
     found = result(work)
+    other = found.replace(id="y")
     assert found.usage is found.usage
+    assert other.usage is found.usage
     assert repr(found) == repr(AT_ONCE)
     assert done == [1]
+
+
+def test_threads_get_the_same() -> None:
+    together = threading.Barrier(4)
+
+    def work() -> Usage:
+        together.wait(30)
+        return Usage()
+
+    found = result(work)
+    seen: list[Usage] = []
+    threads = [threading.Thread(target=lambda: seen.append(found.usage)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(seen) == 4
+    assert {id(usage) for usage in (*seen, found.usage)} == {id(found.usage)}
 
 
 def test_interrupted_it_is_worked_out_by_the_next_who_looks() -> None:
@@ -85,3 +106,8 @@ def test_without_any_it_is_empty() -> None:
 def test_nobody_changes_it() -> None:
     with pytest.raises(AttributeError):
         AT_ONCE.usage = Usage()  # type: ignore[misc]
+
+
+def test_it_can_be_hashed_no_more_than_what_is_in_it() -> None:
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(AT_ONCE)

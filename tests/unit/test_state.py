@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
@@ -117,6 +118,57 @@ def test_what_was_announced_counts_until_there_is_a_whole_record(root: str) -> N
     claim.write(announced.replace(pid=1, start_time=2))
     assert state.read(claim.path) == announced.replace(pid=1, start_time=2)
     assert not claim.changed()
+    claim.release()
+
+
+def test_what_was_announced_is_gone_with_the_record(root: str) -> None:
+    """Else a container would be on record again while it is removed."""
+    claim = state.claim("c", root)
+    claim.announce(state.Record(id="c", runtime=os.getpid()))
+    claim.write(state.Record(id="c", runtime=os.getpid(), pid=1))
+    Path(claim.path, "state.json").unlink()
+    assert state.read(claim.path) is None
+    claim.release()
+
+
+def test_a_reader_finds_the_record_that_was_made_while_it_looked(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    claim = state.claim("c", root)
+    record = state.Record(id="c", runtime=os.getpid(), pid=1)
+    claim.announce(record.replace(pid=0))
+    real = open
+
+    def open_(path: str, *args: object, **kwargs: object) -> object:
+        if path.endswith("/lock"):
+            claim.write(record)
+        return real(path, *args, **kwargs)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(state, "open", open_, raising=False)
+    assert state.read(claim.path) == record
+    monkeypatch.undo()
+    claim.release()
+
+
+@pytest.mark.parametrize("step", ["announce", "write"])
+def test_a_record_that_does_not_fit_is_an_error(root: str, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    """The file system takes a part of it, and then no more."""
+    claim = state.claim("c", root)
+    record = state.Record(id="c", runtime=os.getpid())
+    if step == "write":
+        claim.announce(record)
+    answers = [10]
+    real = os.write
+
+    def write(fd: int, data: bytes) -> int:
+        if not answers:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(fd, bytes(data)[: answers.pop()])
+
+    monkeypatch.setattr(state.os, "write", write)
+    with pytest.raises(OSError, match="No space left"):
+        getattr(claim, step)(record)
+    monkeypatch.undo()
+    assert state.read(claim.path) == (record if step == "write" else None)
+    assert not claim.changed(), "nobody else has done that"
     claim.release()
 
 
