@@ -12,6 +12,7 @@ from mydocker.mount_parts import SAFE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from mydocker.cgroups.layout import Hierarchy
@@ -30,8 +31,6 @@ class CgroupView:
     """
 
     def __init__(self, root: int, hierarchies: tuple[Hierarchy, ...], *, writable: bool) -> None:
-        # Low numbers, free again for `fill`, which may run under a small RLIMIT_NOFILE.
-        self.reserved = (os.dup(root), os.dup(root))
         self._parts = parts_of(hierarchies, writable=writable)
         self._slots: Any = None
         try:
@@ -41,9 +40,9 @@ class CgroupView:
         self._slots = self._parts.place.run({self._parts.target: target})
 
     def fill(self) -> None:
-        """Mount each hierarchy, in the new cgroup namespace. One that cannot be mounted is left out: it is a view."""
-        for fd in self.reserved:
-            os.close(fd)
+        """Mount each hierarchy, in the new cgroup namespace. One that cannot be mounted is left out: it is a view. The
+        working directory is the root then.
+        """
         if self._slots is not None:
             self._parts.fill.run(dict(zip(self._parts.into, self.places, strict=True)))
 
@@ -98,18 +97,27 @@ def add_places(batch: mount.MountBatch, hierarchies: tuple[Hierarchy, ...], targ
 
 
 def add_filling(
-    batch: mount.MountBatch, hierarchies: tuple[Hierarchy, ...], places: list[Slot], *, writable: bool
+    batch: mount.MountBatch,
+    hierarchies: tuple[Hierarchy, ...],
+    places: list[Slot],
+    *,
+    writable: bool,
+    only: Callable[[Hierarchy], bool] = lambda _: True,
 ) -> None:
-    """The calls of `CgroupView.fill`, for its places in these slots."""
+    """The calls of `CgroupView.fill`, for its places in these slots. ``only``: for which hierarchies.
+
+    By mount(2), which takes no descriptor: the child may have as few as it likes by now.
+    """
     for hierarchy, into in zip(_shown(hierarchies), places, strict=True):
+        if not only(hierarchy):
+            continue
         first = len(batch)
-        new = batch.new_filesystem(*_cgroup_filesystem(hierarchy), SAFE | (0 if writable else _RDONLY))
-        batch.attach(new, into)
-        batch.close(new)
+        batch.mount_on(into, *_cgroup_filesystem(hierarchy), SAFE | (0 if writable else _RDONLY))
         batch.optional(first)
         first = len(batch)
         batch.close(into)
         batch.optional(first)
+    batch.go_to_root()
 
 
 def _shown(hierarchies: tuple[Hierarchy, ...]) -> list[Hierarchy]:

@@ -38,6 +38,8 @@ class Child:
         self.messages = -1
         #: where in its memory it has place for its command (`mydocker.landing`), 0 for none
         self.landing = 0
+        #: of what was made for nobody yet: `Plan.entered`
+        self.entered: tuple[str, ...] | None = None
         self._runtime = -1
         self._signs: select.poll | None = None
         self.ended: tuple[int, Any] | None = None

@@ -47,6 +47,8 @@ class Plan(Value):
     ``executable``    descriptor of an empty file, for a child that is to become blank by machine code, or -1.
     ``ahead``         what can be done without the command is done before it comes. Not with a filter that may refuse
                       what is done after it.
+    ``entered``       mount points of the hierarchies in which it is to be in a cgroup of its own, if that is known
+                      before there is one: what it is in elsewhere is shown before it waits. None: it is not known.
     ``trace``         write end of the pipe of a trace (`mydocker.tracing`), or -1.
     """
 
@@ -70,6 +72,7 @@ class Plan(Value):
     table: Table | None = None
     executable: int = -1
     ahead: bool = False
+    entered: tuple[str, ...] | None = None
     trace: int = -1
 
     @property

@@ -88,8 +88,9 @@ class Means:
         """Whether there was one that does as ``plan`` says, but for its descriptors: it is ``child`` now."""
         return False
 
-    def prepare_order(self, plan: Plan, namespaces: int) -> Order | None:
+    def prepare_order(self, plan: Plan, namespaces: int, entered: tuple[str, ...]) -> Order | None:
         """The command of the child runs for which `take_spare` was asked last with this plan: there may be another.
+        ``entered``: as `Plan` has it, of this child.
 
         What is returned is to be sent when the run has ended or takes long, or dropped: to make another child while
         this one ends would hold that up, since the kernel takes its namespaces apart.
@@ -424,7 +425,7 @@ class Container:
         if self._spec.rootfs is not None:
             self._usual_env = _environment(self._spec.replace(env=None), self._user, self._hostname)
         self._unwatched = not self._limits.watching
-        self._order = self._means.prepare_order(*self._kind) if self._kind is not None else None
+        self._order = self._prepare_order()
         if self._order is not None:
             self._order.send()
         if self._awaits_place:
@@ -500,11 +501,11 @@ class Container:
         finish = self._clone(means, stdio)
         try:
             self._means.mark("prepare")
-            self._write_limits(moved=moved, late=stdio is None)
+            fits = self._write_limits(moved=moved, late=stdio is None)
         finally:
             self._means.mark("set up")
             there = finish()
-        return there
+        return there and fits
 
     def _amend(self) -> None:
         """Let the plugins amend the container."""
@@ -522,18 +523,21 @@ class Container:
         cgroup = self._limits.cgroup = ContainerCgroup(self._layout, self._record.cgroup)
         return cgroup
 
-    def _write_limits(self, *, moved: bool, late: bool) -> None:
-        """Make the cgroups, write the limits, and let the child in."""
+    def _write_limits(self, *, moved: bool, late: bool) -> bool:
+        """Make the cgroups, write the limits, and let the child in. False if it has shown one as it was before."""
         cgroup = self._limits.cgroup
         if cgroup is None and self._limits.plugins:
             cgroup = self._own_cgroup()
         if cgroup is None:
             if late:
                 self._child.let_in(handoff.ENTER, [], self._hostname, late=True)
-            return
+            return True
         if not self._limits_written:
             self._limits.write()
             self._limits_written = True
+        entered = self._child.entered
+        if entered is not None and (moved or self._limits.may_make_more or not set(cgroup.mountpoints) <= set(entered)):
+            return False
         entrances = cgroup.open_entrances()
         try:
             # To give limits to what has other ids takes a capability (prlimit(2)): until it has them the child keeps
@@ -546,6 +550,7 @@ class Container:
         finally:
             for fd in entrances:
                 os.close(fd)
+        return True
 
     def _remove(self) -> tuple[str, ...]:
         """End the child, undo what the limits made, remove the cgroups. Once; what cannot be undone, in words."""
@@ -617,8 +622,8 @@ class Container:
             self._hand_over(child, words, started)
             if late:
                 streams.started(-1, poll)
-            if meanwhile is None and self._kind is not None:
-                self._order = self._means.prepare_order(*self._kind)
+            if meanwhile is None:
+                self._order = self._prepare_order()
                 meanwhile = self._order.send if self._order is not None else None
             self._means.mark("wait")
             if watcher is not None:
@@ -632,6 +637,12 @@ class Container:
         wall = time.monotonic() - started
         streams.finish()
         return self._result(child, status, usage, wall)
+
+    def _prepare_order(self) -> Order | None:
+        """Of a child for the next container like this."""
+        if self._kind is None:
+            return None
+        return self._means.prepare_order(*self._kind, self._limits.cgroup.mountpoints if self._limits.cgroup else ())
 
     def _while_it_takes_long(self, work: Callable[[], None] | None) -> None:
         if work is not None:

@@ -22,10 +22,15 @@ from mydocker.table import MOST_GAPS, POLLFD_SIZE, SIZE, TABLES, Places, Table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mydocker.cgroups.layout import Hierarchy
     from mydocker.linux.batch import Batch, Slot
     from mydocker.plan import Plan
 
 _MOST_QUESTIONS = 4
+
+_DROP = "drop privileges"
 
 _WRITE, _SETHOSTNAME, _UNSHARE, _CHDIR, _GETCWD, _RT_SIGPROCMASK, _RECVMSG = (
     architecture_number(*numbers)
@@ -79,7 +84,6 @@ class Waiting:
         self._memory = memory
         self._calls = calls = mounts.OnRoot()
         self._commands, self._reports, self._messages = calls.slot(), calls.slot(), calls.slot()
-        self._reserved = (calls.slot(), calls.slot())
         #: the descriptors between those that stay, as (first, last)
         self._gaps = [(calls.slot(), calls.slot()) for _ in range(_MOST_STAYING + 1)]
         #: place and number of the records that bring the child to its command, and of those for when it is stuck
@@ -95,10 +99,13 @@ class Waiting:
         self.groundwork = 0
         if plan.may_do_groundwork:
             self._do_groundwork(plan)
+        # What nothing depends on comes before the waiting; what may fail has its turn later.
+        capabilities.add_dropping(calls, plan.capabilities, _DROP)
+        entered = plan.entered
+        if entered is not None:
+            self._show_cgroups(plan, lambda hierarchy: hierarchy.mountpoint not in entered)
         self._take_place()
-        calls.call(_UNSHARE, process.CLONE_NEWCGROUP, name="make a cgroup namespace")
-        calls.close(*self._reserved)
-        cgroup_view.add_filling(calls, plan.hierarchies, self._into, writable=plan.spec.privileged)
+        self._show_cgroups(plan, lambda hierarchy: entered is None or hierarchy.mountpoint in entered)
         self._confine(plan)
         self._take_command()
         #: how many records lead to the command
@@ -121,7 +128,6 @@ class Waiting:
         in_use = calls.slots_in_use
         given = groundwork.Given(
             gaps=self._gaps,
-            reserved=self._reserved,
             places=self._into,
             is_blank=self._is_blank,
             nothing=self._nothing,
@@ -163,16 +169,21 @@ class Waiting:
         calls.read_all(self._commands, memory.word, 1)
         calls.expect(calls.load(memory.word, 1), handoff.PLACED[0], errno.EPROTO)
 
+    def _show_cgroups(self, plan: Plan, only: Callable[[Hierarchy], bool]) -> None:
+        """As this process is in them now."""
+        calls = self._calls
+        calls.call(_UNSHARE, process.CLONE_NEWCGROUP, name="make a cgroup namespace")
+        writable = plan.spec.privileged
+        cgroup_view.add_filling(calls, plan.hierarchies, self._into, writable=writable, only=only)
+
     def _confine(self, plan: Plan) -> None:
         calls, memory, user = self._calls, self._memory, plan.user
         if not plan.spec.gains_nothing:
             self._filter(plan)
-        drop = "drop privileges"
-        capabilities.add_dropping(calls, plan.capabilities, drop)
-        calls.call(_SETGROUPS, len(user.groups), struct.pack(f"={len(user.groups)}I", *user.groups), name=drop)
-        calls.call(_SETRESGID, user.gid, user.gid, user.gid, name=drop)
-        calls.call(_SETRESUID, user.uid, user.uid, user.uid, name=drop)
-        capabilities.add_setting(calls, plan.capabilities if user.uid == 0 else 0, drop)
+        calls.call(_SETGROUPS, len(user.groups), struct.pack(f"={len(user.groups)}I", *user.groups), name=_DROP)
+        calls.call(_SETRESGID, user.gid, user.gid, user.gid, name=_DROP)
+        calls.call(_SETRESUID, user.uid, user.uid, user.uid, name=_DROP)
+        capabilities.add_setting(calls, plan.capabilities if user.uid == 0 else 0, _DROP)
         enter = f"enter the working directory {plan.cwd}"
         calls.call(_CHDIR, os.fsencode(plan.cwd), name=enter)
         calls.call(_GETCWD, memory.cwd, _PATH_MAX)
@@ -243,7 +254,6 @@ class Waiting:
                 reports=int(self._reports),
                 messages=int(self._messages),
                 nothing=int(self._nothing),
-                reserved=_plain(self._reserved),
                 gaps=tuple(map(_plain, self._gaps)),
                 way=_plain(self._way),
                 stuck=_plain(self._stuck),

@@ -453,6 +453,11 @@ class ContainerCgroup:
         return bool(self._made.directories)
 
     @property
+    def mountpoints(self) -> tuple[str, ...]:
+        """The mount points of the hierarchies of `dirs`."""
+        return tuple(self._made.directories)
+
+    @property
     def dirs(self) -> tuple[str, ...]:
         """The directories that were made for this container, one in each hierarchy that was asked for."""
         return tuple(directory for _, directory in self._made.directories.values())

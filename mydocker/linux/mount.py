@@ -55,8 +55,9 @@ _MNT_DETACH = 2
 
 _OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT, _MOUNT_SETATTR = 428, 429, 430, 431, 432, 442
 _F_DUPFD_CLOEXEC = 1030
-_CLOSE, _FCNTL, _PIVOT_ROOT, _FCHDIR, _CHDIR, _UMOUNT2 = (
-    architecture_number(*numbers) for numbers in ((3, 57), (72, 25), (155, 41), (81, 50), (80, 49), (166, 39))
+_CLOSE, _FCNTL, _PIVOT_ROOT, _FCHDIR, _CHDIR, _MOUNT, _UMOUNT2 = (
+    architecture_number(*numbers)
+    for numbers in ((3, 57), (72, 25), (155, 41), (81, 50), (80, 49), (165, 40), (166, 39))
 )
 
 _open_tree = system_call(_OPEN_TREE, c_int, c_char_p, c_uint)
@@ -159,6 +160,20 @@ class MountBatch(Batch):
     def attach(self, mount: Slot, target: Slot) -> None:
         self.call(_MOVE_MOUNT, mount, b"", target, b"", _MOVE_MOUNT_F_EMPTY_PATH | _MOVE_MOUNT_T_EMPTY_PATH)
 
+    def mount_on(
+        self, target: Slot, fstype: bytes, options: Iterable[tuple[bytes, bytes | None]], attributes: int
+    ) -> None:
+        """A new file system on the directory ``target``, which is the working directory then. By mount(2): two calls,
+        and no descriptor. Of ``attributes`` its flags are RDONLY, NOSUID, NODEV and NOEXEC, by the same numbers.
+        """
+        data = b",".join(key if value is None else key + b"=" + value for key, value in options)
+        self.call(_FCHDIR, target)
+        self.call(_MOUNT, fstype, b".", fstype, attributes, data or None)
+
+    def go_to_root(self) -> None:
+        """Make the root the working directory."""
+        self.call(_CHDIR, b"/")
+
     def set_attributes(self, mount: Slot, *, set_: int, recursive: bool = False) -> None:
         attr = struct.pack("=4Q", set_, 0, 0, 0)
         # Of the size of 32 the NUL that ends the string is not seen.
@@ -172,7 +187,7 @@ class MountBatch(Batch):
         self.call(_FCHDIR, new_root, name=name)
         self.call(_PIVOT_ROOT, b".", b".")
         self.call(_UMOUNT2, b".", _MNT_DETACH)
-        self.call(_CHDIR, b"/")
+        self.go_to_root()
 
     def duplicate(self, descriptor: Slot, *, to: Slot) -> None:
         """The lowest number that is free, close-on-exec."""

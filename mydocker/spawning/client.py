@@ -41,6 +41,8 @@ _LOOKS = 100
 _MOST_REFUSALS = 2
 #: How many kinds of container are remembered: for so many there may be a spare child.
 _KINDS = 4
+#: And for how many sets of cgroups each is.
+_MOST_PACKED = 8
 
 #: In the helper's environment. Who finds it in its own starts no helper: no program starts itself for ever.
 _MARK = "MYDOCKER_HELPER"
@@ -86,7 +88,8 @@ class _Kind:
     def __init__(self, template: Plan, namespaces: int) -> None:
         self.template = template
         self.namespaces = namespaces
-        self.packed = wire.packed(template)
+        #: the template, and those with `Plan.entered`, for the helper
+        self._packed: dict[tuple[str, ...] | None, bytes] = {}
         #: how often a child could not be set up by machine code, and whether the next is to be without
         self.refusals = 0
         self.by_interpreter = False
@@ -100,12 +103,26 @@ class _Kind:
         #: what answers for the spare child, or has
         self.connection: _Connection | None = None
 
-    def ask(self, connection: _Connection, own: wire.Own, closing: Sequence[int] = ()) -> None:
+    def packed(self, entered: tuple[str, ...] | None) -> bytes:
+        """The template, for the helper."""
+        found = self._packed.get(entered)
+        if found is None:
+            if len(self._packed) >= _MOST_PACKED:
+                self._packed.clear()
+            found = self._packed[entered] = wire.packed(self.template.replace(entered=entered))
+        return found
+
+    def ask(
+        self,
+        connection: _Connection,
+        own: wire.Own,
+        entered: tuple[str, ...] | None = None,
+        closing: Sequence[int] = (),
+    ) -> None:
         """`wire.send_plan`."""
         by_interpreter = self.by_interpreter
-        wire.send_plan(
-            connection.fd, self.packed, own, self.namespaces, by_interpreter=by_interpreter, closing=closing
-        )
+        packed = self.packed(entered)
+        wire.send_plan(connection.fd, packed, own, self.namespaces, by_interpreter=by_interpreter, closing=closing)
         self.by_interpreter = self.refusals >= _MOST_REFUSALS
 
 
@@ -279,10 +296,17 @@ class Helper:
         return taken
 
     def prepare_order(
-        self, plan: Plan, namespaces: int, layout: Layout, cgroups: bytes, mounts: bytes | None
+        self,
+        plan: Plan,
+        namespaces: int,
+        layout: Layout,
+        cgroups: bytes,
+        mounts: bytes | None,
+        entered: tuple[str, ...],
     ) -> Order | None:
         """All but the asking for a spare child of the kind that was asked for last by this plan, if there may soon be
-        use for one. Nobody waits for it, so nothing is raised. ``mounts``: as for `Spare`.
+        use for one. Nobody waits for it, so nothing is raised. ``mounts``: as for `Spare`. ``entered``: `Plan.entered`
+        of the next container, if it is like the last one.
         """
         if not spare.is_possible(plan):
             return None
@@ -292,7 +316,9 @@ class Helper:
                 return None
             order = Order(self, kind, cgroups, self._mount_changes)
         try:
-            order.prepare(Spare(Child(layout, _NO_CGROUP), plan, mounts, kind.mounts_shown), plan)
+            child = Child(layout, _NO_CGROUP)
+            child.entered = entered
+            order.prepare(Spare(child, plan, mounts, kind.mounts_shown), plan)
         except BaseException as e:  # an interrupt, too
             order.drop()
             if not isinstance(e, OSError):
@@ -319,7 +345,7 @@ class Helper:
                 kind.spare, kind.connection = order.spare, connection
                 order.sent = True
                 self._asked[order.spare.child] = connection
-                kind.ask(connection, order.own, order.closing)
+                kind.ask(connection, order.own, order.spare.child.entered, order.closing)
                 self._idle_since = time.monotonic()
                 self._watch_for_rest()
             except BaseException as e:  # an interrupt, too: nothing else may follow half a request

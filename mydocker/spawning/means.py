@@ -101,10 +101,10 @@ class SharedMeans(Means):
     def take_spare(self, plan: Plan, namespaces: int, child: Child) -> bool:
         return self.helper.take_spare(plan, namespaces, child, self._cgroups)
 
-    def prepare_order(self, plan: Plan, namespaces: int) -> Order | None:
+    def prepare_order(self, plan: Plan, namespaces: int, entered: tuple[str, ...]) -> Order | None:
         if self._layout is None:
             return None
-        return self.helper.prepare_order(plan, namespaces, self._layout, self._cgroups, self._mountinfo)
+        return self.helper.prepare_order(plan, namespaces, self._layout, self._cgroups, self._mountinfo, entered)
 
     def set_up_by_interpreter(self, plan: Plan, namespaces: int, number: int) -> None:
         self.helper.set_up_by_interpreter(plan, namespaces, number)

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -637,6 +638,35 @@ class TestWhatChildrenInherit:
             "/mnt/mark /v/mark 1",
             "0",
         ], seen
+
+    @pytest.mark.vm
+    def test_a_spare_one_shows_the_cgroups_of_its_container(self, run: Callable[..., Any], rootfs: Path) -> None:
+        """What it shows beforehand is where the last container had no cgroup of its own."""
+        script = """
+            cat /proc/self/cgroup
+            for name in memory.limit_in_bytes pids.max cpu.shares memory.max cgroup.procs; do
+                for file in /sys/fs/cgroup/*/$name /sys/fs/cgroup/$name; do
+                    [ -e $file ] && echo $file $(sort -n $file | head -n 1)
+                done
+            done
+            sed 's/^[0-9]* [0-9]* [0-9:]* //' /proc/self/mountinfo | grep cgroup | sort
+        """
+        taken = []
+        real = client.Helper.take_spare
+
+        def take_spare(*arguments: Any) -> bool:
+            taken.append(real(*arguments))
+            return taken[-1]
+
+        first: dict[str, Any] = {"memory": "50m"}
+        second = {**first, "pids_limit": 20}
+        for limits in (first, first, first, second, second, second, first, {}, {}, second, {"cpu_shares": 300}):
+            flags = [f"--{field.replace('_', '-')}={value}" for field, value in limits.items()]
+            expected = run("--rootfs", rootfs, *flags, "sh", "-c", script).stdout
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(client.Helper, "take_spare", take_spare)
+                assert output_of(["sh", "-c", script], rootfs=rootfs, **limits) == expected, limits
+        assert sum(taken) >= 5, "else nothing was tried"
 
     def test_a_spare_one_is_made_while_one_takes_long(
         self, sleeper: Sleeper, tmp_path: Path, eventually: Eventually
