@@ -179,7 +179,10 @@ class Child:
         try:
             if self.pid and self.ended is None:
                 self.kill()
-                self.reap_status()
+                try:
+                    self.reap_status()
+                except SetupError:
+                    pass  # somebody else has: it is gone, and nobody asks for its status any more
         finally:
             descriptors = (self.pidfd, self.reports, self.status, self.messages, self._runtime)
             self.pidfd = self.reports = self.status = self.messages = self._runtime = -1

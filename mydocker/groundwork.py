@@ -44,7 +44,7 @@ class Given(Value):
     """Slots and addresses for the calls.
 
     ``gaps``      slots for first and last of the descriptors to close.
-    ``places``    slots for what `mydocker.cgroup_view.CgroupView` has.
+    ``reserved``, ``places``  slots for what `mydocker.cgroup_view.CgroupView` has.
     ``is_blank``  slot for whether the process is `mydocker.init.become_blank`'s.
     ``nothing``   slot for the descriptor of an empty file (`mydocker.linux.empty_file`), if it is not.
     ``executable``, ``pollfd``, ``status``  addresses: of the description of that file, of a struct pollfd of the
@@ -52,6 +52,7 @@ class Given(Value):
     """
 
     gaps: Sequence[tuple[Slot, Slot]]
+    reserved: tuple[Slot, Slot]
     places: list[Slot]
     is_blank: Slot
     nothing: Slot
@@ -90,6 +91,8 @@ def add(calls: OnRoot, plan: Plan, given: Given) -> None:
         calls.close(paths.open_in_batch(calls, calls.root, os.fsencode(spec.cwd), flags, name=name))
     if spec.own_root:
         _add_protection(calls, spec, given.status)
+    for slot in given.reserved:
+        calls.duplicate(calls.root, to=slot)
     first = len(calls)
     target = paths.open_in_batch(
         calls,

@@ -352,8 +352,8 @@ class Limits:
         return usage
 
     def usage_later(self, cpu_user: float, cpu_system: float) -> Callable[[], Usage] | None:
-        """What gives the same as `usage_at_end` when the cgroup is removed (`mydocker.cgroups.read_ahead`), in any
-        thread. None if a plugin is another's: that may do more than to read files of the cgroup.
+        """What gives the same as `usage` when the cgroup is removed (`mydocker.cgroups.read_ahead`), in any thread.
+        None if a plugin is another's: that may do more than to read files of the cgroup.
         """
         plugins, registry, config = self.plugins, self._registry, self.config
         if self.cgroup is None or registry is None or not _are_own(plugins):
@@ -406,8 +406,8 @@ class Limits:
         ]
 
     def _is_traceless(self, plugin: Plugin) -> bool:
-        """Whether all that is set of the plugin is in force by the container's own cgroup alone."""
-        fields = [field for field in plugin.fields if field.name in self.config]
+        """Whether all that was ever set of the plugin is in force by the container's own cgroup alone."""
+        fields = [field for field in plugin.fields if field.name in self.config or field.name in self.unenforced]
         return bool(fields) and all(field.traceless for field in fields)
 
     def undo(self) -> None:

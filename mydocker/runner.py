@@ -88,7 +88,7 @@ class Means:
         """Whether there was one that does as ``plan`` says, but for its descriptors: it is ``child`` now."""
         return False
 
-    def prepare_order(self, plan: Plan, namespaces: int, entered: tuple[str, ...]) -> Order | None:
+    def prepare_order(self, plan: Plan, namespaces: int, entered: tuple[str, ...] | None) -> Order | None:
         """The command of the child runs for which `take_spare` was asked last with this plan: there may be another.
         ``entered``: as `Plan` has it, of this child.
 
@@ -566,13 +566,20 @@ class Container:
             if self._record.pidfile:
                 state.remove_pidfile(self._record.pidfile, pid)
         finally:
+            self._take_over_changes()
             notes = self._undo() if self._limits.cgroup else self._remove_made_meanwhile()
         return notes
 
+    def _take_over_changes(self) -> None:
+        """Of an update, or of a pause, which may have made more of the cgroup."""
+        if self._meddled or self._claim.changed():
+            try:
+                self._limits.reload(self._claim.limits(), self._record.cgroup)
+            except OSError:  # the record cannot be read
+                self._limits.adopt()
+
     def _undo(self) -> tuple[str, ...]:
         """What cannot be undone does not change how the run ended: a warning and a note. The next call tries again."""
-        if self._meddled or self._claim.changed():  # by an update, or a pause, which may have made more of it
-            self._limits.adopt()
         try:
             self._limits.undo()
         except MydockerError as e:
@@ -642,7 +649,8 @@ class Container:
         """Of a child for the next container like this."""
         if self._kind is None:
             return None
-        return self._means.prepare_order(*self._kind, self._limits.cgroup.mountpoints if self._limits.cgroup else ())
+        entered = self._limits.cgroup.mountpoints if self._limits.cgroup is not None else ()
+        return self._means.prepare_order(*self._kind, None if self._limits.may_make_more else entered)
 
     def _while_it_takes_long(self, work: Callable[[], None] | None) -> None:
         if work is not None:
@@ -736,7 +744,7 @@ class Container:
             from mydocker import waiting
 
             assert self._kind is not None
-            number = waiting.failed_in_groundwork(self._kind[0], report.outcome)
+            number = waiting.failed_in_groundwork(self._plan_of(child), report.outcome)
             if number:
                 self._means.set_up_by_interpreter(*self._kind, number)
                 return False
@@ -771,13 +779,17 @@ class Container:
         if logs.enabled("info"):
             _log_path(child.pid)
 
+    def _plan_of(self, child: Child) -> Plan:
+        """By which the child's calls were worked out, but for descriptors."""
+        assert self._kind is not None
+        return self._kind[0].replace(entered=child.entered)
+
     def _why_stuck(self, report: handoff.Stuck, child: Child, started: float) -> handoff.Failure | None:
         """None if the child goes on after all, or is killed meanwhile."""
         from mydocker import waiting
         from mydocker.linux.batch import outcome_of
 
-        assert self._kind is not None
-        failure = waiting.failed_step(self._kind[0], report.outcome)
+        failure = waiting.failed_step(self._plan_of(child), report.outcome)
         if failure is not None or self._command is None:
             return failure
 
@@ -932,8 +944,7 @@ class Container:
         if code < 0:
             signal = (self._forwarder.ended_by if self._forwarder else None) or -code
             code = 128 + signal
-        if self._claim.changed():
-            self._limits.reload(self._claim.limits(), self._record.cgroup)
+        self._take_over_changes()
         killed = code == 128 + signals.SIGKILL
         usage = self._usage(used, wanted=self._figures or killed, at_once=killed)
         reason = "exited" if signal is None else "signaled"

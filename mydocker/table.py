@@ -56,7 +56,7 @@ class Places(Value):
     ``slots``, ``room``         addresses of the slots, and of the place for the command.
     ``pollfd``, ``executable``  addresses of a struct pollfd of the runtime's pidfd, and of what `empty_file` describes.
 
-    The others are slots: of descriptors (``into`` is those of `mydocker.cgroup_view.CgroupView`,
+    The others are slots: of descriptors (``into`` and ``reserved`` are those of `mydocker.cgroup_view.CgroupView`,
     ``gaps`` first and last of those to be closed, ``nothing`` is an empty file), of a table's address and number of
     records (``way``, ``stuck``), of an address and a size (``unmap``), and of whether the interpreter has done the
     groundwork, or a helper what makes a process blank.
@@ -77,6 +77,7 @@ class Places(Value):
     reports: int
     messages: int
     nothing: int
+    reserved: Pair
     gaps: tuple[Pair, ...]
     way: Pair
     stuck: Pair
@@ -120,14 +121,15 @@ class Table:
     def go_on(self, plan: Plan, view: CgroupView) -> NoReturn:
         """Do it, in a child that the interpreter has set up."""
         places = self.places
-        given = {places.is_set_up: 1, **dict(zip(places.into, view.places, strict=True))}
+        given = {places.is_set_up: 1, **_both(places.reserved, view.reserved)}
+        given.update(zip(places.into, view.places, strict=True))
         batch.work_off(*self._begin(plan, given))
         os._exit(125)  # it does not come back
 
     def clone(self, plan: Plan, namespaces: int, forks: machine.ForkedMemory) -> tuple[int, int]:
         """`process.clone`, in the parent, of a child that does it all, the groundwork too. OSError."""
         places = self.places
-        given = dict.fromkeys(places.into, -1)
+        given = dict.fromkeys((*places.reserved, *places.into), -1)
         given[places.is_blank] = int(plan.blank)
         if not plan.blank:
             given[places.nothing] = plan.executable

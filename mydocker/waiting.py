@@ -84,6 +84,7 @@ class Waiting:
         self._memory = memory
         self._calls = calls = mounts.OnRoot()
         self._commands, self._reports, self._messages = calls.slot(), calls.slot(), calls.slot()
+        self._reserved = (calls.slot(), calls.slot())
         #: the descriptors between those that stay, as (first, last)
         self._gaps = [(calls.slot(), calls.slot()) for _ in range(_MOST_STAYING + 1)]
         #: place and number of the records that bring the child to its command, and of those for when it is stuck
@@ -105,6 +106,7 @@ class Waiting:
         if entered is not None:
             self._show_cgroups(plan, lambda hierarchy: hierarchy.mountpoint not in entered)
         self._take_place()
+        calls.close(*self._reserved)
         self._show_cgroups(plan, lambda hierarchy: entered is None or hierarchy.mountpoint in entered)
         self._confine(plan)
         self._take_command()
@@ -128,6 +130,7 @@ class Waiting:
         in_use = calls.slots_in_use
         given = groundwork.Given(
             gaps=self._gaps,
+            reserved=self._reserved,
             places=self._into,
             is_blank=self._is_blank,
             nothing=self._nothing,
@@ -254,6 +257,7 @@ class Waiting:
                 reports=int(self._reports),
                 messages=int(self._messages),
                 nothing=int(self._nothing),
+                reserved=_plain(self._reserved),
                 gaps=tuple(map(_plain, self._gaps)),
                 way=_plain(self._way),
                 stuck=_plain(self._stuck),

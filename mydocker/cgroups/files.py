@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     class Past(Protocol):
         """What answers in place of the kernel for cgroups that were removed. OSError for what is not known of them."""
 
+        def covers(self, path: str) -> bool: ...
         def read(self, path: str) -> bytes: ...
         def exists(self, path: str) -> bool: ...
         def has_nested(self, path: str) -> bool: ...
@@ -51,7 +52,7 @@ FAR_SHORTER = 2048
 ahead: dict[int, dict[str, bytes]] = {}
 noting: dict[int, Noting] = {}
 
-#: And for a thread, by its ident, that asks about cgroups which were removed, and about nothing else.
+#: And for a thread, by its ident, that asks about cgroups which were removed.
 past: dict[int, Past] = {}
 
 # What each refusal means for a cgroup file: Documentation/admin-guide/cgroup-v2.rst, cgroup-v1/*.rst, cgroups(7).
@@ -89,7 +90,7 @@ def imitation_of(path: str) -> Imitation | None:
 
 def read(path: str) -> str:
     """The whole text of a cgroup file, stripped. `CgroupError` if the kernel refuses."""
-    was = past.get(_thread.get_ident()) if past else None
+    was = _past_of(path) if past else None
     if was is not None:
         try:
             return _text(was.read(path))
@@ -122,7 +123,7 @@ def _text(content: bytes) -> str:
 
 def exists(path: str) -> bool:
     """Whether there is a file of that name."""
-    was = past.get(_thread.get_ident()) if past else None
+    was = _past_of(path) if past else None
     if was is not None:
         try:
             return was.exists(path)
@@ -136,12 +137,18 @@ def exists(path: str) -> bool:
 
 def has_nested(path: str) -> bool:
     """Whether there are cgroups in the cgroup ``path``: a directory counts its subdirectories in its links. OSError."""
-    was = past.get(_thread.get_ident()) if past else None
+    was = _past_of(path) if past else None
     if was is not None:
         return was.has_nested(path)
     for noted in tuple(noting.values()):
         noted.note_nested(path)
     return os.stat(path).st_nlink != 2
+
+
+def _past_of(path: str) -> Past | None:
+    """What answers for this path in this thread, which may be in a handler of signals that asks about others."""
+    found = past.get(_thread.get_ident())
+    return found if found is not None and found.covers(path) else None
 
 
 def write(path: str, value: str) -> None:

@@ -202,16 +202,29 @@ class _Together:
     def past(self, directories: Sequence[str], found: dict[str, bytes]) -> _Past:
         """These directories as they are now, if what was ``found`` `is_all`."""
         looks = {f"{directories[number]}/{name}": there for (number, name), there in self._looks.items()}
-        return _Past(found, looks, frozenset(directories[number] for number in self._nested))
+        return _Past(directories, found, looks, frozenset(directories[number] for number in self._nested))
 
 
 class _Past:
     """Directories as they were."""
 
-    def __init__(self, contents: dict[str, bytes], looks: dict[str, bool], without_nested: frozenset[str]) -> None:
+    def __init__(
+        self,
+        directories: Sequence[str],
+        contents: dict[str, bytes],
+        looks: dict[str, bool],
+        without_nested: frozenset[str],
+    ) -> None:
+        self._directories = directories
         self._contents = contents
         self._looks = looks
         self._without_nested = without_nested
+
+    def covers(self, path: str) -> bool:
+        """Whether the path is in one of the directories, or in one above."""
+        above = path.rpartition("/")[0] + "/"
+        directories = [f"{directory}/" for directory in self._directories]
+        return any(path.startswith(directory) or directory.startswith(above) for directory in directories)
 
     def read(self, path: str) -> bytes:
         if path not in self._contents:

@@ -1,7 +1,8 @@
 """The mount API that works on descriptors (fsopen(2) and its kin, Linux 5.2 to 5.12), and pivot_root.
 
 A file system is made detached, gets its attributes while nobody can see it, and is then attached to a
-descriptor of its target: no path is resolved twice, so none can be exchanged in between.
+descriptor of its target: no path is resolved twice, so none can be exchanged in between. Where a descriptor leads is
+also the working directory, and there the old mount(2) is as good, and faster (`MountBatch.mount_at`).
 """
 
 from __future__ import annotations
@@ -160,7 +161,7 @@ class MountBatch(Batch):
     def attach(self, mount: Slot, target: Slot) -> None:
         self.call(_MOVE_MOUNT, mount, b"", target, b"", _MOVE_MOUNT_F_EMPTY_PATH | _MOVE_MOUNT_T_EMPTY_PATH)
 
-    def mount_on(
+    def mount_at(
         self, target: Slot, fstype: bytes, options: Iterable[tuple[bytes, bytes | None]], attributes: int
     ) -> None:
         """A new file system on the directory ``target``, which is the working directory then. By mount(2): two calls,

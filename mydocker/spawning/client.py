@@ -88,6 +88,8 @@ class _Kind:
     def __init__(self, template: Plan, namespaces: int) -> None:
         self.template = template
         self.namespaces = namespaces
+        #: the hierarchies in which one of them has had a cgroup
+        self.entered: set[str] = set()
         #: the template, and those with `Plan.entered`, for the helper
         self._packed: dict[tuple[str, ...] | None, bytes] = {}
         #: how often a child could not be set up by machine code, and whether the next is to be without
@@ -302,11 +304,11 @@ class Helper:
         layout: Layout,
         cgroups: bytes,
         mounts: bytes | None,
-        entered: tuple[str, ...],
+        entered: tuple[str, ...] | None,
     ) -> Order | None:
         """All but the asking for a spare child of the kind that was asked for last by this plan, if there may soon be
         use for one. Nobody waits for it, so nothing is raised. ``mounts``: as for `Spare`. ``entered``: `Plan.entered`
-        of the next container, if it is like the last one.
+        of the last container. More does no harm, so that the next one may be like any before.
         """
         if not spare.is_possible(plan):
             return None
@@ -317,7 +319,9 @@ class Helper:
             order = Order(self, kind, cgroups, self._mount_changes)
         try:
             child = Child(layout, _NO_CGROUP)
-            child.entered = entered
+            if entered is not None:
+                kind.entered.update(entered)
+                child.entered = tuple(sorted(kind.entered))
             order.prepare(Spare(child, plan, mounts, kind.mounts_shown), plan)
         except BaseException as e:  # an interrupt, too
             order.drop()

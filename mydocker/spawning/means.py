@@ -101,7 +101,7 @@ class SharedMeans(Means):
     def take_spare(self, plan: Plan, namespaces: int, child: Child) -> bool:
         return self.helper.take_spare(plan, namespaces, child, self._cgroups)
 
-    def prepare_order(self, plan: Plan, namespaces: int, entered: tuple[str, ...]) -> Order | None:
+    def prepare_order(self, plan: Plan, namespaces: int, entered: tuple[str, ...] | None) -> Order | None:
         if self._layout is None:
             return None
         return self.helper.prepare_order(plan, namespaces, self._layout, self._cgroups, self._mountinfo, entered)

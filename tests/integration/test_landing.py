@@ -16,8 +16,11 @@ from typing import Any
 import pytest
 
 import mydocker
-from mydocker import api, table
+from mydocker import api, table, waiting
+from mydocker.cgroups.layout import Layout
 from mydocker.linux import rights
+from mydocker.plan import Plan
+from mydocker.spawning import client
 from mydocker.spec import Tmpfs, Volume
 
 Outcome = tuple[object, ...]
@@ -337,6 +340,37 @@ def test_a_helper_of_many_kinds_of_container_stays_small(tmp_path: Path) -> None
     with open(f"/proc/{api.means().helper.pid}/status") as status:
         sizes = dict(line.split(":", 1) for line in status)
     assert int(sizes["VmSize"].split()[0]) < 450_000  # KiB: some thirty times 8 MiB, and not seventy
+
+
+def test_a_spare_child_that_fails_names_the_step(
+    rootfs: Path, eventually: Callable[..., object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its calls are others than those of a child that is made for its container."""
+    monkeypatch.setattr(client, "_KEPT", 60.0)
+    for _ in range(2):
+        mydocker.run(["true"], rootfs=rootfs, cwd="/work", memory="50m")
+
+    def waits() -> bool:
+        """In its recvmsg(2), x86-64's call of the number 47 (proc_pid_syscall(5))."""
+        calls = []
+        for task in Path("/proc/self/task").iterdir():
+            calls += [Path(f"/proc/{pid}/syscall").read_text() for pid in (task / "children").read_text().split()]
+        return any(call.startswith("47 ") for call in calls)
+
+    eventually(waits)
+    (rootfs / "work").rmdir()
+    plans: list[Plan] = []
+    real = waiting.failed_step
+
+    def failed_step(plan: Plan, outcome: int) -> object:
+        plans.append(plan)
+        return real(plan, outcome)
+
+    monkeypatch.setattr(waiting, "failed_step", failed_step)
+    with pytest.raises(mydocker.MydockerError, match="cannot enter the working directory /work: No such file"):
+        mydocker.run(["true"], rootfs=rootfs, cwd="/work", memory="50m")
+    assert [plan.entered for plan in plans] == [(Layout.read().require("memory").mountpoint,)]
+    assert mydocker.run(["true"], rootfs=rootfs, cwd="/work", memory="50m").exit_code == 0
 
 
 def test_without_memory_for_the_tables() -> None:

@@ -612,8 +612,9 @@ class TestWhatLeavesNoTrace:
                 ]
 
             @hookimpl
-            def mydocker_prepare(cgroup):
-                pass
+            def mydocker_prepare(config, cgroup):
+                if config.get("heavy") == 7:
+                    raise UnsupportedLimit("heavy", "not here")
 
             @hookimpl
             def mydocker_update(config, previous, cgroup, pid):
@@ -645,6 +646,7 @@ class TestWhatLeavesNoTrace:
             (("--light=1", "--heavy=1"), 1),
             (("-m", "50m"), 0),
             (("--light=1", "-m", "50m", "--result", "/dev/null"), 1),
+            (("--light=1", "--heavy=7", "--limits=best-effort"), 1),
         ],
     )
     def test_nobody_is_called_for_it(

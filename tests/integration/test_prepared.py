@@ -23,9 +23,12 @@ Eventually = Callable[..., object]
 #: What a command can see of itself, but for figures that no two processes have alike.
 LOOK = r"""
 grep -v -e '^P*Pid' -e '^NSpid' -e ctxt_switches -e '^Vm' -e '^Rss' -e '^Hugetlb' -e SigQ /proc/self/status
-sed -E -e 's/^[0-9]+ [0-9]+ [0-9]+:[0-9]+ //' -e 's/[0-9a-f]{12}//g' \
-    -e 's/(shared|master|propagate_from):[0-9]+//g' -e 's,lowerdir=/proc/self/fd/[0-9]+,,' /proc/self/mountinfo |
-    sort
+mounts() {
+    sed -E -e 's/^[0-9]+ [0-9]+ [0-9]+:[0-9]+ //' -e 's/[0-9a-f]{12}//g' \
+        -e 's/(shared|master|propagate_from):[0-9]+//g' -e 's,lowerdir=/proc/self/fd/[0-9]+,,' /proc/self/mountinfo
+}
+mounts | grep -v ' - cgroup'
+mounts | grep ' - cgroup' | sort
 cat /proc/self/limits /proc/self/uid_map /proc/self/oom_score_adj /proc/self/timerslack_ns 2>/dev/null
 sed 's/[0-9a-f]\{12\}//' /proc/self/cgroup
 cat /proc/self/stat | cut -d' ' -f 2,6,7,8,9,18,19,40,41

@@ -12,6 +12,7 @@ from subprocess import CompletedProcess
 import pytest
 
 import mydocker
+from mydocker.cgroups.layout import Layout
 from mydocker.spec import Tmpfs, Volume
 
 Run = Callable[..., CompletedProcess[str]]
@@ -139,6 +140,16 @@ def test_the_options_of_a_tmpfs(run: Run, rootfs: Path) -> None:
     assert mounted(":mode=700").split()[-1] == "700"
     assert "ro" in mounted(":ro").split()[3].split(",")
     assert "noexec" not in mounted(":exec")
+
+
+@pytest.mark.vm
+def test_the_cgroups_are_the_containers_own_where_a_volume_shows_the_hosts(run: Run) -> None:
+    """On v2 the view is mounted on what is the same file system: mount(2) refuses that (EBUSY)."""
+    look = 'ls -d /sys/fs/cgroup/mydocker /sys/fs/cgroup/*/mydocker; head -n 1 /sys/fs/cgroup"$0"'
+    hierarchy = Layout.read().require("pids")
+    file = f"{hierarchy.mountpoint}/pids.max".removeprefix("/sys/fs/cgroup")
+    result = run("-v", "/sys/fs/cgroup:/sys/fs/cgroup", "--pids-limit", "33", "sh", "-c", look, file)
+    assert result.stdout == "33\n", result.stderr
 
 
 def test_what_cannot_be_mounted_is_said_in_one_sentence(run: Run, rootfs: Path, data: Path) -> None:

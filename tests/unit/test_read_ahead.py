@@ -283,20 +283,37 @@ class TestPuttingOff:
         assert seen == ["new", True, True]
 
     @pytest.mark.parametrize("ask", [files.read, files.exists, lambda path: files.has_nested(os.path.dirname(path))])
-    @pytest.mark.parametrize("number", [0, 1])
+    @pytest.mark.parametrize("above", [False, True])
     def test_what_nobody_has_asked_for_before_is_an_error(
-        self, tmp_path: Path, ask: Callable[[str], object], number: int
+        self, tmp_path: Path, ask: Callable[[str], object], above: bool
     ) -> None:
-        """Never an answer of what is there now. Also about what is not of these directories."""
+        """Never an answer of what is there now. Also about the cgroups above."""
         ahead = ReadAhead()
-        here = container(tmp_path, "x", a="1", a2="2", b2="2")
-        asked = f"{here[number]}/{'ab'[number]}2"
+        here = container(tmp_path, "x", a="1", a2="2")
+        asked = f"{here[0]}/a2"
+        if above:
+            asked = f"{tmp_path}/one/a2"
+            Path(asked).write_text("2")
         ahead.during(here[:1], "kind", reading(here, "a"))
         later = ahead.during(here[:1], "kind", list, lambda: [ask(asked)])
         assert callable(later)
         with pytest.raises((CgroupError, OSError), match=r"the cgroup was removed|No such device"):
             later()
         assert files.read(asked) == "2"
+
+    def test_about_others_the_kernel_is_asked(self, tmp_path: Path) -> None:
+        """A handler of signals may do anything meanwhile."""
+        ahead = ReadAhead()
+        here, other = container(tmp_path, "x", a="1")[0], container(tmp_path, "y", a="2")[0]
+        ahead.during([here], "kind", reading([here], "a"))
+
+        def work() -> list[object]:
+            return [files.read(f"{other}/a"), files.exists(f"{other}/a2"), files.read(f"{here}/a")]
+
+        later = ahead.during([here], "kind", list, work)
+        assert callable(later)
+        Path(other, "a").write_text("3")
+        assert later() == ["3", False, "1"]
 
     def test_interrupted_by_another_it_goes_on(self, tmp_path: Path) -> None:
         """A handler of signals may look at figures."""
