@@ -573,6 +573,7 @@ class Container:
     def _take_over_changes(self) -> None:
         """Of an update, or of a pause, which may have made more of the cgroup."""
         if self._meddled or self._claim.changed():
+            self._claim.unfinished = True
             try:
                 self._limits.reload(self._claim.limits(), self._record.cgroup)
             except OSError:  # the record cannot be read

@@ -13,6 +13,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Protocol
 
+    from mydocker.cgroups.past import Past
+    from mydocker.cgroups.read_ahead import Noted
+
     class Imitation(Protocol):
         """What answers in place of the kernel below ``path``. Its methods raise OSError as the system call would."""
 
@@ -22,21 +25,6 @@ if TYPE_CHECKING:
         def make_directory(self, path: str) -> None: ...
         def remove_directory(self, path: str) -> None: ...
         def kill(self, path: str) -> None: ...
-
-    class Noting(Protocol):
-        """What takes note of all that is asked of the kernel."""
-
-        def note_read(self, path: str) -> None: ...
-        def note_look(self, path: str, found: bool) -> None: ...
-        def note_nested(self, path: str) -> None: ...
-
-    class Past(Protocol):
-        """What answers in place of the kernel for cgroups that were removed. OSError for what is not known of them."""
-
-        def covers(self, path: str) -> bool: ...
-        def read(self, path: str) -> bytes: ...
-        def exists(self, path: str) -> bool: ...
-        def has_nested(self, path: str) -> bool: ...
 
 
 #: The imitated cgroup file systems of this process (`mydocker.testing`): none in a run.
@@ -50,9 +38,9 @@ FAR_SHORTER = 2048
 #: For `mydocker.cgroups.read_ahead`, each by its id: what is in files, by their paths, for the next who reads them, and
 #: who takes note of all that is asked meanwhile. Threads change them, so who looks takes a copy.
 ahead: dict[int, dict[str, bytes]] = {}
-noting: dict[int, Noting] = {}
+noting: dict[int, Noted] = {}
 
-#: And for a thread, by its ident, that asks about cgroups which were removed.
+#: And what answers for cgroups that were removed, to the thread, by its ident, that asks about these.
 past: dict[int, Past] = {}
 
 # What each refusal means for a cgroup file: Documentation/admin-guide/cgroup-v2.rst, cgroup-v1/*.rst, cgroups(7).

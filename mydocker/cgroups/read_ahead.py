@@ -12,10 +12,10 @@ does not look at the figures does not wait for them.
 from __future__ import annotations
 
 import _thread
-import errno
 import os
 
 from mydocker.cgroups import files
+from mydocker.cgroups.past import Past, put_off
 from mydocker.linux import batch
 from mydocker.linux.libc import AT_FDCWD, addressof, architecture_number, c_char
 
@@ -55,14 +55,14 @@ class ReadAhead:
         # Put there, and taken away, in one step each: an interrupt leaves nothing.
         if found:
             if known is not None and later is not None and known.is_all(directories, found):
-                return _put_off(later, known.past(directories, found))
+                return put_off(later, known.past(directories, found))
             key = id(found)
             try:
                 files.ahead[key] = found
                 return work()
             finally:
                 files.ahead.pop(key, None)
-        noted = _Noted(directories)
+        noted = Noted(directories)
         key = id(noted)
         try:
             files.noting[key] = noted
@@ -85,7 +85,7 @@ def _forget_all() -> None:
 os.register_at_fork(after_in_child=_forget_all)
 
 
-class _Noted:
+class Noted:
     """What was asked of the kernel about some directories."""
 
     def __init__(self, directories: Sequence[str]) -> None:
@@ -125,7 +125,7 @@ class _Noted:
 class _Together:
     """The files of some directories, by their names, as calls that read them all."""
 
-    def __init__(self, directories: Sequence[str], noted: _Noted) -> None:
+    def __init__(self, directories: Sequence[str], noted: Noted) -> None:
         read = [list(noted.read[directory]) for directory in directories]
         self._names = [found[:_MOST_FILES] for found in read][:_MOST_DIRECTORIES]
         self._asked_for_more = noted.elsewhere or self._names != read
@@ -199,66 +199,7 @@ class _Together:
         except OSError:
             return False
 
-    def past(self, directories: Sequence[str], found: dict[str, bytes]) -> _Past:
+    def past(self, directories: Sequence[str], found: dict[str, bytes]) -> Past:
         """These directories as they are now, if what was ``found`` `is_all`."""
         looks = {f"{directories[number]}/{name}": there for (number, name), there in self._looks.items()}
-        return _Past(directories, found, looks, frozenset(directories[number] for number in self._nested))
-
-
-class _Past:
-    """Directories as they were."""
-
-    def __init__(
-        self,
-        directories: Sequence[str],
-        contents: dict[str, bytes],
-        looks: dict[str, bool],
-        without_nested: frozenset[str],
-    ) -> None:
-        self._directories = directories
-        self._contents = contents
-        self._looks = looks
-        self._without_nested = without_nested
-
-    def covers(self, path: str) -> bool:
-        """Whether the path is in one of the directories, or in one above."""
-        above = path.rpartition("/")[0] + "/"
-        directories = [f"{directory}/" for directory in self._directories]
-        return any(path.startswith(directory) or directory.startswith(above) for directory in directories)
-
-    def read(self, path: str) -> bytes:
-        if path not in self._contents:
-            raise _unknown()
-        return self._contents[path]
-
-    def exists(self, path: str) -> bool:
-        if path in self._contents:
-            return True
-        if path not in self._looks:
-            raise _unknown()
-        return self._looks[path]
-
-    def has_nested(self, path: str) -> bool:
-        if path not in self._without_nested:
-            raise _unknown()
-        return False
-
-
-def _unknown() -> OSError:
-    return OSError(errno.ENODEV, os.strerror(errno.ENODEV))
-
-
-def _put_off(work: Callable[[], T], past: _Past) -> Callable[[], T]:
-    def do() -> T:
-        thread = _thread.get_ident()
-        before = files.past.get(thread)  # of what was interrupted by a handler of signals that came to this
-        try:
-            files.past[thread] = past
-            return work()
-        finally:
-            if before is None:
-                files.past.pop(thread, None)
-            else:
-                files.past[thread] = before
-
-    return do
+        return Past(directories, found, looks, frozenset(directories[number] for number in self._nested))

@@ -3,7 +3,7 @@
 ``<root>/<id>`` holds
 
     lock         on which a verb that changes the container holds a flock(2) while it does so; in it the record as
-                 ``create`` began, which counts until there is another
+                 ``create`` began, until there is another
     state.json   the record (`mydocker.state.Record`), replaced by a whole new one at each change
     config.json  the bundle's, as it was at ``create``: what changes there later has no effect (runtime.md, "create")
     start        the socket on which the container's init waits for ``start``

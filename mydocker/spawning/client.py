@@ -317,11 +317,12 @@ class Helper:
             if not kind.again or kind.spare is not None or kind.ordered or not self._may_order(cgroups):
                 return None
             order = Order(self, kind, cgroups, self._mount_changes)
-        try:
-            child = Child(layout, _NO_CGROUP)
             if entered is not None:
                 kind.entered.update(entered)
-                child.entered = tuple(sorted(kind.entered))
+                entered = tuple(sorted(kind.entered))
+        try:
+            child = Child(layout, _NO_CGROUP)
+            child.entered = entered
             order.prepare(Spare(child, plan, mounts, kind.mounts_shown), plan)
         except BaseException as e:  # an interrupt, too
             order.drop()
