@@ -242,10 +242,7 @@ def _make_root(root: str) -> None:
 
             places.make(root)
             return
-        try:
-            os.mkdir(root, 0o711)  # mostly the last directory alone is missing
-        except (FileNotFoundError, FileExistsError):
-            os.makedirs(root, 0o711, exist_ok=True)
+        os.makedirs(root, 0o711, exist_ok=True)
     except OSError as e:
         # EEXIST without a link: another container's end has just removed the root, which was empty
         if e.errno != errno.EEXIST or os.path.islink(root):
