@@ -405,6 +405,14 @@ class Limits:
             if field.name in self.config and (field.traceless or "mydocker_remove" not in plugin.hooks)
         ]
 
+    @property
+    def is_in_cgroups_only(self) -> bool:
+        """Whether there are limits, all mydocker's own, and all in force by the container's own cgroups alone."""
+        plugins = self._owners()
+        if not plugins or self._spec.accounting or not _are_own(plugins):
+            return False
+        return len(self.traceless()) == len(self.config)
+
     def _is_traceless(self, plugin: Plugin) -> bool:
         """Whether all that was ever set of the plugin is in force by the container's own cgroup alone."""
         fields = [field for field in plugin.fields if field.name in self.config or field.name in self.unenforced]

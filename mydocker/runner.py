@@ -233,7 +233,6 @@ def claimed(
             command=os.fsdecode(b" ".join(spec.args)[:1000]),
             limits=limits.config.texts,
         )
-        claim.announce(record)
         return Container(spec, limits, claim, record, layout, user, powers, means, forwarder)
     except BaseException:
         claim.release()
@@ -382,6 +381,8 @@ class Container:
         self._command: Command | None = None
         self._lay_out: type[Command] | None = None
         self._removed = False
+        #: whether there is something on disk of the record, and whether that is all of it
+        self._announced = self._kept = False
         #: whether somebody else has changed the record of a child that was replaced
         self._meddled = False
         #: whether somebody looks at the figures of the Result
@@ -422,10 +423,10 @@ class Container:
         """Make the container up to the point at which it waits for a command, whatever that will be."""
         self._place = _place(self._spec)
         self._make(None)
+        self._keep_record()
         if self._spec.rootfs is not None:
             self._usual_env = _environment(self._spec.replace(env=None), self._user, self._hostname)
         self._unwatched = not self._limits.watching
-        self._order = self._prepare_order()
         if self._order is not None:
             self._order.send()
         if self._awaits_place:
@@ -482,15 +483,17 @@ class Container:
             mark("clone")
             now = None if means.late else stdio
             if self._begin(means, now, moved=moved):
-                self._note_pid(self._child)
+                self._note_pid()
+                if stdio is not None and now is None:
+                    self._child.send_stdio(stdio)
+                self._prepare_order()  # meanwhile the child enters its cgroups
                 if self._await_ready(self._child):
                     break
+                self._drop_order()
             self._meddled = self._meddled or self._claim.changed()  # its record is written anew
             self._child.close()
             self._child = Child(self._layout, self._record.cgroup)
         self._awaits_place = self._awaits_place or self._terminal >= 0
-        if stdio is not None and now is None:
-            self._child.send_stdio(stdio)
         mark("apply")
         self._apply()
         os.set_blocking(self._child.commands, False)
@@ -501,6 +504,7 @@ class Container:
         finish = self._clone(means, stdio)
         try:
             self._means.mark("prepare")
+            self._announce()
             fits = self._write_limits(moved=moved, late=stdio is None)
         finally:
             self._means.mark("set up")
@@ -511,7 +515,10 @@ class Container:
         """Let the plugins amend the container."""
         if self._limits.amending:
             own = len(self._spec.extra_env)
-            self._spec = self._limits.amend(self._own_cgroup() if self._limits.amending_makes else None)
+            makes = self._limits.amending_makes
+            if makes:
+                self._announce()
+            self._spec = self._limits.amend(self._own_cgroup() if makes else None)
             self._added_env = self._spec.extra_env[own:]
             _validate_mounts(self._spec, self._limits.mounted_by)
 
@@ -630,9 +637,8 @@ class Container:
             self._hand_over(child, words, started)
             if late:
                 streams.started(-1, poll)
-            if meanwhile is None:
-                self._order = self._prepare_order()
-                meanwhile = self._order.send if self._order is not None else None
+            if meanwhile is None and self._order is not None:
+                meanwhile = self._order.send
             self._means.mark("wait")
             if watcher is not None:
                 watcher.start()
@@ -646,16 +652,26 @@ class Container:
         streams.finish()
         return self._result(child, status, usage, wall)
 
-    def _prepare_order(self) -> Order | None:
-        """Of a child for the next container like this."""
-        if self._kind is None:
-            return None
+    def _prepare_order(self) -> None:
+        """Of a child for the next container like this. Whoever gets it takes apart what this one has mounted."""
+        assert self._kind is not None
         entered = self._limits.cgroup.mountpoints if self._limits.cgroup is not None else ()
-        return self._means.prepare_order(*self._kind, None if self._limits.may_make_more else entered)
+        self._order = self._means.prepare_order(*self._kind, None if self._limits.may_make_more else entered)
+        if self._order is not None:
+            self._order.hold_mounts(self._child.pid)
+
+    def _drop_order(self) -> None:
+        order, self._order = self._order, None
+        if order is not None:
+            order.drop()
 
     def _while_it_takes_long(self, work: Callable[[], None] | None) -> None:
         if work is not None:
             work()
+        try:
+            self._keep_record()
+        except OSError as e:
+            logs.warning("cannot keep the container's state, so it can't be paused or updated: %s", e.strerror)
         if self._limits.cgroup is not None:
             # By the end there may be another version of this package, or none.
             from mydocker.cgroups import contents  # noqa: F401
@@ -684,6 +700,7 @@ class Container:
         self._kind = (plan, namespaces)
         if means.take_spare(plan, namespaces, child):
             return _cloned
+        self._claim.make()
         theirs: dict[str, int] = {}  # the child has copies
         try:
             theirs = child.connect(status=spec.init)
@@ -726,7 +743,7 @@ class Container:
         if self._forwarder is not None:
             poll.register(self._forwarder.fd, select.POLLIN)
         while True:
-            ready = dict(poll.poll())
+            ready = self._poll(poll)
             if child.reports in ready:
                 break
             assert self._forwarder is not None
@@ -755,13 +772,51 @@ class Container:
         self._terminal = report
         return True
 
-    def _note_pid(self, child: Child) -> None:
-        writers = self._limits.cgroup.writers if self._limits.cgroup is not None else {}
-        started = process.start_time(child.pid)
-        self._record = self._record.replace(pid=child.pid, start_time=started, writers=writers)
-        self._claim.write(self._record)
+    def _announce(self) -> None:
+        """Say what there will be to remove; if the child is there, also which process that is.
+
+        Not if it would be found by the claim's name alone: most commands have ended before anybody could look.
+        """
+        if self._announced:
+            return
+        self._announced = True
+        spec = self._spec
+        if not (self._claim.is_name_only and self._limits.is_in_cgroups_only) or spec.cgroup_parent or spec.pidfile:
+            if self._child.pid:
+                self._name_process()
+            self._claim.announce(self._record)
+
+    def _name_process(self) -> None:
+        pid = self._child.pid
+        if self._record.pid != pid:
+            self._record = self._record.replace(pid=pid, start_time=process.start_time(pid))
+
+    def _note_pid(self) -> None:
+        """It is known that the child is there, and by which PID; what others need besides is for `_keep_record`."""
+        if self._record.pid != self._child.pid and not self._claim.is_name_only:
+            self._kept = False
+            self._keep_record()
         if self._record.pidfile:
-            state.write_pidfile(self._record.pidfile, child.pid)
+            state.write_pidfile(self._record.pidfile, self._child.pid)
+
+    def _keep_record(self) -> None:
+        """Put all of the record on disk, if it is not."""
+        if not self._kept:
+            self._kept = True
+            self._name_process()
+            writers = self._limits.cgroup.writers if self._limits.cgroup is not None else {}
+            self._claim.write(self._record.replace(writers=writers))
+
+    def _poll(self, poll: select.poll, remaining: float | None = None) -> dict[int, int]:
+        """What is ready within ``remaining`` milliseconds. If that takes long, others may look at the container."""
+        if not self._kept:
+            first = _LONG * 1000 if remaining is None else min(remaining, _LONG * 1000)
+            ready = poll.poll(first)
+            if ready or first == remaining:
+                return dict(ready)
+            self._keep_record()
+            remaining = None if remaining is None else remaining - first
+        return dict(poll.poll(remaining))
 
     def _hand_over(self, child: Child, words: bytes, started: float) -> None:
         """Send the command and wait until it runs. Once the limits are in force, and not before.
@@ -813,7 +868,7 @@ class Container:
             remaining = None
             if self._spec.timeout is not None and not self._ending.timed_out:
                 remaining = max(0.0, started + self._spec.timeout - time.monotonic()) * 1000 + 1
-            ready = dict(poll.poll(remaining))
+            ready = self._poll(poll, remaining)
             if fd in ready:
                 return
             if not ready:

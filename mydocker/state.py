@@ -5,10 +5,12 @@ for as long as it lives, and ``state.json``, which says what there is to remove.
 the runtime dies in whatever way; a directory whose lock can be taken is a leftover. The directory is also
 where the child assembles the container's root, in its own mount namespace.
 
-What there will be is written into ``lock`` before the first cgroup is made, and the whole record when the child's PID
-is known, so there is no moment at which a kill leaves something that no record names. A second file would take longer
-to make than all that is written. And before the directory is made, its name is in the table of `mydocker.claims`: by
-that a leftover is found, and no container that lives is looked at.
+What there will be is written into ``lock`` before the first cgroup is made, and the whole record into ``state.json``
+when the child's PID is known, so there is no moment at which a kill leaves something that no record names. A second
+file takes longer to make than all that is written: if the PID is known at first, it is made when the run takes long.
+And before the directory is made, the name is in the table of `mydocker.claims`: by that a leftover is found, and no
+container that lives is looked at. A random name alone is enough for what is nowhere but in cgroups of that name
+(`Claim.is_name_only`): then the directory, too, is made when the run takes long.
 
 A container of `mydocker.oci` has no runtime that lives as long as it does: its record says so (``oci``), its lock is
 held for one call only, it is in no table, and nothing but ``mydocker-oci delete`` removes it. Engines keep such
@@ -27,6 +29,12 @@ from mydocker.value import Value
 
 #: Where the state of root's containers is.
 COMMON_ROOT = "/run/mydocker"
+
+#: How many hexadecimal digits a name has that nobody has chosen.
+_RANDOM_SIZE = 12
+
+#: In what was announced, so that it is not taken for a whole record.
+_ANNOUNCED = "announced"
 
 #: Where links to the other places are; no container can have this name.
 _ROOTS = "@roots"
@@ -91,9 +99,10 @@ class Record(Value):
 
 
 class Claim:
-    """A container's directory, owned by this process from `claim` to `release`."""
+    """A container's name and directory, owned by this process from `claim` to `release`."""
 
-    def __init__(self, root: str, name: str, lock: int, entry: claims.Entry | None = None) -> None:
+    def __init__(self, root: str, name: str, lock: int = -1, entry: claims.Entry | None = None) -> None:
+        """``lock``: of the directory, -1 if it is not made yet. It is when something is to be kept there, or `make`."""
         self.id = name
         self.path = f"{root}/{name}"
         #: whether there is something that the record names: then it outlives the claim, for the next recovery
@@ -102,10 +111,34 @@ class Claim:
         self.lock = lock
         self._entry = entry
         self._written = (0, 0)
+        #: whether there may be a directory without a lock: an interrupt came, or there was no descriptor for one
+        self._half_made = False
+
+    @property
+    def is_name_only(self) -> bool:
+        """Whether there is no directory yet. What a killed runtime has left is found by the name then, if that is a
+        random one: its cgroup, in the common place, and what runs there.
+        """
+        return self.lock < 0
+
+    def make(self) -> None:
+        """Make the directory, if it is not there."""
+        if self.lock < 0:
+            self._half_made = True
+            try:
+                self.lock = _make_directory(self._root, self.id)
+            except FileExistsError:
+                self._half_made = False  # it is another's
+                raise _in_use(self.id) from None
+            self._half_made = False
 
     def announce(self, record: Record) -> None:
-        """Say what there will be to remove, before any of it is made: that counts until the first `write`. Once."""
-        _write_all(self.lock, record)
+        """Say what there will be to remove, before any of it is made: that counts until the first `write`. Once.
+
+        What removes it after a kill reads all of it; to others the container has no process before that `write`.
+        """
+        self.make()
+        _write_all(self.lock, {**record.asdict(), _ANNOUNCED: True})
 
     def write(self, record: Record) -> None:
         """Replace state.json by a whole new one: a reader sees the old or the new.
@@ -113,6 +146,7 @@ class Claim:
         The first is written in its place, and what was announced counts until it is whole.
         """
         if self._written == (0, 0):
+            self.make()
             self._written = _write(f"{self.path}/state.json", record)
             os.ftruncate(self.lock, 0)  # when state.json is removed, there is no record
             return
@@ -124,7 +158,7 @@ class Claim:
     def changed(self) -> bool:
         """Whether somebody else has replaced the record since: an update of the container's limits.
 
-        Nobody does so before there is one with a PID.
+        Nobody does so before it says that there is a process.
         """
         if self._written == (0, 0):
             return False
@@ -150,11 +184,12 @@ class Claim:
         """
         if self.unfinished:
             close = None  # what holds the lock would answer for what is left
-        else:
-            remove_directory(self.path)
-        (close or os.close)(self.lock)
+        elif not self.is_name_only:
+            remove_directory(self.path, ("state.json", "lock") if self._written != (0, 0) else ("lock",))
+        if not self.is_name_only:
+            (close or os.close)(self.lock)
         if self._entry is not None:
-            self._entry.leave(unfinished=self.unfinished)
+            self._entry.leave(unfinished=self.unfinished or self._half_made)
         _remove_empty_root(self._root, close)
 
 
@@ -163,15 +198,15 @@ def _write(path: str, record: Record, directory: int | None = None) -> tuple[int
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
     fd = os.open(path, flags, 0o600, dir_fd=directory)
     try:
-        _write_all(fd, record)
+        _write_all(fd, record.asdict())
         return _identity(os.fstat(fd))
     finally:
         os.close(fd)
 
 
-def _write_all(fd: int, record: Record) -> None:
+def _write_all(fd: int, values: Mapping[str, Any]) -> None:
     """OSError if it does not fit: of what is longer than a page, a file system may take a part."""
-    data = memoryview(plain_json.dumps(record.asdict()).encode() + b"\n")
+    data = memoryview(plain_json.dumps(values).encode() + b"\n")
     while data:
         data = data[os.write(fd, data) :]
 
@@ -182,13 +217,15 @@ def _identity(status: os.stat_result) -> tuple[int, int]:
 
 
 def claim(name: str | None, root: str) -> Claim:
-    """Make and lock the directory of a container called ``name``, or of a random id.
+    """Make and lock the directory of a container called ``name``; or a random id, for which the claim makes it later.
 
     StateError if a container of that name exists.
     """
-    wanted = check_name(name) if name is not None else os.urandom(6).hex()
+    wanted = check_name(name) if name is not None else os.urandom(_RANDOM_SIZE // 2).hex()
     entry = _enter(root, wanted)
     try:
+        if name is None:
+            return Claim(root, wanted, entry=entry)
         try:
             return make(wanted, root, entry)
         except FileExistsError:
@@ -201,7 +238,16 @@ def claim(name: str | None, root: str) -> Claim:
         _remove_empty_root(root)
         if not isinstance(e, FileExistsError):
             raise
-    raise StateError(f'the name "{wanted}" is in use by a running container: choose another --name')
+    raise _in_use(wanted)
+
+
+def _in_use(name: str) -> StateError:
+    return StateError(f'the name "{name}" is in use by a running container: choose another --name')
+
+
+def _is_random(name: str) -> bool:
+    """Whether it looks like one that `claim` has made up."""
+    return len(name) == _RANDOM_SIZE and not name.strip("0123456789abcdef")
 
 
 def _enter(root: str, name: str) -> claims.Entry:
@@ -218,6 +264,11 @@ def _enter(root: str, name: str) -> claims.Entry:
 
 def make(wanted: str, root: str, entry: claims.Entry | None = None) -> Claim:
     """Make and lock the directory ``root``/``wanted``. FileExistsError if there is one."""
+    return Claim(root, wanted, _make_directory(root, wanted), entry)
+
+
+def _make_directory(root: str, wanted: str) -> int:
+    """Its lock."""
     path = f"{root}/{wanted}"
     while True:
         try:
@@ -231,7 +282,7 @@ def make(wanted: str, root: str, entry: claims.Entry | None = None) -> Claim:
             raise StateError(f"cannot keep the container's state in {root}: {e.strerror}") from e
         lock = take_lock(path, os.O_CREAT | os.O_EXCL, wait=True)
         if lock is not None:
-            return Claim(root, wanted, lock, entry)
+            return lock
         # a recovery took the directory for a leftover in the moment before it was locked, and removed it
 
 
@@ -285,8 +336,10 @@ def recover(root: str) -> list[str]:
 def _recover(root: str, name: str, removed: list[str]) -> bool:
     """Whether there is nothing of a dead runtime's container ``name`` any more; into ``removed`` if there was."""
     path = f"{root}/{name}"
-    if not is_id(name) or not os.path.isdir(path):
+    if not is_id(name):
         return True
+    if not os.path.isdir(path):
+        return not _is_random(name) or _remove_by_name(name, removed)
     lock = take_lock(path, 0, wait=False)
     if lock is None:
         # Without a lock it was killed right before that. A lock that is held is another container's of that name, or a
@@ -305,6 +358,29 @@ def _recover(root: str, name: str, removed: list[str]) -> bool:
         return False
     finally:
         os.close(lock)
+
+
+def _remove_by_name(name: str, removed: list[str]) -> bool:
+    """As `_recover`, of a claim that is a name only (`Claim.is_name_only`)."""
+    try:
+        if _remove_cgroup_of(name):
+            removed.append(name)
+        return True
+    except (MydockerError, OSError) as e:
+        _say_not_removed(name, e)
+        return False
+
+
+def _remove_cgroup_of(name: str) -> bool:
+    """Whether there was one, in the common place."""
+    from mydocker.cgroups.layout import Layout
+    from mydocker.cgroups.places import DEFAULT_PARENT
+    from mydocker.cgroups.removal import remove_stale
+
+    layout, path = Layout.read(), f"{DEFAULT_PARENT}/{name}"
+    found = any(os.path.isdir(f"{hierarchy.base}/{path}") for hierarchy in layout.hierarchies)
+    remove_stale(layout, path)
+    return found
 
 
 def leftovers(root: str) -> list[str]:
@@ -336,6 +412,9 @@ def _say_not_removed(name: str, error: Exception) -> None:
 def _remove_leftover(path: str) -> None:
     record = _read(path)
     if record is None:
+        name = os.path.basename(path)
+        if _is_random(name):  # its directory was made when it had cgroups
+            _remove_cgroup_of(name)
         return
     pid, start_time = int(record.get("pid") or 0), int(record.get("start_time") or 0)
     pidfd = _kill(pid, start_time) if pid else None
@@ -547,7 +626,13 @@ def _running(path: str) -> Record | None:
         os.close(lock)
         return None
     values = _read(path)
-    return None if values is None else to_record(values)
+    return None if values is None else _as_seen(values)
+
+
+def _as_seen(values: Mapping[str, Any]) -> Record:
+    """The record. If it is not whole yet, without the process: what others do to that, they note in a whole one."""
+    record = to_record(values)
+    return record.replace(pid=0, start_time=0) if values.get(_ANNOUNCED) else record
 
 
 def to_record(values: Mapping[str, Any]) -> Record:
@@ -557,7 +642,7 @@ def to_record(values: Mapping[str, Any]) -> Record:
 def read(path: str) -> Record | None:
     """The record in the container's directory ``path``; None if there is no whole one."""
     values = _read(path)
-    return None if values is None or "id" not in values else to_record(values)
+    return None if values is None or "id" not in values else _as_seen(values)
 
 
 def is_alive(pid: int, start_time: int) -> bool:
@@ -639,9 +724,8 @@ def remove_pidfile(path: str, pid: int) -> None:
         pass
 
 
-def remove_directory(path: str) -> None:
-    """Remove a container's directory with all that may be in it."""
-    names: tuple[str, ...] = ("state.json", "lock")  # most have no more
+def remove_directory(path: str, names: tuple[str, ...] = ("state.json", "lock")) -> None:
+    """Remove a container's directory with all that may be in it. ``names``: what is likely to be all."""
     for _ in range(10):  # an update may put its record there at this very moment; it does so twice at most
         for name in names:
             _unlink(f"{path}/{name}")

@@ -44,7 +44,19 @@ def _checked(number: int, text: str) -> int:
     return number
 
 
+#: What was found out last: a program that runs one container after another asks the same each time.
+_last: list[tuple[tuple[str, bytes, bytes], User]] = []
+
+
 def resolve(text: str, passwd: bytes, group: bytes) -> User:
+    """`look_up`, which is not done again if it was the last that was asked."""
+    asked = (text, passwd, group)
+    if not _last or _last[0][0] != asked:
+        _last[:] = [(asked, look_up(*asked))]
+    return _last[0][1]
+
+
+def look_up(text: str, passwd: bytes, group: bytes) -> User:
     """``UID[:GID]``, names or numbers; empty is root. As ``docker run --user``.
 
     A number need not be in /etc/passwd; a name must be. Without ``:GID`` the group is the user's own, or 0, and

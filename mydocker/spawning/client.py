@@ -162,6 +162,15 @@ class Order:
             finally:
                 self.drop()
 
+    def hold_mounts(self, pid: int) -> None:
+        """Of the child ``pid``, until this is sent or dropped. The end of the last process in a mount namespace waits
+        until the kernel has taken that apart, if nobody else has it open (mount_namespaces(7)).
+        """
+        try:
+            self.closing.append(os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC))
+        except OSError:
+            pass  # it was killed
+
     def close_there(self, fd: int) -> None:
         """Let the helper close it, for which the kernel may take its time; if it was sent already, at once."""
         if self._open:
@@ -218,6 +227,8 @@ class Helper:
         #: those who have no answer yet, and since when there are none
         self._asked: dict[Child, _Connection] = {}
         self._idle_since = 0.0
+        #: spare children that were killed
+        self._dismissed: list[Spare] = []
         #: whether a thread sees to the end of what nobody asks for
         self._keeping = False
 
@@ -294,7 +305,7 @@ class Helper:
             if found is not None and not taken:
                 if not found.child.pid:
                     self.abandon(found.child)
-                found.end()
+                self._dismiss(found)
         return taken
 
     def prepare_order(
@@ -310,6 +321,7 @@ class Helper:
         use for one. Nobody waits for it, so nothing is raised. ``mounts``: as for `Spare`. ``entered``: `Plan.entered`
         of the last container. More does no harm, so that the next one may be like any before.
         """
+        self._reap()
         if not spare.is_possible(plan):
             return None
         with self._lock:
@@ -438,6 +450,7 @@ class Helper:
         """With the lock."""
         for kind in self._kinds:
             self._end_spare(kind)
+        self._reap()
 
     def _end_spare(self, kind: _Kind) -> None:
         """With the lock."""
@@ -455,7 +468,16 @@ class Helper:
                 raise
         finally:
             self._answered_or_not(found.child)
-            found.end()
+            self._dismiss(found)
+
+    def _dismiss(self, found: Spare) -> None:
+        """End it. When there is time for that, somebody waits until it has: `_reap`."""
+        self._dismissed.append(found)
+        found.kill()
+
+    def _reap(self) -> None:
+        while self._dismissed:
+            self._dismissed.pop().reap()
 
     def hold(self) -> None:
         """Keep the helper, however long nothing is asked for."""
@@ -611,6 +633,7 @@ class Helper:
         """Let the helper end: it does when it has answered what it was asked. With the lock."""
         connection, self._connection = self._connection, None
         if connection is None:
+            self._reap()
             return
         places.keep_common_parent(kept=False)
         try:

@@ -105,6 +105,9 @@ def _make(request: wire.Request, templates: _Templates) -> None:
     """Answer the request by its child's socket."""
     own = wire.Own.unpacked(request.own, request.fds)
     messages = own.descriptors["messages"]
+    fds = set(own.descriptors.values()) - {-1}
+    for fd in set(request.fds) - fds:  # the child is to have no copy, which would be the last
+        os.close(fd)
     try:
         plan = own.given_to(templates.plan(request.template))
         pid, pidfd = templates.clone(plan, request)
@@ -116,7 +119,7 @@ def _make(request: wire.Request, templates: _Templates) -> None:
         wire.send_child(messages, pid, pidfd)
         os.close(pidfd)
     finally:
-        for fd in request.fds:
+        for fd in fds:
             os.close(fd)
 
 

@@ -28,6 +28,7 @@ class Spare:
     def __init__(self, child: Child, plan: Plan, mounts: bytes | None, known: MountsShown) -> None:
         """Before it is asked for. ``mounts``: as they were after their last change that is known (`mount_watch`)."""
         self.child = child
+        self._killed = 0
         self._shown = _what_is_shown(plan)
         self._known = known
         self._mounts = known.of(plan, mounts)
@@ -47,14 +48,29 @@ class Spare:
 
     def end(self) -> None:
         """End the process, if it is there, and close what is ours."""
-        pid, self.child.pid = self.child.pid, 0
+        self.kill()
+        self.reap()
+
+    def kill(self) -> None:
+        """The same, but that `reap` is owed: the kernel takes its time to take namespaces apart."""
+        pid = self.child.pid
+        self.child.leave()
+        self.child.close()  # first: else its mounts would be taken apart by this process
         if pid:
             try:
                 os.kill(pid, signals.SIGKILL)  # it is not reaped, so nobody else has this PID
-                os.waitpid(pid, 0)
-            except (ProcessLookupError, ChildProcessError):
+                self._killed = pid
+            except ProcessLookupError:
                 pass  # reaped by a program that waits for whatever child there is
-        self.child.close()
+
+    def reap(self) -> None:
+        """Wait for the end of what was killed."""
+        pid, self._killed = self._killed, 0
+        if pid:
+            try:
+                os.waitpid(pid, 0)
+            except ChildProcessError:
+                pass  # as above
 
 
 class MountsShown:
