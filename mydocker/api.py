@@ -12,7 +12,7 @@ from mydocker import config, runner
 from mydocker.errors import RunFailed, UsageError
 from mydocker.resources import ResourceConfig, parse_duration
 from mydocker.spawning.means import SharedMeans
-from mydocker.spec import Spec, Tmpfs, Volume, check_hostname, resolve_capabilities
+from mydocker.spec import Spec, Tmpfs, Volume, check_cwd, check_hostname, resolve_capabilities
 from mydocker.streams import CapturedStreams, open_null
 
 TYPE_CHECKING = False
@@ -285,6 +285,7 @@ def _timeout(timeout: float | str | None) -> float | None:
 
 def _spec(args: tuple[bytes, ...], options: Mapping[str, Any]) -> Spec:
     cwd, rootfs, pidfile = (options[name] for name in ("cwd", "rootfs", "pidfile"))
+    cwd = None if cwd is None else os.fspath(cwd)
     if options["limits"] not in ("strict", "best-effort"):
         raise UsageError(f'limits: "{options["limits"]}" is not a way to treat limits: use strict or best-effort')
     same = ("readonly", "overlay", "network", "init", "name", "cgroup_parent", "privileged", "limits")
@@ -292,7 +293,7 @@ def _spec(args: tuple[bytes, ...], options: Mapping[str, Any]) -> Spec:
     return Spec(
         args=args,
         env=_environment(options["env"]),
-        cwd=None if cwd is None else os.fspath(cwd),
+        cwd=check_cwd(cwd, "cwd") if rootfs is not None else cwd,
         user=str(options["user"]),
         rootfs=None if rootfs is None else os.path.abspath(rootfs),
         mounts=tuple(options["mounts"]),

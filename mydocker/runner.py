@@ -683,14 +683,15 @@ class Container:
         """
         spec, child, user = self._spec, self._child, self._user
         hostname = self._hostname if stdio is not None else None
+        cwd, mounts = _working_directory(spec), tuple(map(_from_here, spec.mounts))
         plan = Plan(
-            spec=spec.replace(hostname=hostname, mounts=tuple(map(_from_here, spec.mounts))),
+            spec=spec.replace(hostname=hostname, mounts=mounts, cwd=None if spec.cwd is None else cwd),
             staging=os.path.abspath(self._claim.path),
             hierarchies=self._layout.hierarchies,
             user=user,
             capabilities=self._powers.capabilities,
             filter=self._powers.filter,
-            cwd=_working_directory(spec),
+            cwd=cwd,
             upper=self._limits.upper,
             stdio=stdio,
             cgroups=self._limits.cgroup is not None or bool(self._limits.plugins),
@@ -1067,14 +1068,15 @@ def _place(spec: Spec) -> tuple[str, int]:
 
 
 def _working_directory(spec: Spec) -> str:
-    if spec.cwd is not None:
+    if spec.cwd is not None and spec.cwd.startswith("/"):
         return spec.cwd
     if spec.rootfs is not None:
         return "/"
     try:
-        return os.getcwd()
+        here = os.getcwd()
     except FileNotFoundError:
         raise UsageError("the working directory does not exist any more: give the command another one") from None
+    return here if spec.cwd is None else os.path.join(here, spec.cwd)
 
 
 def _stopped(number: int) -> MydockerError:

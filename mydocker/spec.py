@@ -86,7 +86,8 @@ class Spec(Value):
     ``args``          the command and its arguments, exactly; the first is looked up in the container's PATH.
     ``env``           the whole environment, ``KEY=VALUE`` each; None: the default for this kind of root.
     ``extra_env``     what is added to it; a later one wins over an earlier one.
-    ``cwd``           the working directory in the container; created if missing when it has its own rootfs.
+    ``cwd``           the working directory in the container; created if missing when it has its own rootfs. With the
+                      host's root it may be relative to this process's.
     ``user``          ``UID[:GID]`` or names as the container's /etc/passwd and /etc/group know them; empty: root.
     ``rootfs``        directory on the host that becomes ``/``; None: the host's own root in a private mount namespace.
     ``readonly``      the root cannot be written.
@@ -160,6 +161,15 @@ def check_hostname(text: str | None, given: str) -> str | None:
     """
     if text is not None and len(os.fsencode(text)) > HOSTNAME_MAX:
         raise UsageError(f"{given}: a host name has at most {HOSTNAME_MAX} bytes, and this one has more")
+    return text
+
+
+def check_cwd(text: str | None, given: str) -> str | None:
+    """``text``, which may be a working directory in the container or none. UsageError if it is relative, with what it
+    was ``given`` by.
+    """
+    if text is not None and not text.startswith("/"):
+        raise UsageError(f'{given}: "{text}" is not a path in the container: write one that begins with /')
     return text
 
 

@@ -11,7 +11,7 @@ import os
 from mydocker import code_cache, logs
 from mydocker.errors import MydockerError, StateError, UsageError
 from mydocker.resources import format_size, parse_duration, parse_size
-from mydocker.spec import Spec, Tmpfs, Volume, check_hostname, resolve_capabilities
+from mydocker.spec import Spec, Tmpfs, Volume, check_cwd, check_hostname, resolve_capabilities
 from mydocker.state import check_name
 
 TYPE_CHECKING = False
@@ -130,7 +130,7 @@ def to_spec(parsed: Parsed) -> Spec:
     return Spec(
         args=tuple(os.fsencode(word) for word in parsed.command),
         extra_env=environment(options.get("env", ()), options.get("env_file", ())),
-        cwd=_working_directory(options.get("workdir")),
+        cwd=check_cwd(options.get("workdir"), "--workdir"),
         user=options.get("user", ""),
         hostname=check_hostname(options.get("hostname"), "--hostname"),
         rootfs=None if rootfs is None else os.path.abspath(rootfs),
@@ -179,12 +179,6 @@ def _duration(flag: str, text: str) -> float:
 def _stop_timeout(text: str) -> float:
     """Seconds; 0 is "kill at once", as for ``docker run``."""
     return 0.0 if text in ("0", "0s") else _duration("--stop-timeout", text)
-
-
-def _working_directory(text: str | None) -> str | None:
-    if text is not None and not text.startswith("/"):
-        raise UsageError(f'--workdir: "{text}" is not a path in the container: write one that begins with /')
-    return text
 
 
 def _name(text: str | None) -> str | None:

@@ -92,6 +92,19 @@ def test_the_working_directory(run: Run, rootfs: Path, tmp_path: Path) -> None:
     assert mydocker.run(["pwd"], cwd=tmp_path, capture_output=True, text=True).stdout == f"{tmp_path}\n"
 
 
+def test_a_relative_working_directory(rootfs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From Python it is taken from the caller's, as by subprocess. In a root of its own there is none to take it from."""
+    (tmp_path / "a/b").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert mydocker.run(["pwd"], cwd="a", capture_output=True, text=True).stdout == f"{tmp_path}/a\n"
+    assert mydocker.run(["pwd"], cwd="a", overlay=True, capture_output=True, text=True).stdout == f"{tmp_path}/a\n"
+    with mydocker.Spawner(prepare=1, cwd="b", capture_output=True, text=True) as spawner:
+        monkeypatch.chdir(tmp_path / "a")
+        assert spawner.run(["pwd"]).stdout == f"{tmp_path}/a/b\n"
+    with pytest.raises(mydocker.UsageError, match='cwd: "a" is not a path in the container'):
+        mydocker.run(["pwd"], cwd="a", rootfs=rootfs)
+
+
 def test_a_working_directory_that_is_missing_in_a_rootfs_is_made(run: Run, rootfs: Path) -> None:
     assert run("--rootfs", rootfs, "-w", "/srv/new", "pwd").stdout == "/srv/new\n"
     assert run("--rootfs", rootfs, "--overlay", "-w", "/srv/dropped", "pwd").stdout == "/srv/dropped\n"
