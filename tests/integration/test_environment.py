@@ -93,7 +93,7 @@ def test_the_working_directory(run: Run, rootfs: Path, tmp_path: Path) -> None:
 
 
 def test_a_relative_working_directory(rootfs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From Python it is taken from the caller's, as by subprocess. In a root of its own there is none to take it from."""
+    """From Python it is taken from the caller's, as by subprocess. In a root of its own there is none."""
     (tmp_path / "a/b").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     assert mydocker.run(["pwd"], cwd="a", capture_output=True, text=True).stdout == f"{tmp_path}/a\n"
