@@ -16,7 +16,7 @@ from mydocker import handoff, hooks, logs, seccomp, state
 from mydocker.cgroups.layout import Layout
 from mydocker.child import Child, not_started, reported_status
 from mydocker.child import clone as clone_child
-from mydocker.errors import HandoffError, MydockerError, PluginError, SetupError, UsageError
+from mydocker.errors import HandoffError, MydockerError, PluginError, SetupError, StateError, UsageError
 from mydocker.limits import Limits
 from mydocker.linux import capabilities, process, signals
 from mydocker.linux.paths import read_in_root
@@ -670,8 +670,8 @@ class Container:
             work()
         try:
             self._keep_record()
-        except OSError as e:
-            logs.warning("cannot keep the container's state, so it can't be paused or updated: %s", e.strerror)
+        except (OSError, StateError) as e:
+            logs.warning("the container cannot be paused or updated, since there is no place for its state: %s", e)
         if self._limits.cgroup is not None:
             # By the end there may be another version of this package, or none.
             from mydocker.cgroups import contents  # noqa: F401

@@ -111,6 +111,8 @@ class Claim:
         self.lock = lock
         self._entry = entry
         self._written = (0, 0)
+        #: whether there may be a state.json of ours
+        self._has_record = False
         #: whether there may be a directory without a lock: an interrupt came, or there was no descriptor for one
         self._half_made = False
 
@@ -147,6 +149,7 @@ class Claim:
         """
         if self._written == (0, 0):
             self.make()
+            self._has_record = True
             self._written = _write(f"{self.path}/state.json", record)
             os.ftruncate(self.lock, 0)  # when state.json is removed, there is no record
             return
@@ -185,7 +188,7 @@ class Claim:
         if self.unfinished:
             close = None  # what holds the lock would answer for what is left
         elif not self.is_name_only:
-            remove_directory(self.path, ("state.json", "lock") if self._written != (0, 0) else ("lock",))
+            remove_directory(self.path, ("state.json", "lock") if self._has_record else ("lock",))
         if not self.is_name_only:
             (close or os.close)(self.lock)
         if self._entry is not None:

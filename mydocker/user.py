@@ -51,9 +51,12 @@ _last: list[tuple[tuple[str, bytes, bytes], User]] = []
 def resolve(text: str, passwd: bytes, group: bytes) -> User:
     """`look_up`, which is not done again if it was the last that was asked."""
     asked = (text, passwd, group)
-    if not _last or _last[0][0] != asked:
-        _last[:] = [(asked, look_up(*asked))]
-    return _last[0][1]
+    for known in _last:
+        if known[0] == asked:
+            return known[1]
+    user = look_up(*asked)
+    _last[:] = [(asked, user)]
+    return user
 
 
 def look_up(text: str, passwd: bytes, group: bytes) -> User:

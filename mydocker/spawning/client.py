@@ -472,12 +472,18 @@ class Helper:
 
     def _dismiss(self, found: Spare) -> None:
         """End it. When there is time for that, somebody waits until it has: `_reap`."""
-        self._dismissed.append(found)
-        found.kill()
+        try:
+            found.kill()
+        finally:
+            self._dismissed.append(found)
 
     def _reap(self) -> None:
-        while self._dismissed:
-            self._dismissed.pop().reap()
+        while True:
+            try:
+                found = self._dismissed.pop()
+            except IndexError:  # another thread may have got the last one
+                return
+            found.reap()
 
     def hold(self) -> None:
         """Keep the helper, however long nothing is asked for."""

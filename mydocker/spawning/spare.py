@@ -53,24 +53,24 @@ class Spare:
 
     def kill(self) -> None:
         """The same, but that `reap` is owed: the kernel takes its time to take namespaces apart."""
-        pid = self.child.pid
-        self.child.leave()
-        self.child.close()  # first: else its mounts would be taken apart by this process
-        if pid:
-            try:
-                os.kill(pid, signals.SIGKILL)  # it is not reaped, so nobody else has this PID
-                self._killed = pid
-            except ProcessLookupError:
-                pass  # reaped by a program that waits for whatever child there is
+        self._killed = self.child.pid
+        try:
+            if self._killed:
+                os.kill(self._killed, signals.SIGKILL)  # it is not reaped, so nobody else has this PID
+        except ProcessLookupError:
+            pass  # reaped by a program that waits for whatever child there is
+        finally:
+            self.child.leave()
+            self.child.close()
 
     def reap(self) -> None:
         """Wait for the end of what was killed."""
         pid, self._killed = self._killed, 0
-        if pid:
-            try:
+        try:
+            if pid:
                 os.waitpid(pid, 0)
-            except ChildProcessError:
-                pass  # as above
+        except ChildProcessError:
+            pass  # as above
 
 
 class MountsShown:
