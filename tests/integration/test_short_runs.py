@@ -302,17 +302,18 @@ class TestWhatEndsLater:
     def test_a_spare_child_of_no_use_is_gone_when_the_run_has_ended(
         self, alike: dict[str, Any], rootfs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        dismissed: list[int] = []
-        real = client.Helper._dismiss
+        killed: list[int] = []
+        real = spare.Spare.kill
 
-        def dismiss(self: client.Helper, found: spare.Spare) -> None:
-            dismissed.append(found.child.pid)
-            real(self, found)
+        def kill(self: spare.Spare) -> None:
+            killed.append(self.child.pid)
+            api.means().helper._reap()  # another thread does at this moment
+            real(self)
 
-        monkeypatch.setattr(client.Helper, "_dismiss", dismiss)
+        monkeypatch.setattr(spare.Spare, "kill", kill)
         shutil.copytree(rootfs.rename(tmp_path / "another"), rootfs, symlinks=True)
         mydocker.run(["true"], **alike)
-        (pid,) = dismissed
+        (pid,) = killed
         assert not os.path.exists(f"/proc/{pid}"), "it is there as long as nobody has waited for it"
 
 
