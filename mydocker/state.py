@@ -342,12 +342,14 @@ def _recover(root: str, name: str, removed: list[str]) -> bool:
     if not is_id(name):
         return True
     if not os.path.isdir(path):
-        return not _is_random(name) or _remove_by_name(name, removed)
+        return _remove_by_name(name, removed)
     lock = take_lock(path, 0, wait=False)
     if lock is None:
         # Without a lock it was killed right before that. A lock that is held is another container's of that name, or a
         # copy's of the dead runtime, which ends as well: the next call sees.
-        return not os.path.exists(f"{path}/lock") and _remove_empty(path)
+        if os.path.exists(f"{path}/lock") or not _remove_empty(path):
+            return False
+        return _remove_by_name(name, removed)
     try:
         record = _read(path)
         if record is not None and record.get("oci"):
@@ -364,7 +366,7 @@ def _recover(root: str, name: str, removed: list[str]) -> bool:
 
 
 def _remove_by_name(name: str, removed: list[str]) -> bool:
-    """As `_recover`, of a claim that is a name only (`Claim.is_name_only`)."""
+    """As `_recover`, of a claim that was a name only (`Claim.is_name_only`)."""
     try:
         if _remove_cgroup_of(name):
             removed.append(name)
@@ -375,7 +377,11 @@ def _remove_by_name(name: str, removed: list[str]) -> bool:
 
 
 def _remove_cgroup_of(name: str) -> bool:
-    """Whether there was one, in the common place."""
+    """Whether there was one, in the common place. One of a name that somebody has chosen may be of a container whose
+    state is elsewhere.
+    """
+    if not _is_random(name):
+        return False
     from mydocker.cgroups.layout import Layout
     from mydocker.cgroups.places import DEFAULT_PARENT
     from mydocker.cgroups.removal import remove_stale
@@ -415,9 +421,7 @@ def _say_not_removed(name: str, error: Exception) -> None:
 def _remove_leftover(path: str) -> None:
     record = _read(path)
     if record is None:
-        name = os.path.basename(path)
-        if _is_random(name):  # its directory was made when it had cgroups
-            _remove_cgroup_of(name)
+        _remove_cgroup_of(os.path.basename(path))  # the directory was made when it had cgroups
         return
     pid, start_time = int(record.get("pid") or 0), int(record.get("start_time") or 0)
     pidfd = _kill(pid, start_time) if pid else None

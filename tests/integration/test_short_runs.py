@@ -262,12 +262,16 @@ class TestKilled:
                     other.stdin.close()
                 assert other.wait() == 0
 
-    def test_a_directory_without_a_record_goes_with_its_cgroups(self, state_dir: Path, layout: Layout) -> None:
-        """It was made when the command took long already."""
+    @pytest.mark.parametrize("files", [[], ["lock"]], ids=str)
+    def test_a_directory_without_a_record_goes_with_its_cgroups(
+        self, state_dir: Path, layout: Layout, files: list[str]
+    ) -> None:
+        """It was about to be made when the command took long already."""
         name = "0123456789ab"
         _left_by_a_killed_process(state_dir, name)
         (state_dir / name).mkdir()
-        (state_dir / name / "lock").touch()
+        for file in files:
+            (state_dir / name / file).touch()
         hierarchy = layout.require("pids")
         directory = Path(hierarchy.base, "mydocker", name)
         directory.mkdir(parents=True)
