@@ -448,10 +448,10 @@ class Container:
         """
         self._forwarder = forwarder
         self._means = means
-        env = (*spec.extra_env, *self._added_env)
-        self._spec = self._spec.replace(args=spec.args, env=spec.env, extra_env=env, timeout=spec.timeout)
         try:
-            self._child.send_stdio(streams.for_child())
+            self._child.send_stdio(streams.for_child())  # first of all: it wakes meanwhile
+            env = (*spec.extra_env, *self._added_env)
+            self._spec = self._spec.replace(args=spec.args, env=spec.env, extra_env=env, timeout=spec.timeout)
             result = self._execute(self._frame(), streams, None, meanwhile, late=True)
         finally:
             notes = self._remove()
