@@ -9,7 +9,9 @@ process with a thousand containers is asked about once. Of processes with one ea
 takes no notice of (`_MOST`), and the next call goes on with those behind them.
 
 A killed process leaves its names, and they stay until what they name is removed. Whose the directory of that name is,
-the table does not decide: it has a lock of its own (`mydocker.state`). The last one to leave removes the file.
+the table does not decide: it has a lock of its own (`mydocker.state`). Where there is no directory yet, a note behind
+the name says which process answers for it: locks of this kind are lost if that closes another descriptor of the file.
+The last one to leave removes the file.
 """
 
 from __future__ import annotations
@@ -30,6 +32,9 @@ FILE = "@claims"
 #: Bytes for each name; `mydocker.state.check_name` allows as many.
 _SIZE = 128
 
+#: A note of a name that nobody answers for.
+_NOBODY = b"0 0"
+
 #: How many living processes one recovery asks about. The kernel goes through all locks of a file for each question.
 _MOST = 32
 
@@ -46,46 +51,62 @@ _LAST = 1 << 62
 class Entry:
     """A line of the table, from `enter` to `leave`."""
 
-    __slots__ = ("_line", "_table")
+    __slots__ = ("_line", "_name", "_noted", "_table")
 
-    def __init__(self, table: _Table, line: int) -> None:
+    def __init__(self, table: _Table, line: int, name: bytes, *, noted: bool) -> None:
         self._table = table
         self._line = line
+        self._name = name
+        self._noted = noted
 
     def leave(self, *, unfinished: bool = False) -> None:
         """Let go of the container. ``unfinished``: the name stays, and the next recovery gets it."""
-        self._table.drop(self._line, erase=not unfinished)
+        left = b""
+        if unfinished:
+            left = _line(self._name, _NOBODY if self._noted else b"")
+        self._table.drop(self._line, left)
         self._table.close()
 
 
-def enter(root: str, name: str) -> Entry:
-    """Note that this process answers for the container ``name``. OSError, such as FileNotFoundError without a root."""
+def enter(root: str, name: str, note: bytes = b"") -> Entry:
+    """Note that this process answers for the container ``name``. OSError, such as FileNotFoundError without a root.
+
+    ``note``: what a recovery is to know besides, and `_NOBODY` if this process leaves the name to it.
+    """
     while True:
         table = _process().open(f"{root}/{FILE}", os.O_CREAT)
         try:
-            line = table.add(os.fsencode(name))
+            line = table.add(_line(os.fsencode(name), note))
         except BaseException:
             table.close()
             raise
         if line is not None:
-            return Entry(table, line)
+            return Entry(table, line, os.fsencode(name), noted=bool(note))
         table.close()  # the file was removed in the moment before
 
 
-def recover(root: str, remove: Callable[[str], bool]) -> None:
-    """Call ``remove`` with each name that a dead process has left; it returns whether nothing of that is there now."""
+def recover(
+    root: str, remove: Callable[[str], bool], remove_noted: Callable[[str, bytes], bool] | None = None
+) -> None:
+    """Call ``remove`` with each name that a dead process has left; it returns whether nothing of that is there now.
+
+    ``remove_noted`` instead, with the note, where there is one.
+    """
     try:
         table = _process().open(f"{root}/{FILE}", 0)
     except (FileNotFoundError, NotADirectoryError):
         return
     try:
-        for line, name in table.dead():
-            if table.take(line, name):
-                gone = False
+        for line, content in table.dead():
+            if table.take(line, content):
+                name, _, note = content.partition(b"\0")
+                left = content
                 try:
-                    gone = remove(os.fsdecode(name))
+                    asked = remove_noted if note else None
+                    if remove(os.fsdecode(name)) if asked is None else asked(os.fsdecode(name), note):
+                        left = b""
                 finally:
-                    table.drop(line, erase=gone)
+                    table.drop(line, left)
     finally:
         table.close()
 
@@ -136,8 +157,8 @@ class _Table:
     def is_removed(self) -> bool:
         return os.fstat(self._fd).st_nlink == 0
 
-    def add(self, name: bytes) -> int | None:
-        """Take a free line and write the name there. None if the file is not the root's any more."""
+    def add(self, content: bytes) -> int | None:
+        """Take a free line and write that there. None if the file is not the root's any more."""
         with self._mutex:
             for line in _free(self._content()[::_SIZE]):
                 if not self._lock(line):
@@ -149,12 +170,12 @@ class _Table:
                     self._unlock(line)
                     break
                 else:
-                    os.pwrite(self._fd, name.ljust(_SIZE, b"\0"), line * _SIZE)
+                    os.pwrite(self._fd, content.ljust(_SIZE, b"\0"), line * _SIZE)
                     return line
             return None
 
     def dead(self) -> list[tuple[int, bytes]]:
-        """The lines with a name that no process holds; of very many lines some, and the others with the next calls."""
+        """What is in lines that no process holds; of very many lines some, and of the others with the next calls."""
         with self._mutex:
             content = self._content()
             used = content[::_SIZE]  # of each line the first byte
@@ -180,21 +201,20 @@ class _Table:
                         line = sum(lock)
             return found
 
-    def take(self, line: int, name: bytes) -> bool:
+    def take(self, line: int, content: bytes) -> bool:
         """Take a line that was dead; False if somebody else has, or has cleared it."""
         with self._mutex:
             if not self._lock(line):
                 return False
-            if os.pread(self._fd, _SIZE, line * _SIZE).rstrip(b"\0") == name:
+            if os.pread(self._fd, _SIZE, line * _SIZE).rstrip(b"\0") == content:
                 return True
             self._unlock(line)
             return False
 
-    def drop(self, line: int, *, erase: bool) -> None:
-        """The reverse of `add` and of `take`."""
+    def drop(self, line: int, left: bytes) -> None:
+        """The reverse of `add` and of `take`. ``left``: what stays there."""
         with self._mutex:
-            if erase:
-                os.pwrite(self._fd, bytes(_SIZE), line * _SIZE)
+            os.pwrite(self._fd, left.ljust(_SIZE, b"\0"), line * _SIZE)
             self._unlock(line)
 
     def close(self) -> None:
@@ -256,6 +276,10 @@ class _Table:
                 raise
             return False
         return True
+
+
+def _line(name: bytes, note: bytes) -> bytes:
+    return name + b"\0" + note if note else name
 
 
 def _free(used: bytes) -> Iterator[int]:

@@ -89,7 +89,7 @@ class Means:
         return False
 
     def prepare_order(self, plan: Plan, namespaces: int, entered: tuple[str, ...] | None) -> Order | None:
-        """The command of the child runs for which `take_spare` was asked last with this plan: there may be another.
+        """The child is there for which `take_spare` was asked last with this plan: there may be another.
         ``entered``: as `Plan` has it, of this child.
 
         What is returned is to be sent when the run has ended or takes long, or dropped: to make another child while
@@ -202,7 +202,7 @@ def claimed(
     means: Means,
     forwarder: Control | None = None,
 ) -> Container:
-    """Validate all that can be wrong, claim a name, and note it: a container of which nothing else exists yet."""
+    """Validate all that can be wrong, and claim a name: a container of which nothing else exists yet."""
     means.mark("cgroups")
     layout = means.layout()
     means.mark("validate")
@@ -222,7 +222,7 @@ def claimed(
     means.mark("claim")
     root = state.default_root()
     state.recover(root)
-    claim = state.claim(spec.name, root)
+    claim = state.claim(spec.name, root, name_only=means.late)
     try:
         record = state.Record(
             id=claim.id,
@@ -377,6 +377,8 @@ class Container:
         self._kind: tuple[Plan, int] | None = None
         #: for a child of the next container
         self._order: Order | None = None
+        #: what is done if the command takes long
+        self._meanwhile: Callable[[], None] = done
         #: the command of a child that takes it by machine code, and what lays it out
         self._command: Command | None = None
         self._lay_out: type[Command] | None = None
@@ -422,8 +424,12 @@ class Container:
     def stand_by(self) -> None:
         """Make the container up to the point at which it waits for a command, whatever that will be."""
         self._place = _place(self._spec)
-        self._make(None)
-        self._keep_record()
+        try:
+            self._make(None)
+            self._keep_record()
+        except BaseException:
+            self._drop_order()
+            raise
         if self._spec.rootfs is not None:
             self._usual_env = _environment(self._spec.replace(env=None), self._user, self._hostname)
         self._unwatched = not self._limits.watching
@@ -452,7 +458,8 @@ class Container:
             self._child.send_stdio(streams.for_child())  # first of all: it wakes meanwhile
             env = (*spec.extra_env, *self._added_env)
             self._spec = self._spec.replace(args=spec.args, env=spec.env, extra_env=env, timeout=spec.timeout)
-            result = self._execute(self._frame(), streams, None, meanwhile, late=True)
+            self._meanwhile = meanwhile
+            result = self._execute(self._frame(), streams, None, late=True)
         finally:
             notes = self._remove()
         return result.replace(notes=(*result.notes, *notes)) if notes else result
@@ -495,6 +502,8 @@ class Container:
             self._child = Child(self._layout, self._record.cgroup)
         self._awaits_place = self._awaits_place or self._terminal >= 0
         mark("apply")
+        if self._limits.may_make_more:  # what others do there may take its time
+            self._keep_record()
         self._apply()
         os.set_blocking(self._child.commands, False)
         return now is None
@@ -506,6 +515,8 @@ class Container:
             self._means.mark("prepare")
             self._announce()
             fits = self._write_limits(moved=moved, late=stdio is None)
+            if self._claim.is_name_only and not (self._limits.cgroup and self._limits.cgroup.dirs):
+                self._announce_child()  # such as that a limit is of the process, or was dropped
         finally:
             self._means.mark("set up")
             there = finish()
@@ -620,7 +631,6 @@ class Container:
         frame: bytes,
         streams: Streams,
         observer: Observer | None,
-        meanwhile: Callable[[], None] | None = None,
         *,
         late: bool,
     ) -> Result:
@@ -637,12 +647,10 @@ class Container:
             self._hand_over(child, words, started)
             if late:
                 streams.started(-1, poll)
-            if meanwhile is None and self._order is not None:
-                meanwhile = self._order.send
             self._means.mark("wait")
             if watcher is not None:
                 watcher.start()
-            self._wait(child, poll, started, watcher, streams, lambda: self._while_it_takes_long(meanwhile))
+            self._wait(child, poll, started, watcher, streams)
         finally:
             if watcher is not None:
                 watcher.stop()
@@ -658,20 +666,20 @@ class Container:
         entered = self._limits.cgroup.mountpoints if self._limits.cgroup is not None else ()
         self._order = self._means.prepare_order(*self._kind, None if self._limits.may_make_more else entered)
         if self._order is not None:
-            self._order.hold_mounts(self._child.pid)
+            self._meanwhile = self._order.send
+            if not self._powers.capabilities & capabilities.SYS_ADMIN:  # it shows no more than the next one does
+                self._order.hold_mounts(self._child.pid)
 
     def _drop_order(self) -> None:
-        order, self._order = self._order, None
+        order, self._order, self._meanwhile = self._order, None, done
         if order is not None:
             order.drop()
 
-    def _while_it_takes_long(self, work: Callable[[], None] | None) -> None:
-        if work is not None:
-            work()
-        try:
-            self._keep_record()
-        except (OSError, StateError) as e:
-            logs.warning("the container cannot be paused or updated, since there is no place for its state: %s", e)
+    def _take_long(self) -> None:
+        """What is to be done if the command takes long; what was done is not done again."""
+        work, self._meanwhile = self._meanwhile, done
+        work()
+        self._try_to_keep_record()
         if self._limits.cgroup is not None:
             # By the end there may be another version of this package, or none.
             from mydocker.cgroups import contents  # noqa: F401
@@ -702,6 +710,8 @@ class Container:
         if means.take_spare(plan, namespaces, child):
             return _cloned
         self._claim.make()
+        if means.late:  # its PID takes a moment to be known
+            self._announce()
         theirs: dict[str, int] = {}  # the child has copies
         try:
             theirs = child.connect(status=spec.init)
@@ -744,7 +754,7 @@ class Container:
         if self._forwarder is not None:
             poll.register(self._forwarder.fd, select.POLLIN)
         while True:
-            ready = self._poll(poll)
+            ready = self._poll(poll, self._try_to_keep_record)
             if child.reports in ready:
                 break
             assert self._forwarder is not None
@@ -783,9 +793,12 @@ class Container:
         self._announced = True
         spec = self._spec
         if not (self._claim.is_name_only and self._limits.is_in_cgroups_only) or spec.cgroup_parent or spec.pidfile:
-            if self._child.pid:
-                self._name_process()
-            self._claim.announce(self._record)
+            self._announce_child()
+
+    def _announce_child(self) -> None:
+        if self._child.pid:
+            self._name_process()
+        self._claim.announce(self._record)
 
     def _name_process(self) -> None:
         pid = self._child.pid
@@ -808,16 +821,21 @@ class Container:
             writers = self._limits.cgroup.writers if self._limits.cgroup is not None else {}
             self._claim.write(self._record.replace(writers=writers))
 
-    def _poll(self, poll: select.poll, remaining: float | None = None) -> dict[int, int]:
-        """What is ready within ``remaining`` milliseconds. If that takes long, others may look at the container."""
-        if not self._kept:
-            first = _LONG * 1000 if remaining is None else min(remaining, _LONG * 1000)
-            ready = poll.poll(first)
-            if ready or first == remaining:
-                return dict(ready)
+    def _try_to_keep_record(self) -> None:
+        """The command need not end for it: what is to be removed is known."""
+        try:
             self._keep_record()
-            remaining = None if remaining is None else remaining - first
-        return dict(poll.poll(remaining))
+        except (OSError, StateError) as e:
+            logs.warning("the container cannot be paused or updated, since its state cannot be kept: %s", e)
+
+    def _poll(self, poll: select.poll, work: Callable[[], None], remaining: float | None = None) -> dict[int, int]:
+        """What is ready within ``remaining`` milliseconds. If that takes long, ``work`` is done meanwhile."""
+        first = _LONG * 1000 if remaining is None else min(remaining, _LONG * 1000)
+        ready = poll.poll(first)
+        if ready or first == remaining:
+            return dict(ready)
+        work()
+        return dict(poll.poll(None if remaining is None else remaining - first))
 
     def _hand_over(self, child: Child, words: bytes, started: float) -> None:
         """Send the command and wait until it runs. Once the limits are in force, and not before.
@@ -869,7 +887,7 @@ class Container:
             remaining = None
             if self._spec.timeout is not None and not self._ending.timed_out:
                 remaining = max(0.0, started + self._spec.timeout - time.monotonic()) * 1000 + 1
-            ready = self._poll(poll, remaining)
+            ready = self._poll(poll, self._take_long, remaining)
             if fd in ready:
                 return
             if not ready:
@@ -905,12 +923,8 @@ class Container:
         started: float,
         watcher: Watcher | None,
         streams: Streams,
-        meanwhile: Callable[[], None],
     ) -> None:
-        """Serve streams, signals and watches until the container has ended; `_ending` says what did it.
-
-        ``meanwhile`` is called if it takes long.
-        """
+        """Serve streams, signals and watches until the container has ended; `_ending` says what did it."""
         forwarder = self._forwarder
         settled: float | None = time.monotonic() + _LONG
         poll.register(child.pidfd, select.POLLIN)
@@ -922,7 +936,7 @@ class Container:
         while True:
             now = time.monotonic()
             if settled is not None and now >= settled:
-                meanwhile()
+                self._take_long()
                 settled = None
             limits = [at for at in (deadline, forwarder.kill_at if forwarder else None) if at is not None]
             remaining = min(limits) - now if limits else None

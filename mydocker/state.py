@@ -1,15 +1,15 @@
 """What is on disk about a container, and what a killed runtime has left.
 
-One directory for each container, ``<state>/<id>``, with two files: ``lock``, on which the runtime holds a flock(2)
-for as long as it lives, and ``state.json``, which says what there is to remove. The kernel drops the lock when
-the runtime dies in whatever way; a directory whose lock can be taken is a leftover. The directory is also
-where the child assembles the container's root, in its own mount namespace.
+One directory for each container that takes longer than a moment, ``<state>/<id>``, with two files: ``lock``, on which
+the runtime holds a flock(2) for as long as it lives, and ``state.json``, which says what there is to remove. The kernel
+drops the lock when the runtime dies in whatever way; a directory whose lock can be taken is a leftover. The directory
+is also where the child assembles the container's root, in its own mount namespace.
 
 What there will be is written into ``lock`` before the first cgroup is made, and the whole record into ``state.json``
-when the child's PID is known, so there is no moment at which a kill leaves something that no record names. A second
+when the child's PID is known, so there is no moment at which a kill leaves something that nothing names. A second
 file takes longer to make than all that is written: if the PID is known at first, it is made when the run takes long.
 And before the directory is made, the name is in the table of `mydocker.claims`: by that a leftover is found, and no
-container that lives is looked at. A random name alone is enough for what is nowhere but in cgroups of that name
+container that lives is looked at. There, what is nowhere but in cgroups of its name needs no more
 (`Claim.is_name_only`): then the directory, too, is made when the run takes long.
 
 A container of `mydocker.oci` has no runtime that lives as long as it does: its record says so (``oci``), its lock is
@@ -29,9 +29,6 @@ from mydocker.value import Value
 
 #: Where the state of root's containers is.
 COMMON_ROOT = "/run/mydocker"
-
-#: How many hexadecimal digits a name has that nobody has chosen.
-_RANDOM_SIZE = 12
 
 #: In what was announced, so that it is not taken for a whole record.
 _ANNOUNCED = "announced"
@@ -80,9 +77,10 @@ class Record(Value):
     """What `Claim.announce` and `Claim.write` keep: enough to remove everything of the container without its runtime.
 
     ``cgroup`` is the path of the container's cgroup below the base of each hierarchy, where it has one. ``pid`` and
-    ``start_time`` (clock ticks since boot) name the container's first process, 0 before it exists. ``limits`` is
-    what its limits were parsed from, by field. ``writers`` says of each kernel file which plugin wrote it: an update
-    keeps to it. ``oci`` is what `mydocker.oci.container` keeps besides; empty for a container of ``mydocker run``.
+    ``start_time`` (clock ticks since boot) name the container's first process, 0 before it exists, and to whoever reads
+    what was announced. ``limits`` is what its limits were parsed from, by field. ``writers`` says of each kernel file
+    which plugin wrote it: an update keeps to it. ``oci`` is what `mydocker.oci.container` keeps besides; empty for a
+    container of ``mydocker run``.
     """
 
     id: str
@@ -118,8 +116,8 @@ class Claim:
 
     @property
     def is_name_only(self) -> bool:
-        """Whether there is no directory yet. What a killed runtime has left is found by the name then, if that is a
-        random one: its cgroup, in the common place, and what runs there.
+        """Whether there is no directory yet. What a killed runtime has left is found by the name then: its cgroup, in
+        the common place, and what runs there.
         """
         return self.lock < 0
 
@@ -219,15 +217,17 @@ def _identity(status: os.stat_result) -> tuple[int, int]:
     return status.st_ino, status.st_mtime_ns
 
 
-def claim(name: str | None, root: str) -> Claim:
-    """Make and lock the directory of a container called ``name``; or a random id, for which the claim makes it later.
+def claim(name: str | None, root: str, *, name_only: bool = False) -> Claim:
+    """Make and lock the directory of a container called ``name``, or of a random id.
 
-    StateError if a container of that name exists.
+    ``name_only``: not the directory of a random one, which the claim makes later (`Claim.is_name_only`). StateError if
+    a container of that name exists.
     """
-    wanted = check_name(name) if name is not None else os.urandom(_RANDOM_SIZE // 2).hex()
-    entry = _enter(root, wanted)
+    wanted = check_name(name) if name is not None else os.urandom(6).hex()
+    name_only = name_only and name is None
+    entry = _enter(root, wanted, _this_process() if name_only else b"")
     try:
-        if name is None:
+        if name_only:
             return Claim(root, wanted, entry=entry)
         try:
             return make(wanted, root, entry)
@@ -248,17 +248,27 @@ def _in_use(name: str) -> StateError:
     return StateError(f'the name "{name}" is in use by a running container: choose another --name')
 
 
-def _is_random(name: str) -> bool:
-    """Whether it looks like one that `claim` has made up."""
-    return len(name) == _RANDOM_SIZE and not name.strip("0123456789abcdef")
+_me: list[tuple[int, bytes]] = []
 
 
-def _enter(root: str, name: str) -> claims.Entry:
+def _this_process() -> bytes:
+    """Its PID and start time."""
+    pid = os.getpid()
+    for known, note in _me:
+        if known == pid:
+            return note
+    from mydocker.linux import process
+
+    _me[:] = [(pid, b"%d %d" % (pid, process.start_time(pid)))]
+    return _me[0][1]
+
+
+def _enter(root: str, name: str, note: bytes) -> claims.Entry:
     from mydocker import claims  # of no use to engines' containers
 
     while True:
         try:
-            return claims.enter(root, name)
+            return claims.enter(root, name, note)
         except FileNotFoundError:
             _make_root(root)
         except OSError as e:
@@ -329,31 +339,43 @@ def recover(root: str) -> list[str]:
     def remove(name: str) -> bool:
         return _recover(root, name, removed)
 
+    def remove_noted(name: str, note: bytes) -> bool:
+        pid, _, start_time = note.partition(b" ")
+        if pid.isdigit() and start_time.isdigit() and is_alive(int(pid), int(start_time)):
+            return False  # its lock is lost, and not its container
+        return _recover(root, name, removed, by_name=True)
+
     try:
-        claims.recover(root, remove)
+        claims.recover(root, remove, remove_noted)
     except OSError as e:
         raise StateError(f"cannot keep the containers' state in {root}: {e.strerror}") from e
     return removed
 
 
-def _recover(root: str, name: str, removed: list[str]) -> bool:
-    """Whether there is nothing of a dead runtime's container ``name`` any more; into ``removed`` if there was."""
+def _recover(root: str, name: str, removed: list[str], *, by_name: bool = False) -> bool:
+    """Whether there is nothing of a dead runtime's container ``name`` any more; into ``removed`` if there was.
+
+    ``by_name``: the claim may have been a name only. A name that was chosen may be one of a container whose state is
+    elsewhere, and so is its cgroup.
+    """
     path = f"{root}/{name}"
     if not is_id(name):
         return True
     if not os.path.isdir(path):
-        return _remove_by_name(name, removed)
+        return not by_name or _remove_by_name(name, removed)
     lock = take_lock(path, 0, wait=False)
     if lock is None:
         # Without a lock it was killed right before that. A lock that is held is another container's of that name, or a
         # copy's of the dead runtime, which ends as well: the next call sees.
         if os.path.exists(f"{path}/lock") or not _remove_empty(path):
             return False
-        return _remove_by_name(name, removed)
+        return not by_name or _remove_by_name(name, removed)
     try:
         record = _read(path)
         if record is not None and record.get("oci"):
             return True
+        if record is None and by_name:  # the directory was made when it had cgroups
+            _remove_cgroup_of(name)
         _remove_leftover(path)
         remove_directory(path)
         removed.append(name)
@@ -377,11 +399,7 @@ def _remove_by_name(name: str, removed: list[str]) -> bool:
 
 
 def _remove_cgroup_of(name: str) -> bool:
-    """Whether there was one, in the common place. One of a name that somebody has chosen may be of a container whose
-    state is elsewhere.
-    """
-    if not _is_random(name):
-        return False
+    """Whether there was one, in the common place."""
     from mydocker.cgroups.layout import Layout
     from mydocker.cgroups.places import DEFAULT_PARENT
     from mydocker.cgroups.removal import remove_stale
@@ -393,7 +411,9 @@ def _remove_cgroup_of(name: str) -> bool:
 
 
 def leftovers(root: str) -> list[str]:
-    """The ids of what killed runtimes have left and `recover` would remove, as far as this user may tell."""
+    """The ids of what killed runtimes have left and `recover` would remove, as far as this user may tell. Not of claims
+    that were a name only.
+    """
     try:
         names = sorted(os.listdir(root))
     except OSError:
@@ -421,7 +441,6 @@ def _say_not_removed(name: str, error: Exception) -> None:
 def _remove_leftover(path: str) -> None:
     record = _read(path)
     if record is None:
-        _remove_cgroup_of(os.path.basename(path))  # the directory was made when it had cgroups
         return
     pid, start_time = int(record.get("pid") or 0), int(record.get("start_time") or 0)
     pidfd = _kill(pid, start_time) if pid else None

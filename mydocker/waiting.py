@@ -36,9 +36,9 @@ _WRITE, _SETHOSTNAME, _UNSHARE, _CHDIR, _GETCWD, _RT_SIGPROCMASK, _RECVMSG = (
     architecture_number(*numbers)
     for numbers in ((1, 64), (170, 161), (272, 97), (80, 49), (79, 17), (14, 135), (47, 212))
 )
-_SETGROUPS, _SETRESGID, _SETRESUID, _PRCTL, _MUNMAP, _EXIT_GROUP = (
+_SETGROUPS, _SETRESGID, _SETRESUID, _PRCTL, _MUNMAP = (
     architecture_number(*numbers)
-    for numbers in ((116, 159), (119, 149), (117, 147), (157, 167), (11, 215), (231, 94))
+    for numbers in ((116, 159), (119, 149), (117, 147), (157, 167), (11, 215))
 )
 
 _MSG_CMSG_CLOEXEC = 0x40000000
@@ -234,7 +234,7 @@ class Waiting:
         calls.call_table(memory.questions, count, outcome)
         calls.go_to(*self._stuck)
         calls.optional(first)
-        calls.call(_EXIT_GROUP, 125)
+        calls.call(groundwork.EXIT_GROUP, 125)
 
     def table(self) -> Table:
         """It, in its memory. OSError (ENOMEM) if there is no place for it."""

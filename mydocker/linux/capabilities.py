@@ -29,6 +29,9 @@ NAMES = (
 #: The mask of all of them, which is what the first process of a user namespace has.
 ALL = (1 << len(NAMES)) - 1
 
+#: The mask of the one that makes mounts.
+SYS_ADMIN = 1 << NAMES.index("CAP_SYS_ADMIN")
+
 #: CAP_SYSLOG: those up to it are in every kernel that can run a container.
 _OLDEST = NAMES.index("CAP_SYSLOG")
 

@@ -167,9 +167,11 @@ class Order:
         until the kernel has taken that apart, if nobody else has it open (mount_namespaces(7)).
         """
         try:
-            self.closing.append(os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC))
+            fd = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
-            pass  # it was killed
+            return  # it was killed, or no descriptor is left: its end takes its mounts apart
+        self.closing.append(fd)
+        _holding[fd] = self
 
     def close_there(self, fd: int) -> None:
         """Let the helper close it, for which the kernel may take its time; if it was sent already, at once."""
@@ -184,12 +186,28 @@ class Order:
             self._open = False
             self.kind.ordered = False
             for fd in (*self._theirs.values(), *self.closing):
+                _holding.pop(fd, None)
                 os.close(fd)
             if self.spare is not None and not self.sent:
                 self.spare.end()
 
     def __del__(self) -> None:
         self.drop()
+
+
+#: The orders that hold mounts, by the descriptor.
+_holding: dict[int, Order] = {}
+
+
+def _hold_nothing() -> None:
+    """A fork would hold them as long as it lives."""
+    while _holding:
+        fd, order = _holding.popitem()
+        order.closing.remove(fd)
+        os.close(fd)
+
+
+os.register_at_fork(after_in_child=_hold_nothing)
 
 
 class NoHelper(Exception):
@@ -318,8 +336,8 @@ class Helper:
         entered: tuple[str, ...] | None,
     ) -> Order | None:
         """All but the asking for a spare child of the kind that was asked for last by this plan, if there may soon be
-        use for one. Nobody waits for it, so nothing is raised. ``mounts``: as for `Spare`. ``entered``: `Plan.entered`
-        of the last container. More does no harm, so that the next one may be like any before.
+        use for one. The run goes on without, so nothing is raised. ``mounts``: as for `Spare`. ``entered``:
+        `Plan.entered` of the last container. More does no harm, so that the next one may be like any before.
         """
         self._reap()
         if not spare.is_possible(plan):
@@ -476,6 +494,8 @@ class Helper:
             found.kill()
         finally:
             self._dismissed.append(found)
+        if self._connection is None:  # nobody would come
+            self._reap()
 
     def _reap(self) -> None:
         while True:
@@ -483,7 +503,11 @@ class Helper:
                 found = self._dismissed.pop()
             except IndexError:  # another thread may have got the last one
                 return
-            found.reap()
+            try:
+                found.reap()
+            except BaseException:  # an interrupt
+                self._dismissed.append(found)
+                raise
 
     def hold(self) -> None:
         """Keep the helper, however long nothing is asked for."""

@@ -65,12 +65,12 @@ class Spare:
 
     def reap(self) -> None:
         """Wait for the end of what was killed."""
-        pid, self._killed = self._killed, 0
         try:
-            if pid:
-                os.waitpid(pid, 0)
+            if self._killed:
+                os.waitpid(self._killed, 0)
         except ChildProcessError:
             pass  # as above
+        self._killed = 0
 
 
 class MountsShown:

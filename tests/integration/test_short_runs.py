@@ -101,6 +101,7 @@ class TestWhatIsOnDisk:
             {"memory_reservation": "20m"},
             {"accounting": True},
             {"memory": None},
+            {"memory": None, "ulimit": ["nofile=100"]},
         ],
         ids=str,
     )
@@ -194,7 +195,6 @@ class TestWhatIsOnDisk:
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr(state.Claim, "write", write)
-        monkeypatch.setattr(runner.Container, "_poll", lambda _, poll, remaining=None: dict(poll.poll(remaining)))
         result = mydocker.run(["sh", "-c", "sleep 0.05; exit 3"], **alike)
         assert result.exit_code == 3
 
@@ -245,7 +245,7 @@ class TestKilled:
         """The cgroup of that name may be of a container whose state is elsewhere."""
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("MYDOCKER_STATE_DIR", str(state_dir) + "-of-another")
-            name = f"chosen-{os.getpid()}"
+            name = f"{os.getpid():012x}"
             command = [sys.executable, "-m", "mydocker", "run", "-i", "--name", name, "-m", "50m", "cat"]
             with subprocess.Popen(command, stdin=subprocess.PIPE) as other:
                 assert other.stdin is not None
@@ -262,13 +262,29 @@ class TestKilled:
                     other.stdin.close()
                 assert other.wait() == 0
 
+    def test_a_process_that_has_lost_its_lock_is_left_alone(
+        self, alike: dict[str, Any], state_dir: Path, monkeypatch: pytest.MonkeyPatch, run: Callable[..., Any]
+    ) -> None:
+        """Whoever closes a file loses all locks that its process has there (fcntl(2))."""
+        monkeypatch.setattr(runner, "_LONG", NEVER)
+
+        def look() -> None:
+            (state_dir / claims.FILE).read_bytes()
+            assert run("true").returncode == 0
+            assert len(_names(state_dir)) == 1
+
+        at_handoff(monkeypatch, look)
+        result = mydocker.run(["true"], **alike)
+        assert (result.exit_code, result.reason) == (0, "exited")
+        assert not state_dir.exists()
+
     @pytest.mark.parametrize("files", [[], ["lock"]], ids=str)
     def test_a_directory_without_a_record_goes_with_its_cgroups(
         self, state_dir: Path, layout: Layout, files: list[str]
     ) -> None:
         """It was about to be made when the command took long already."""
         name = "0123456789ab"
-        _left_by_a_killed_process(state_dir, name)
+        _left_by_a_killed_process(state_dir, name, b"%d 1" % os.getpid())
         (state_dir / name).mkdir()
         for file in files:
             (state_dir / name / file).touch()
@@ -290,6 +306,10 @@ class TestWhatEndsLater:
             real(self, pid)
             held.append(os.readlink(f"/proc/{pid}/ns/mnt"))
             assert held[-1] in _links(os.getpid())
+            fork = os.fork()
+            if fork == 0:
+                os._exit(held[-1] in _links(os.getpid()))
+            assert os.waitpid(fork, 0)[1] == 0, "a fork of the program would hold it as long as it lives"
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(client.Order, "hold_mounts", hold_mounts)
@@ -302,6 +322,22 @@ class TestWhatEndsLater:
         helper = api.means().helper.pid
         eventually(lambda: not set(held) & _links(helper))
         assert not set(held) & _links(spare_pid())
+
+    def test_the_next_child_is_asked_for_while_one_is_frozen(
+        self, alike: dict[str, Any], name: str, eventually: Eventually
+    ) -> None:
+        """Before it has its command: who runs others of the kind does not wait for that."""
+        results: list[mydocker.Result] = []
+        thread = threading.Thread(
+            target=lambda: results.append(mydocker.run(["true"], name=name, frozen=True, **alike))
+        )
+        thread.start()
+        try:
+            eventually(lambda: any(kind.spare is not None for kind in api.means().helper._kinds))
+        finally:
+            eventually(lambda: _unpaused(name))
+            thread.join()
+        assert results[0].exit_code == 0
 
     def test_a_spare_child_of_no_use_is_gone_when_the_run_has_ended(
         self, alike: dict[str, Any], rootfs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -321,18 +357,27 @@ class TestWhatEndsLater:
         assert not os.path.exists(f"/proc/{pid}"), "it is there as long as nobody has waited for it"
 
 
+def _unpaused(name: str) -> bool:
+    try:
+        mydocker.unpause(name)
+    except mydocker.StateError:
+        return False  # it is not frozen yet
+    return True
+
+
 def _names(state_dir: Path) -> list[str]:
     """Of the claims in the table."""
     content = (state_dir / claims.FILE).read_bytes()
-    return [content[at : at + 128].rstrip(b"\0").decode() for at in range(128, len(content), 128) if content[at]]
+    lines = [content[at : at + 128] for at in range(128, len(content), 128)]
+    return [line.partition(b"\0")[0].decode() for line in lines if line[0]]
 
 
-def _left_by_a_killed_process(state_dir: Path, name: str) -> None:
+def _left_by_a_killed_process(state_dir: Path, name: str, note: bytes = b"") -> None:
     state_dir.mkdir(exist_ok=True)
     pid = os.fork()
     if pid == 0:
         try:
-            claims.enter(str(state_dir), name)
+            claims.enter(str(state_dir), name, note)
         finally:
             os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(pid, 0)
