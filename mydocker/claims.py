@@ -51,20 +51,17 @@ _LAST = 1 << 62
 class Entry:
     """A line of the table, from `enter` to `leave`."""
 
-    __slots__ = ("_line", "_name", "_noted", "_table")
+    __slots__ = ("_left", "_line", "_table")
 
-    def __init__(self, table: _Table, line: int, name: bytes, *, noted: bool) -> None:
+    def __init__(self, table: _Table, line: int, left: bytes) -> None:
+        """``left``: what is in the line when this process has left the name to the next recovery."""
         self._table = table
         self._line = line
-        self._name = name
-        self._noted = noted
+        self._left = left
 
     def leave(self, *, unfinished: bool = False) -> None:
         """Let go of the container. ``unfinished``: the name stays, and the next recovery gets it."""
-        left = b""
-        if unfinished:
-            left = _line(self._name, _NOBODY if self._noted else b"")
-        self._table.drop(self._line, left)
+        self._table.drop(self._line, self._left if unfinished else b"")
         self._table.close()
 
 
@@ -81,7 +78,7 @@ def enter(root: str, name: str, note: bytes = b"") -> Entry:
             table.close()
             raise
         if line is not None:
-            return Entry(table, line, os.fsencode(name), noted=bool(note))
+            return Entry(table, line, _line(os.fsencode(name), _NOBODY if note else b""))
         table.close()  # the file was removed in the moment before
 
 

@@ -187,7 +187,7 @@ class TestWhatIsOnDisk:
         assert results[0].exit_code == 7
 
     def test_a_record_that_cannot_be_kept_does_not_end_the_command(
-        self, alike: dict[str, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+        self, alike: dict[str, Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(runner, "_LONG", 0.0)
 
@@ -216,9 +216,7 @@ class TestKilled:
                 sys.stdin.read(1)
             os.kill(os.getpid(), signal.SIGKILL)
         handoff.send = send
-        # It does not die with its parent any more.
-        command = ["sh", "-c", "trap '' TERM; echo runs; sleep 1000 & wait"]
-        mydocker.run(command, stdout=1, **keywords)
+        mydocker.run(["sh", "-c", "echo runs; exec sleep 1000"], stdout=1, **keywords)
     """
 
     @pytest.mark.parametrize("moment", ["before", "after"])
@@ -331,9 +329,12 @@ class TestWhatEndsLater:
         thread = threading.Thread(
             target=lambda: results.append(mydocker.run(["true"], name=name, frozen=True, **alike))
         )
+        kinds = api.means().helper._kinds
+        taken = [kind.spare for kind in kinds]
         thread.start()
         try:
-            eventually(lambda: any(kind.spare is not None for kind in api.means().helper._kinds))
+            eventually(lambda: any(kind.spare is not None and kind.spare not in taken for kind in kinds))
+            assert results == []
         finally:
             eventually(lambda: _unpaused(name))
             thread.join()
